@@ -1,0 +1,51 @@
+"""CPU islands: the float32 parts of a graph, run by onnxruntime between two conversions.
+
+One function for every engine, so that islands cannot differ between them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import numerics
+from axcompiler.ir import Graph, Island, Tensor
+
+
+def session(model: bytes, threads: int = 1) -> Any:
+    """An onnxruntime session of one island."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def to_real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """What an island sees of a tensor: real numbers where it is quantized, else the value itself."""
+    return numerics.dequantize(value, tensor.quant.scale, tensor.quant.zero_point) if tensor.quant else value
+
+
+def from_real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """What the graph sees of an island's result: codes where the tensor is quantized, else the value itself."""
+    return numerics.quantize(value, tensor.quant.scale, tensor.quant.zero_point) if tensor.quant else value
+
+
+class Islands:
+    """The islands of one graph, each session made when first used."""
+
+    def __init__(self, graph: Graph, threads: int = 1) -> None:
+        self._graph, self._threads = graph, threads
+        self._sessions: dict[str, Any] = {}
+
+    def run(self, op: Island, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Outputs of `op` (codes or plain values, in the order of op.outputs) from its inputs."""
+        if op.island not in self._sessions:
+            self._sessions[op.island] = session(self._graph.islands[op.island], self._threads)
+        tensors: Mapping[str, Tensor] = self._graph.tensors
+        feeds = {name: to_real(value, tensors[name]) for name, value in zip(op.inputs, values, strict=True)}
+        results = self._sessions[op.island].run(list(op.outputs), feeds)
+        return [from_real(np.asarray(r), tensors[name]) for name, r in zip(op.outputs, results, strict=True)]

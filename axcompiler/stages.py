@@ -1,0 +1,111 @@
+"""The seven stages: their names, versions, artefacts and configurations. Light to import (no NumPy, no ONNX).
+
+Each stage is a package `axcompiler.<name>` with a function
+
+    run(inputs: Mapping[str, Path], config: <its Config>, out: Path, progress: Progress, **extra) -> None
+
+that reads the artefacts in `inputs` (by file name), and writes exactly its outputs into the folder `out`.
+The same inputs give the same bytes. `extra` is stage-specific and never decides bytes that the key does not name.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+#: progress(done, total, note): called from time to time by a stage; done <= total, in any unit.
+Progress = Callable[[int, int, str], None]
+
+
+def silent(done: int, total: int, note: str) -> None:
+    """A Progress that tells nobody."""
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Nothing of the source decides bytes but the source itself, which the key names by content."""
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """input_shapes: pinned shapes by input name, for models with dynamic ones ({"images": (1, 3, 640, 640)}).
+
+    cut_head, cut_tail: leave the pre- and post-processing of the graph to the host.
+    end_nodes: names of tensors to cut at, instead of finding them.
+    """
+
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    cut_head: bool = True
+    cut_tail: bool = True
+    end_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)"""
+
+    bins: int = 2048
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """scheme: how a range is chosen from a histogram: 'minmax', 'percentile' or 'mse'.
+
+    percentile: share of values kept, for that scheme. exclude: ONNX node names to leave in float32 (islands).
+    """
+
+    scheme: str = "mse"
+    percentile: float = 99.999
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimizeConfig:
+    """No choices yet."""
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """cores: 1 to 4 AIPU cores. target: name of a file in axcompiler/targets, or a path."""
+
+    cores: int = 1
+    target: str = "metis"
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """name: of the model, as it is written into the file."""
+
+    name: str = "model"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Bump `version` whenever its code gives other bytes for the same inputs.
+
+    inputs, outputs: file names of artefacts. libraries: distributions whose version decides output bytes.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    libraries: tuple[str, ...]
+    config: type[Any]
+
+    def run(self) -> Callable[..., None]:
+        """The stage's function (imports its package)."""
+        function: Callable[..., None] = importlib.import_module(f"axcompiler.{self.name}").run
+        return function
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("fetch", 1, (), ("model.onnx",), (), FetchConfig),
+    Stage("check", 1, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxslim", "numpy"), CheckConfig),
+    Stage("calibrate", 1, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
+    Stage("quantize", 1, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
+    Stage("optimize", 1, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
+    Stage("tile", 1, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
+    Stage("pack", 1, ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), ("numpy",), PackConfig),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}

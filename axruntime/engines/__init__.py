@@ -1,0 +1,33 @@
+"""Engines: things that run a model. All give the same answer for the same `.axmodel`, bit for bit.
+
+sim        the AIPU program, instruction by instruction, with cycle counts
+aipu-host  fast int8 native code on this CPU
+reference  the NumPy definition
+onnx       the fp32 ONNX in onnxruntime (`torch` is another name for it); the only one that takes an ONNX
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Engine(Protocol):
+    """A loaded model.
+
+    inputs, outputs: logical shape (-1 where free) and NumPy dtype of what `run` takes and gives, by name, in order.
+    """
+
+    name: str
+    inputs: Mapping[str, tuple[tuple[int, ...], str]]
+    outputs: Mapping[str, tuple[tuple[int, ...], str]]
+
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+        """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        ...
