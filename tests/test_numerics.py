@@ -69,7 +69,7 @@ def test_convolution_equals_qlinearconv_near_ties(seed, group):
     zx, zy = int(rng.integers(-128, 128)), int(rng.integers(-40, 40))
     sw = (rng.integers(1, 64, 12) * np.float32(2.0**-5)).astype(np.float32)
     sw[::2] *= np.float32(1 + 2**-22)
-    args = (np.float32(2.0**-3), zx, sw, np.float32(2.0**3), zy, [2, 1], [1, 0, 2, 1], [1, 2], group)
+    args = (np.float32(2.0**-3), zx, sw, np.float32(1.0), zy, [2, 1], [1, 0, 2, 1], [1, 2], group)
     got, acc, m = ours(x, w, *args)
     t = acc.astype(np.float64) * m.astype(np.float64).reshape(1, -1, 1, 1)
     assert np.mean(np.abs(np.abs(t - np.floor(t)) - 0.5) < 1e-3) > 0.001, "the test has no near ties"
