@@ -13,6 +13,7 @@ from axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axcompiler.numerics import MAX_REDUCTION, RESIZE_BITS, SOFTMAX_BITS
 
 Shape = tuple[int, ...]
+MAX_ELEMENTS = 2**31
 
 
 class SpecError(Exception):
@@ -58,6 +59,7 @@ def check(graph: Graph) -> None:
 def _tensor_rule(name: str, tensor: Tensor) -> None:
     known = tensor.quant is None and tensor.dtype != "int8"
     _require(len(tensor.shape) <= 8 and all(d >= (-1 if known else 0) for d in tensor.shape), f"tensor '{name}' has shape {tensor.shape}")
+    _require(abs(math.prod(tensor.shape)) < MAX_ELEMENTS, f"tensor '{name}' of shape {tensor.shape} has more elements than 32 bits count")
     if tensor.quant:
         q = tensor.quant
         _require(tensor.dtype == "int8", f"tensor '{name}' has a scale but is {tensor.dtype}")
