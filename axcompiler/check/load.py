@@ -1,0 +1,127 @@
+"""Reads an ONNX file, or says in a sentence why it cannot be used."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from axcompiler.errors import CompileError
+
+#: oldest opset of the default domain that is understood
+MIN_OPSET = 9
+#: protobuf's limit on one message, and so on `model.onnx` with its weights inside
+MAX_BYTES = 2**31 - 1
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """The model at `path`, weights included. External data must lie in the file's own folder.
+
+    Raises CompileError: no such file, no ONNX, truncated, IR or opset not supported, external data missing or outside.
+    """
+    where = path.name
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise CompileError(f"the model cannot be read: {e.strerror}", where=where, fix="Give the path of an ONNX file.") from e
+    model = parse(data, where)
+    _load_external(model, path.parent, where)
+    if model.ByteSize() > MAX_BYTES:
+        raise CompileError("the model with its weights is larger than 2 GiB", where=where, fix="Split it into smaller models.")
+    return model
+
+
+def parse(data: bytes, where: str) -> onnx.ModelProto:
+    """The model in `data`, its IR version and opset checked. Raises CompileError."""
+    if not data:
+        raise CompileError("the file is empty, so it is no ONNX model", where=where, fix="Export the model again.")
+    # field 1 (ir_version) as a varint is what ONNX writers put first, so it tells a cut file from another kind of file
+    looks_onnx = data[0] == 0x08
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as e:
+        what = "the file is truncated or damaged" if looks_onnx else "this is no ONNX file"
+        raise CompileError(what, where=where, fix="Export the model again, or copy it again from where it came from.") from e
+    if not model.HasField("graph") or model.ir_version < 1:
+        what = "the file is truncated: it holds no graph" if looks_onnx else "this is no ONNX file"
+        raise CompileError(what, where=where, fix="Export the model again, or copy it again from where it came from.")
+    check_versions(model, where)
+    return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the default operator set; 0 if the model names none."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def check_versions(model: onnx.ModelProto, where: str) -> None:
+    """Raises CompileError unless the installed onnx knows the model's IR version and its opset is supported."""
+    newest = onnx.defs.onnx_opset_version()
+    opset = opset_of(model)
+    if model.ir_version > onnx.IR_VERSION:
+        raise CompileError(
+            f"the model has ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} knows up to {onnx.IR_VERSION}",
+            where=where,
+            fix="Install a newer onnx package, or export the model for an older version.",
+        )
+    if opset == 0 and not model.opset_import:
+        raise CompileError("the file is truncated or damaged: it names no opset", where=where, fix="Export the model again.")
+    if opset and not MIN_OPSET <= opset <= newest:
+        raise CompileError(
+            f"the model uses opset {opset}; supported are {MIN_OPSET} to {newest}",
+            where=where,
+            fix=f"Export the model again with an opset from {MIN_OPSET} to {newest} (17 is a good choice).",
+        )
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor in the graph: initializers and attributes, those of subgraphs too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from tensors(inner)
+
+
+def _load_external(model: onnx.ModelProto, folder: Path, where: str) -> None:
+    for tensor in [t for t in tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]:
+        info = {entry.key: entry.value for entry in tensor.external_data}
+        location = info.get("location", "")
+        path = _inside(folder, location, f"{where}: weight '{tensor.name}'")
+        try:
+            offset, length = int(info.get("offset") or 0), int(info["length"]) if info.get("length") else -1
+            size = path.stat().st_size
+            if offset < 0 or offset > size or (length >= 0 and offset + length > size):
+                raise CompileError(
+                    f"the external data file '{location}' has {size} bytes and should have at least {offset + max(length, 0)}",
+                    where=f"{where}: weight '{tensor.name}'",
+                    fix="Copy the data file again; it must come from the same export as the model.",
+                )
+            with path.open("rb") as f:
+                f.seek(offset)
+                tensor.raw_data = f.read(length) if length >= 0 else f.read()
+        except (OSError, ValueError) as e:
+            raise CompileError(
+                f"the external data file '{location}' cannot be read ({e})",
+                where=f"{where}: weight '{tensor.name}'",
+                fix=f"Put '{location}' beside the model, under the name the model gives.",
+            ) from e
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _inside(folder: Path, location: str, where: str) -> Path:
+    """`location` in `folder`; a CompileError if it leads outside, by `..`, an absolute path or a symbolic link."""
+    path = Path(os.path.normpath(folder / location))
+    fix = "Only data in the model's own folder is read; save the model with its data beside it."
+    outside = not location or Path(location).is_absolute() or not path.is_relative_to(os.path.normpath(folder))
+    if outside or (path.exists() and not path.resolve().is_relative_to(folder.resolve())):
+        raise CompileError(f"the external data file '{location}' lies outside the model's folder", where=where, fix=fix)
+    return path

@@ -1,0 +1,98 @@
+"""One spelling for what ONNX files spell in many ways: functions inlined, opset 13 or later, every node named, no remarks."""
+
+import onnx
+from google.protobuf.message import Message
+from onnx import NodeProto, defs, inliner, version_converter
+
+from axcompiler.check.load import opset_of
+from axcompiler.check.net import Net, reads
+from axcompiler.errors import CompileError
+
+#: the first opset whose DequantizeLinear takes a scale a channel
+TARGET_OPSET = 13
+
+
+def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the bodies of its own functions in place of their calls."""
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def convert_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model at opset 13 or later. Raises CompileError if onnx cannot convert it."""
+    opset = opset_of(model)
+    if opset == 0 or opset >= TARGET_OPSET:
+        return model
+    if _same_schemas(model.graph, opset):
+        for entry in model.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = TARGET_OPSET
+        return model
+    try:
+        return version_converter.convert_version(model, TARGET_OPSET)
+    except (RuntimeError, ValueError, version_converter.ConvertError) as e:
+        raise CompileError(
+            f"the model uses opset {opset}, and onnx cannot convert it to opset {TARGET_OPSET}: {' '.join(str(e).split())}",
+            where=where,
+            fix=f"Export the model again with opset {TARGET_OPSET} or later (17 is a good choice).",
+        ) from e
+
+
+def _same_schemas(graph: onnx.GraphProto, opset: int) -> bool:
+    """Whether every operator in the graph is the same one at opset 13, so that only the number has to change."""
+    for node in graph.node:
+        if node.domain in ("", "ai.onnx"):
+            try:
+                then, now = defs.get_schema(node.op_type, opset), defs.get_schema(node.op_type, TARGET_OPSET)
+            except defs.SchemaError:
+                return False
+            if then.since_version != now.since_version:
+                return False
+        if not all(_same_schemas(g, opset) for a in node.attribute for g in (a.g, *a.graphs)):
+            return False
+    return True
+
+
+def name_nodes(nodes: list[NodeProto]) -> None:
+    """Give every node a name that is its own: the one it has, else operator and first result, with a number where taken."""
+    taken: set[str] = set()
+    for node in nodes:
+        base = node.name or f"{node.op_type}_{next((o for o in node.output if o), '')}"
+        name, n = base, 1
+        while name in taken:
+            name, n = f"{base}_{n}", n + 1
+        node.name = name
+        taken.add(name)
+
+
+def strip(message: Message) -> None:
+    """Clear doc strings and metadata in a model part, recursively: they decide nothing."""
+    for field in ("doc_string", "metadata_props", "denotation"):
+        if field in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(field)
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE and field.name not in ("raw_data",):
+            for part in value if _repeated(value) else (value,):
+                strip(part)
+
+
+def _repeated(value: object) -> bool:
+    return not isinstance(value, Message)
+
+
+def sort_nodes(net: Net) -> None:
+    """Put the nodes in an order in which each value is made before it is read; the file's order where that is one."""
+    made = {o for n in net.nodes for o in n.output}
+    done: set[str] = set()
+    waiting, ordered = list(net.nodes), []
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in done or name not in made for name in reads(node)):
+                ordered.append(node)
+                done.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            raise CompileError("the graph has a cycle", where=rest[0].name, fix="Export the model again.")
+        waiting = rest
+    net.nodes = ordered
