@@ -71,6 +71,7 @@ class Operator:
     lower(lowering, view): appends IR operators for the node to `lowering` (see optimize/lowering.py).
     fixed_range: (lo, hi) of the result in real numbers where the operator itself bounds it (softmax: 0, 1), else None.
     activation: whether it is a one-input function that fuses into what makes its operand (Relu, Clip) as bounds or as a table.
+    accumulates(view): whether its result passes through an accumulator, so that a Relu or Clip after it costs nothing.
     """
 
     onnx: tuple[str, ...]
@@ -81,6 +82,7 @@ class Operator:
     weight_axis: Callable[[NodeView], int] = field(default=lambda view: 0)
     fixed_range: tuple[float, float] | None = None
     activation: bool = False
+    accumulates: Callable[[NodeView], bool] = field(default=lambda view: False)
 
 
 _REGISTRY: dict[str, Operator] = {}

@@ -1,0 +1,132 @@
+"""One-input regions: element-wise nodes that together are a function of one tensor.
+
+    x ──┬──────────► Mul ──► y          x ── Add 3 ── Clip 0..6 ──┬
+        └► Sigmoid ──┘                  └──────────────────────── Mul ── Div 6 ──► y
+
+On int8 codes such a region is a table of 256 entries, whatever is inside; a plain Relu or Clip after an accumulator is
+only another pair of bounds. Nothing inside a region is quantized.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from axcompiler.operators.base import NodeView, scalar
+from axcompiler.operators.views import ModelView
+
+#: functions of one operand (a second one, if any, is a constant number)
+_UNARY_NAMES = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
+    "Mish Neg Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+)
+UNARY = frozenset(_UNARY_NAMES.split())
+#: functions of several operands that may meet inside a region
+_JOINING_NAMES = (
+    "Add Sub Mul Div Pow Min Max Sum Mean PRelu Greater GreaterOrEqual Less LessOrEqual Equal And Or Xor Not Where Cast IsNaN IsInf Mod"
+)
+JOINING = frozenset(_JOINING_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Region:
+    """nodes: indices into `ModelView.nodes`, ascending. input, output: the one tensor that goes in, the one that comes out."""
+
+    nodes: tuple[int, ...]
+    input: str
+    output: str
+
+
+def regions(view: ModelView) -> list[Region]:
+    """The maximal one-input regions of a model, disjoint, ordered by their last node.
+
+    Found from the last node backwards: a region takes in the maker of an operand when nobody outside reads that operand.
+    """
+    found: list[Region] = []
+    taken: set[int] = set()
+    for last in range(len(view.nodes) - 1, -1, -1):
+        if last in taken or not _elementwise(view, last):
+            continue
+        region = _grow(view, last, taken)
+        if region:
+            found.append(region)
+            taken.update(region.nodes)
+    return found[::-1]
+
+
+def _elementwise(view: ModelView, i: int) -> bool:
+    node = view.nodes[i]
+    return not node.domain and node.op_type in UNARY | JOINING and len(node.outputs) == 1
+
+
+def _grow(view: ModelView, last: int, taken: set[int]) -> Region | None:
+    """The largest one-input region that ends in node `last`: operands are followed backwards, the one made last first."""
+    best: Region | None = None
+    inside, stuck = {last}, set[str]()
+    frontier = _operands(view, last)
+    output = view.nodes[last].outputs[0]
+    while True:
+        if len(frontier) == 1 and _fits(view, inside, next(iter(frontier)), output):
+            best = Region(tuple(sorted(inside)), next(iter(frontier)), output)
+        open_ones = [name for name in frontier - stuck if name in view.makers]
+        if not open_ones:
+            return best
+        name = max(open_ones, key=lambda n: view.makers[n])
+        maker = view.makers[name]
+        if maker in taken or not _elementwise(view, maker) or name in view.outputs or not set(view.users[name]) <= inside:
+            stuck.add(name)
+            continue
+        inside.add(maker)
+        frontier = (frontier - {name}) | _operands(view, maker)
+
+
+def _operands(view: ModelView, i: int) -> set[str]:
+    return {name for name in view.nodes[i].inputs if name and name not in view.constants}
+
+
+def _fits(view: ModelView, inside: set[int], source: str, output: str) -> bool:
+    """Whether the region maps float32 to float32 of the same shape, with nothing but numbers as constants."""
+    if view.dtypes.get(source) != "float32" or view.dtypes.get(output) != "float32":
+        return False
+    shape = view.shapes.get(source)
+    if shape is None or view.shapes.get(output) != shape or 0 in shape:
+        return False
+    return all(np.size(view.constants[n]) == 1 for i in inside for n in view.nodes[i].inputs if n in view.constants)
+
+
+def bounds(nodes: tuple[NodeView, ...]) -> tuple[float, float] | None:
+    """(lo, hi) if the nodes, a chain, do nothing but clip: y = min(max(x, lo), hi). None for any other function."""
+    lo, hi = -math.inf, math.inf
+    for node in nodes:
+        step = clip_of(node)
+        if step is None:
+            return None
+        lo, hi = (min(max(b, step[0]), step[1]) for b in (lo, hi))
+    return (lo, hi)
+
+
+def clip_of(node: NodeView) -> tuple[float, float] | None:
+    """(lo, hi) if one node clips its operand to constant numbers: Relu, Clip, Min, Max, Identity."""
+    if node.op_type == "Identity":
+        return (-math.inf, math.inf)
+    if node.op_type == "Relu":
+        return (0.0, math.inf)
+    if node.op_type == "Clip":
+        return _clip_node(node)
+    if node.op_type in ("Min", "Max") and len(node.inputs) == 2:
+        numbers = [scalar(node.constant(i)) for i in range(2)]
+        known = [n for n in numbers if n is not None]
+        if len(known) == 1:
+            return (-math.inf, known[0]) if node.op_type == "Min" else (known[0], math.inf)
+    return None
+
+
+def _clip_node(node: NodeView) -> tuple[float, float] | None:
+    ends = [float(node.attributes.get("min", -math.inf)), float(node.attributes.get("max", math.inf))]
+    for i in (1, 2):
+        if i < len(node.inputs) and node.inputs[i]:
+            number = scalar(node.constant(i))
+            if number is None:
+                return None
+            ends[i - 1] = number
+    return (min(ends[0], ends[1]), ends[1])  # a minimum above the maximum: the maximum wins, as in ONNX
