@@ -15,7 +15,7 @@
     result = obtain(store, action, dest, run,           # restore, or run once among all processes and keep: the whole protocol
                     label="yolov5s", scope=workspace, force=False, recheck=make_action_again)
         # run(work: Path) -> str | None      writes exactly the outputs into `work`; returns its log or None
-        # result.how: "restored" | "restored-remote" | "ran";  result.record;  result.seconds;  result.because: tuple[explain.Change, ...]
+        # result.how: "restored" | "ran";  result.record;  result.seconds
     store.intact(result.record, dest)                   # by stat first, content if stat differs: is what was published still there?
 
 Pieces, when `obtain` does not fit:

@@ -1,0 +1,104 @@
+"""The whole protocol of one action: restore it, or run it once among all processes and keep what it gave."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import history
+from cache.disk import host
+from cache.errors import CacheError, Damaged
+from cache.key import Action
+from cache.record import Record
+from cache.store import Store, publish
+
+#: Writes exactly the outputs of the action into the folder; returns its log, or None.
+Run = Callable[[Path], str | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """how: "restored" or "ran". seconds: of this call. record: what is in the destination now."""
+
+    how: str
+    record: Record
+    seconds: float
+
+
+def obtain(
+    store: Store,
+    action: Action,
+    dest: Path,
+    run: Run,
+    *,
+    label: str = "",
+    scope: str = "",
+    force: bool = False,
+    recheck: Callable[[], Action] | None = None,
+) -> Result:
+    """Bring the outputs of an action to `dest`.
+
+    label: what to call it in reports (a model). scope: the workspace, for `explain`. force: run even if there is a record.
+    recheck: makes the action again from its inputs as they are after the run; if it differs, nothing is kept and CacheError is
+    raised. Whatever `run` raises passes through, and then `dest` is as it was.
+    """
+    start = time.monotonic()
+    result = None if force else _restored(store, action, dest, start)
+    if result is None:
+        with store.single_flight(action.key(), f"{action.stage} {label}".strip()):
+            result = None if force else _restored(store, action, dest, start)
+            if result is None:
+                result = _ran(store, action, dest, run, label, start, recheck)
+    if scope:
+        history.remember(store, scope, label, result.record)
+    return result
+
+
+def _restored(store: Store, action: Action, dest: Path, start: float) -> Result | None:
+    record = store.lookup(action)
+    if record is None:
+        return None
+    try:
+        store.restore(record, dest)
+    except Damaged as error:
+        store.warn(f"{error.what} {action.stage} runs again.")
+        return None
+    return Result("restored", record, time.monotonic() - start)
+
+
+def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: float, recheck: Callable[[], Action] | None) -> Result:
+    with store.work() as work:
+        began, clock = time.time(), time.monotonic()
+        log = run(work)
+        seconds = time.monotonic() - clock
+        _complete(action, work)
+        if recheck is not None and recheck().key() != action.key():
+            raise CacheError(
+                f"An input of {action.stage} changed while it ran; its result was thrown away.",
+                where=label,
+                fix="Start again when nobody writes to the inputs.",
+            )
+        provenance = {"label": label, "started": round(began, 3), "seconds": round(seconds, 3), "host": host()}
+        record = store.put(action, work, provenance, log=log, private=True)
+        _deliver(store, record, work, dest)
+    return Result("ran", record, time.monotonic() - start)
+
+
+def _deliver(store: Store, record: Record, work: Path, dest: Path) -> None:
+    if record.stored:
+        try:
+            store.restore(record, dest)
+            return
+        except Damaged as error:  # what the disk gave back is not what was written: the produced files are still there
+            store.warn(f"{error.what} The result is used from where it was made.")
+    publish(work, record, dest)
+
+
+def _complete(action: Action, work: Path) -> None:
+    found = {path.name for path in work.iterdir()}
+    missing, extra = sorted(set(action.outputs) - found), sorted(found - set(action.outputs))
+    if missing or extra:
+        parts = [f"did not write {', '.join(missing)}"] * bool(missing) + [f"wrote {', '.join(extra)}, which it does not declare"] * bool(
+            extra
+        )
+        raise CacheError(f"The stage {action.stage} {' and '.join(parts)}.", fix="A stage writes exactly the outputs it declares.")

@@ -1,0 +1,112 @@
+"""Where the cache is and how it behaves: environment first, then axforge.toml, then pyproject.toml, then defaults.
+
+[tool.axforge.cache]        # in axforge.toml: [cache]
+dir = "~/.cache/axforge"    # AXFORGE_CACHE_DIR
+size_limit = "20 GB"        # AXFORGE_CACHE_SIZE_LIMIT; "none" for no limit
+link = true                 # hard links where the file system has no reflinks
+remote = "https://cache.example.org/axforge"   # AXFORGE_CACHE_REMOTE; or a folder, or any fsspec URL
+mode = "ro"                 # AXFORGE_CACHE_MODE: off, ro, rw
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.errors import CacheError, masked
+from cache.layout import Warn
+from cache.store import Store, to_stderr
+
+DEFAULT_LIMIT = 20 * 10**9
+MODES = ("off", "ro", "rw")
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_KEYS: dict[str, type | tuple[type, ...]] = {"dir": str, "size_limit": (str, int), "link": bool, "remote": str, "mode": str}
+
+
+@dataclass(frozen=True)
+class Config:
+    """dir: cache folder. size_limit: bytes or None. remote: URL or folder, '' for none. mode of the remote: off, ro or rw."""
+
+    dir: Path
+    size_limit: int | None = DEFAULT_LIMIT
+    link: bool = True
+    remote: str = ""
+    mode: str = "ro"
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in "20 GB", "512MiB", "1000". CacheError when it is no size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(text).lower())
+    if not match:
+        raise CacheError(f"{text!r} is not a size.", fix="Write it like 20 GB, 512 MiB or a number of bytes.")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def load(start_dir: Path) -> Config:
+    """The configuration that holds in a folder: found there or in the nearest one above. CacheError for what is wrong in it."""
+    table, where = _table(Path(os.path.abspath(start_dir)))
+    unknown = sorted(set(table) - set(_KEYS))
+    if unknown:
+        raise CacheError(f"{unknown[0]!r} is not a setting of the cache.", where=where, fix=f"There are: {', '.join(_KEYS)}.")
+    for name, value in table.items():
+        if not isinstance(value, _KEYS[name]) or (isinstance(value, bool) and name != "link"):
+            raise CacheError(f"{value!r} is not a value for {name!r}.", where=where)
+    environ = os.environ
+    mode = environ.get("AXFORGE_CACHE_MODE") or table.get("mode", "ro")
+    if mode not in MODES:
+        raise CacheError(f"{mode!r} is not a mode of the remote cache.", where=where, fix=f"There are: {', '.join(MODES)}.")
+    limit = environ.get("AXFORGE_CACHE_SIZE_LIMIT") or table.get("size_limit", DEFAULT_LIMIT)
+    folder = environ.get("AXFORGE_CACHE_DIR") or table.get("dir")
+    base = Path(where).parent if where and not environ.get("AXFORGE_CACHE_DIR") else Path.cwd()
+    return Config(
+        dir=base / Path(folder).expanduser() if folder else _default_dir(),
+        size_limit=None if str(limit).lower() == "none" else parse_size(limit),
+        link=table.get("link", True),
+        remote=environ.get("AXFORGE_CACHE_REMOTE", table.get("remote", "")),
+        mode=mode,
+    )
+
+
+def _default_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "axforge"
+
+
+def _table(start: Path) -> tuple[Mapping[str, Any], str]:
+    for folder in (start, *start.parents):
+        for name, path in (("axforge.toml", ("cache",)), ("pyproject.toml", ("tool", "axforge", "cache"))):
+            table: Any = _toml(folder / name)
+            for part in path:
+                table = table.get(part, {}) if isinstance(table, dict) else {}
+            if table:
+                if not isinstance(table, dict):
+                    raise CacheError("The settings of the cache are not a table.", where=str(folder / name))
+                return table, str(folder / name)
+    return {}, ""
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    if "cache" not in text:
+        return {}
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CacheError(f"This is not valid TOML: {error}.", where=str(file)) from error
+
+
+def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to_stderr) -> Store:
+    """The store that the configuration of a folder asks for. CacheError for a wrong configuration; never for an unusable cache."""
+    found = config or load(start_dir)
+    tier = None
+    if found.remote and found.mode != "off":
+        from cache.remote import connect
+
+        tier = connect(found.remote, found.mode, warn=lambda sentence: warn(masked(sentence)))
+    return Store(found.dir, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn)

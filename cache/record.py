@@ -1,0 +1,146 @@
+"""The record of an action: what it gave, and how. Everything read here is untrusted until it has been checked.
+
+record file = sha256-of-json "\\n" json "\\n"
+json = {"v": 1, "key", "action": {...}, "outputs": [{"name", "sha256", "xxh3", "size"}], "manifests": {input: {"sha256", "size"}},
+        "log": {"sha256", "size"} | null, "provenance": {"label", "started", "seconds", "host", "tool", ...}}
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cache.digest import sha256
+from cache.errors import CacheError
+from cache.key import canonical, is_hash, is_output_name, key_of
+
+#: Refused beyond this: a record is some kilobytes.
+MAX_RECORD = 4 << 20
+MAX_BLOB = 1 << 40
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Stored bytes: their name and size."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that an action gave. xxh3 checks it locally."""
+
+    name: str
+    sha256: str
+    xxh3: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """action: the document as JSON. provenance: free, explains and never decides. stored: False when it could not be kept."""
+
+    key: str
+    action: Mapping[str, Any]
+    outputs: tuple[Output, ...]
+    manifests: Mapping[str, Blob] = field(default_factory=dict)
+    log: Blob | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    stored: bool = True
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return str(self.action["stage"])
+
+    @property
+    def label(self) -> str:
+        """What the caller called it, such as the name of a model."""
+        return str(self.provenance.get("label", ""))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all outputs."""
+        return sum(output.size for output in self.outputs)
+
+    def output(self, name: str) -> Output:
+        """The output of that name; KeyError if there is none."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        raise KeyError(name)
+
+    def blobs(self) -> tuple[Blob, ...]:
+        """All stored bytes that it refers to, outputs first."""
+        rest = [self.manifests[name] for name in sorted(self.manifests)] + ([self.log] if self.log else [])
+        return (*(Blob(output.sha256, output.size) for output in self.outputs), *rest)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "v": 1,
+            "key": self.key,
+            "action": dict(self.action),
+            "outputs": [{"name": o.name, "sha256": o.sha256, "xxh3": o.xxh3, "size": o.size} for o in self.outputs],
+            "manifests": {name: {"sha256": blob.sha256, "size": blob.size} for name, blob in self.manifests.items()},
+            "log": {"sha256": self.log.sha256, "size": self.log.size} if self.log else None,
+            "provenance": dict(self.provenance),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        text = canonical(self.as_json())
+        return sha256(text).encode() + b"\n" + text + b"\n"
+
+
+def parse(data: bytes, key: str) -> Record:
+    """The record for `key`. CacheError with the reason when it is damaged, of another version, or not a record of that key."""
+    check, _, rest = data.partition(b"\n")
+    if len(data) > MAX_RECORD or not rest.endswith(b"\n") or sha256(rest[:-1]).encode() != check:
+        raise CacheError("The record is damaged: it is not what its own checksum says.", where=key)
+    try:
+        record = _from_json(json.loads(rest))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CacheError(f"The record is malformed ({type(error).__name__}: {error}).", where=key) from error
+    if record.key != key or key_of(record.action) != key:
+        raise CacheError("The record belongs to another action.", where=key)
+    if sorted(output.name for output in record.outputs) != record.action["outputs"]:
+        raise CacheError("The record does not have the outputs that its action names.", where=key)
+    return record
+
+
+def _from_json(data: dict[str, Any]) -> Record:
+    if data["v"] != 1:
+        raise ValueError(f"version {data['v']!r}")
+    outputs = tuple(Output(_name(o["name"]), _hash(o["sha256"]), str(o["xxh3"]), _size(o["size"])) for o in data["outputs"])
+    manifests = {str(name): _blob(blob) for name, blob in data["manifests"].items()}
+    log = None if data["log"] is None else _blob(data["log"])
+    return Record(_hash(data["key"]), data["action"], outputs, manifests, log, dict(data["provenance"]))
+
+
+def _blob(data: Mapping[str, Any]) -> Blob:
+    return Blob(_hash(data["sha256"]), _size(data["size"]))
+
+
+def _hash(value: Any) -> str:
+    if not is_hash(value):
+        raise ValueError(f"{value!r} is not a SHA-256")
+    return str(value)
+
+
+def _name(value: Any) -> str:
+    if not is_output_name(value):
+        raise ValueError(f"{value!r} is not a plain file name")
+    return str(value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_BLOB:
+        raise ValueError(f"{value!r} is not a size")
+    return value
+
+
+def unstored(record: Record) -> Record:
+    """The same, marked as not kept."""
+    return replace(record, stored=False)

@@ -1,0 +1,299 @@
+"""The store: records of actions and the contents they refer to, in one folder that many processes and machines share.
+
+Contents go first and their record last, each synced and then renamed into place, so a record never appears before what it names.
+Reading trusts nothing: a record must carry its own checksum and hash to its key, and every byte handed out is hashed on the way.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache import stats
+from cache.blobs import Blobs
+from cache.digest import FileDigest, hash_file, sha256
+from cache.disk import FULL, READ_ONLY, copy_hashing, make_folder, unique_name, write_bytes, written
+from cache.errors import CacheError, Damaged, masked
+from cache.files import Files
+from cache.key import Action
+from cache.layout import Layout, Warn, is_refusal
+from cache.lease import Lease
+from cache.lock import acquire, held
+from cache.record import MAX_RECORD, Blob, Output, Record, parse, unstored
+
+if TYPE_CHECKING:
+    from cache.remote.tier import Tier
+
+#: Last use is noted at most this often (seconds): it is the file's access order, not a log.
+_TOUCH_EVERY = 60
+
+
+def to_stderr(sentence: str) -> None:
+    """The default `warn`."""
+    print(f"cache: {sentence}", file=sys.stderr, flush=True)
+
+
+class Store:
+    """A cache in folder `root`.
+
+    index: folder of the stat index (default: inside root, private to host and user). remote: second tier. size_limit: bytes, None
+    for no limit. link: hard links where there are no reflinks. durable: sync to disk. warn: told each sentence once.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        index: Path | None = None,
+        remote: "Tier | None" = None,
+        size_limit: int | None = None,
+        link: bool = True,
+        durable: bool = True,
+        warn: Warn = to_stderr,
+    ) -> None:
+        self.layout = Layout(Path(os.path.abspath(root)))
+        self._told: set[str] = set()
+        self._warn = warn
+        self.remote, self.size_limit, self._durable = remote, size_limit, durable
+        self.index = index or self.layout.index
+        self.files = Files(self.index)
+        self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link)
+        self._lease = Lease(self.layout.leases)
+
+    def warn(self, sentence: str) -> None:
+        """Tell the user something that did not stop the work; once, and without credentials."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._warn(masked(sentence))
+
+    def close(self) -> None:
+        """Give back what `clean` must not touch. The end of the process does the same."""
+        self._lease.close()
+
+    # ------------------------------------------------------------------ reading
+
+    def lookup(self, action: Action, *, count: bool = True) -> Record | None:
+        """The record of an action whose contents are all here, from this cache or the remote; None if there is none (a miss)."""
+        key = action.key()
+        with self._in_use():
+            record = self.record(key)
+            if record is not None and not all(self.blobs.has(blob) for blob in record.blobs()):
+                record = self._completed(record)
+            tier = "local"
+            if record is None and self.remote is not None and self.layout.writable:
+                record, tier = self.remote.fetch(self, action), "remote"
+            if record is None:
+                return None
+            self._use(key)
+        if count and self.layout.writable:
+            stats.note(self.layout.stats, tier, record.size, float(record.provenance.get("seconds", 0)), record.stage, record.label)
+        return record
+
+    def record(self, key: str) -> Record | None:
+        """The local record for a key; a damaged one is set aside and counts as none."""
+        path = self.layout.record(key)
+        try:
+            with open(path, "rb") as stream:
+                return parse(stream.read(MAX_RECORD + 1), key)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.warn(f"The record {key[:16]}… cannot be read ({error.strerror}); its stage runs again.")
+            return None
+        except CacheError as error:
+            self.blobs.set_aside(path, error.what.rstrip("."))
+            return None
+
+    def _completed(self, record: Record) -> Record | None:
+        """The record, if the remote can supply what is missing here."""
+        missing = [blob for blob in record.blobs() if not self.blobs.has(blob)]
+        if self.remote is not None and self.layout.writable and all(self.remote.fetch_blob(self, blob) for blob in missing):
+            return record
+        self.warn(f"A content of {record.stage} ({record.label or record.key[:16]}) is gone from the cache; the stage runs again.")
+        return None
+
+    def restore(self, record: Record, dest: Path) -> None:
+        """Put all outputs of a record into folder `dest`, read-only, each by a rename after all have been checked.
+
+        Damaged when a content is missing or is not itself: it has been set aside, and nothing in `dest` has changed.
+        """
+        dest.mkdir(parents=True, exist_ok=True)
+        ready: list[tuple[Path, Path]] = []
+        try:
+            for output in record.outputs:
+                temporary = dest / f".{output.name}.{unique_name()}"
+                ready.append((temporary, dest / output.name))
+                self.blobs.place(Blob(output.sha256, output.size), output.xxh3, temporary)
+            for temporary, target in ready:
+                os.replace(temporary, target)
+        finally:
+            for temporary, _ in ready:
+                temporary.unlink(missing_ok=True)
+
+    def intact(self, record: Record, dest: Path) -> bool:
+        """Whether the outputs of a record are in `dest` as they were published. Files whose stat is unchanged are not read."""
+        try:
+            found = self.files.digests([dest / output.name for output in record.outputs])
+        except CacheError:
+            return False
+        return all((f.size, f.xxh3) == (o.size, o.xxh3) for f, o in zip(found, record.outputs, strict=True))
+
+    # ------------------------------------------------------------------ writing
+
+    def put(
+        self, action: Action, produced: Path, provenance: Mapping[str, Any], *, log: str | None = None, private: bool = False
+    ) -> Record:
+        """Keep the outputs of an action that are in folder `produced`, and their record. CacheError if an output is not there.
+
+        `private`: nobody writes to these files any more, so they may be linked. A cache that cannot be written (read only, full)
+        is a warning, and the record comes back with `stored` False.
+        """
+        found = {name: hash_file(produced / name)[0] for name in sorted(action.outputs)}
+        record, extra = self._record_of(action, found, provenance, log)
+        if not self.layout.writable:
+            self.warn(f"{self.layout.root} cannot be written ({self.layout.reason}); results are not kept.")
+            return unstored(record)
+        try:
+            with self._in_use():
+                record = self._checked_against_previous(record)
+                for name, content in found.items():
+                    self.blobs.keep_file(produced / name, content, private=private)
+                for data in extra:
+                    self.blobs.keep_bytes(sha256(data), data)
+                self.write_record(record)
+                self._use(record.key)
+        except OSError as error:
+            self._tell_unwritable(error)
+            return unstored(record)
+        stats.note(self.layout.stats, "ran", record.size, 0.0, record.stage, record.label)
+        if self.remote is not None:
+            self.remote.push(self, record)
+        self._keep_size(record.size)
+        return record
+
+    def _record_of(
+        self, action: Action, found: Mapping[str, FileDigest], provenance: Mapping[str, Any], log: str | None
+    ) -> tuple[Record, list[bytes]]:
+        trees = {name: tree.manifest() for name, tree in action.trees()}
+        kept = masked(log).encode() if log else b""
+        record = Record(
+            key=action.key(),
+            action=action.as_json(),
+            outputs=tuple(Output(name, content.sha256, content.xxh3, content.size) for name, content in found.items()),
+            manifests={name: Blob(sha256(data), len(data)) for name, data in trees.items()},
+            log=Blob(sha256(kept), len(kept)) if kept else None,
+            provenance={name: masked(value) if isinstance(value, str) else value for name, value in provenance.items()},
+        )
+        return record, [*trees.values(), *([kept] if kept else [])]
+
+    def _checked_against_previous(self, record: Record) -> Record:
+        """The same stage on the same inputs should give the same bytes; where it does not, say so and note it."""
+        before = self.record(record.key)
+        if before is None or before.outputs == record.outputs:
+            return record
+        names = ", ".join(new.name for old, new in zip(before.outputs, record.outputs, strict=True) if old != new)
+        self.warn(f"{record.stage} ({record.label or record.key[:16]}) gave other bytes than before for the same inputs: {names}.")
+        return Record(
+            record.key, record.action, record.outputs, record.manifests, record.log, {**record.provenance, "nondeterministic": names}
+        )
+
+    def write_record(self, record: Record) -> None:
+        """Put a record in place; all its contents must be there. OSError when it cannot be written."""
+        target = self.layout.record(record.key)
+        make_folder(target.parent, self._durable)
+        with written(target, self.layout.temporary(), durable=self._durable, mode=0o644) as temporary:
+            write_bytes(temporary, record.to_bytes())
+
+    def _tell_unwritable(self, error: OSError) -> None:
+        if error.errno in FULL:
+            self.warn(f"There is no room in {self.layout.root} ({error.strerror}); a result was not kept. `clean` makes room.")
+        elif is_refusal(error):
+            self.warn(f"{self.layout.root} cannot be written ({error.strerror}); results are not kept.")
+        else:
+            self.warn(f"A result could not be kept in {self.layout.root}: {error.strerror or error}.")
+
+    def _keep_size(self, added: int) -> None:
+        if self.size_limit is not None:
+            from cache.gc import keep_limit
+
+            keep_limit(self, added)
+
+    # ------------------------------------------------------------------ sharing
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """A private folder for a stage to write to, on the cache's file system when possible; gone afterwards."""
+        if not self.layout.writable:
+            import tempfile
+
+            with tempfile.TemporaryDirectory(prefix="axforge-") as elsewhere:
+                yield Path(elsewhere)
+            return
+        folder = self.layout.temporary()
+        lock = acquire(folder.with_name(folder.name + ".lock"))
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            import shutil
+
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(folder.name + ".lock").unlink(missing_ok=True)
+            if lock is not None:
+                os.close(lock)
+
+    @contextmanager
+    def single_flight(self, key: str, what: str = "the same stage") -> Iterator[None]:
+        """One process at a time for a key; look up again inside. Without locks (see cache.lock) work may be done twice."""
+        if not self.layout.writable:
+            yield
+            return
+
+        def waiting() -> None:
+            self.warn(f"Waiting for another process that builds {what}.")
+
+        with held(self.layout.lock(key), waiting=waiting):
+            yield
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """While inside, `clean` waits."""
+        if not self.layout.writable:
+            yield
+            return
+        with held(self.layout.lock("store"), shared=True):
+            yield
+
+    def _use(self, key: str) -> None:
+        """Note that a key is used now, and by this process."""
+        if not self.layout.writable:
+            return
+        path = self.layout.record(key)
+        try:
+            self._lease.add(key)
+            if time.time() - path.stat().st_mtime > _TOUCH_EVERY:
+                os.utime(path)
+        except OSError as error:
+            if not is_refusal(error) and error.errno not in FULL and not isinstance(error, FileNotFoundError):
+                raise
+
+
+def publish(produced: Path, record: Record, dest: Path) -> None:
+    """Bring outputs that could not be kept from `produced` to `dest`, as `restore` would have done."""
+    from cache.digest import Hasher
+
+    dest.mkdir(parents=True, exist_ok=True)
+    for output in record.outputs:
+        temporary = dest / f".{output.name}.{unique_name()}"
+        hasher = Hasher(strong=False)
+        try:
+            copy_hashing(produced / output.name, temporary, hasher)
+            if hasher.xxh3 != output.xxh3:
+                raise Damaged("An output changed while it was published.", where=str(produced / output.name))
+            os.chmod(temporary, READ_ONLY)
+            os.replace(temporary, dest / output.name)
+        finally:
+            temporary.unlink(missing_ok=True)
