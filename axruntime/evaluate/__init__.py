@@ -1,0 +1,15 @@
+"""Datasets and metrics. Importing this package loads nothing.
+
+datasets.py
+    open_dataset(descriptor, data_root: Path | None, split: str | None = None) -> Dataset     what model.json names as `dataset`
+    Dataset: name, type, len(), iterable of Sample(name, image, truth)
+evaluate.py
+    evaluate(pipeline, dataset, *, limit=None, progress=silent) -> Report
+        limit: measure on that many samples, spread evenly. progress(done, total, note) as in axcompiler.stages.
+        Detection thresholds are those of the descriptor's `dataset`, not of its pipeline.
+    Report(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
+        .images_per_second: of the engine alone; .value: of the primary metric; .as_json()
+
+Metrics: top-1, top-5 (classification); mAP50-95, mAP50 (detection, COCO rules); mIoU, IoU, pixel accuracy (segmentation).
+Every mistake a user can mend raises axcompiler.errors.AxforgeError.
+"""

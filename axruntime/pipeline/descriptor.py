@@ -1,0 +1,200 @@
+"""`model.json`: what it may hold, how it is read, and where models are found. Light to import (no NumPy, no ONNX, no OpenCV)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME
+from axruntime.pipeline import problems
+from axruntime.pipeline.steps import PostStep, PreStep, Share
+
+FILE = "model.json"
+#: Bump when the code of a pre-processing step gives other values for the same picture.
+PREPROCESSING_VERSION = 1
+#: Distributions that decide the values of a feed.
+FEEDING_LIBRARIES = ("numpy", "opencv-python-headless", "pillow")
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Task = Literal["classification", "detection", "segmentation", "super-resolution"]
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An object in model.json."""
+
+
+class Source(Part, frozen=True):
+    """Where the ONNX comes from: one of `file` (below the data root), `url` (with a checksum) or `builder` (module:function).
+
+    A builder is called with (data_root: Path | None, out: Path). reads: files below the data root that a builder reads.
+    """
+
+    file: str | None = None
+    url: Annotated[str, Meta(pattern="^https?://")] | None = None
+    sha256: Sha256 | None = None
+    md5: Md5 | None = None
+    builder: Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    reads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sum(kind is not None for kind in (self.file, self.url, self.builder)) != 1:
+            raise ValueError("Give exactly one of `file`, `url` and `builder`")
+        if self.url is not None and self.sha256 is None and self.md5 is None:
+            raise ValueError("A `url` needs `sha256` or `md5`")
+
+
+class Calibration(Part, frozen=True):
+    """Samples to find value ranges with: a folder of images or an .npz below the data root.
+
+    samples: without that folder, take photos that installed packages ship. count: how many samples, when nobody says otherwise.
+    """
+
+    path: str
+    count: Annotated[int, Meta(ge=1)] = 100
+    samples: bool = False
+
+
+class Dataset(Part, frozen=True):
+    """What accuracy is measured on, below the data root.
+
+    The thresholds replace those of the pipeline while measuring: a mean average precision needs the unlikely boxes too.
+    class_map: for networks that know a part of the dataset's classes, the dataset's class of each output.
+    """
+
+    type: Literal["image-folder", "yolo", "npz", "segmentation"]
+    path: str
+    split: str | None = None
+    class_map: tuple[int, ...] | None = None
+    confidence_threshold: Share | None = None
+    iou_threshold: Share | None = None
+
+
+class Reference(Part, frozen=True):
+    """A published or measured figure: metric name, value in per cent, and who says so."""
+
+    metric: str
+    value: float
+    source: str
+
+
+class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The pipeline of one model. `load_descriptor` reads `labels` into the names themselves.
+
+    model: path of the compiled model below the build folder. compile: by stage name, what differs from the stage's defaults
+    (the fields of the configurations in axcompiler/stages.py).
+    """
+
+    schema: str = msgspec.field(name="$schema", default="")
+    name: Name
+    model: str = ""
+    description: str = ""
+    task: Task | None = None
+    source: Source | None = None
+    preprocessing: tuple[PreStep, ...]
+    postprocessing: tuple[PostStep, ...] = ()
+    labels: str | tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    dataset: Dataset | None = None
+    compile: dict[str, dict[str, Any]] = {}
+    license: str = ""
+    reference: tuple[Reference, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Class names in order, () when the model has none."""
+        return self.labels if isinstance(self.labels, tuple) else ()
+
+
+def parse_descriptor(data: bytes, where: str) -> Descriptor:
+    """The descriptor in `data`. Raises AxforgeError that names `where` and the place in it. Labels stay as they are written."""
+    try:
+        descriptor = msgspec.json.decode(data, type=Descriptor)
+    except msgspec.ValidationError as e:
+        raise problems.explain(e, data, Descriptor, where) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise AxforgeError(f"this is no valid JSON: {e}", where=where, fix="Mend the file; any JSON checker shows the place.") from None
+    _check_compile(descriptor.compile, where)
+    return descriptor
+
+
+def load_descriptor(path: Path, label_roots: Iterable[Path] = ()) -> Descriptor:
+    """The descriptor at `path`, its labels read.
+
+    A label file is looked for beside model.json, in `labels` beside its folder, and in `label_roots`.
+    Raises AxforgeError when a file is missing or says something unknown.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise AxforgeError(f"the descriptor cannot be read: {e.strerror}", where=str(path)) from e
+    descriptor = parse_descriptor(data, str(path))
+    if isinstance(descriptor.labels, tuple):
+        return descriptor
+    folders = [path.parent, path.parent.parent / "labels", *label_roots]
+    return msgspec.structs.replace(descriptor, labels=_read_labels(descriptor.labels, folders, str(path)))
+
+
+def _read_labels(name: str, folders: Sequence[Path], where: str) -> tuple[str, ...]:
+    for folder in folders:
+        if (file := folder / name).is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            return tuple(line.strip() for line in lines if line.strip())
+    raise AxforgeError(f"there is no label file '{name}'", where=f"{where}: labels", fix=f"Put it into {folders[0]}.")
+
+
+def _check_compile(overrides: dict[str, dict[str, Any]], where: str) -> None:
+    for stage, fields in overrides.items():
+        at = f"{where}: compile"
+        if stage not in BY_NAME:
+            raise AxforgeError(f"there is no stage '{stage}'", where=at, fix=problems.suggest(stage, BY_NAME, "stage"))
+        config = BY_NAME[stage].config
+        known = (
+            {f.name: f.type for f in msgspec.structs.fields(config)} if issubclass(config, msgspec.Struct) else config.__dataclass_fields__
+        )
+        for key in fields:
+            if key not in known:
+                what = f"stage '{stage}' has no option '{key}'"
+                raise AxforgeError(what, where=f"{at}.{stage}", fix=problems.suggest(key, known, "option"))
+        try:
+            msgspec.convert(fields, config)
+        except msgspec.ValidationError as e:
+            message, _, place = str(e).partition(" - at `$")
+            raise AxforgeError(message, where=f"{at}.{stage}{place.rstrip('`')}") from None
+
+
+def stage_options(descriptor: Descriptor, stage: str) -> dict[str, Any]:
+    """What the descriptor says of a stage's configuration, with the types of its fields (tuples, not lists)."""
+    fields = descriptor.compile.get(stage, {})
+    config = msgspec.convert(fields, BY_NAME[stage].config)
+    return {key: getattr(config, key) for key in fields}
+
+
+def find_model(name: str, roots: Sequence[Path]) -> Path:
+    """Path of the model.json of `name`: `<root>/<name>/model.json` in the first root that has it.
+
+    Looks at that path alone; only for a name that nobody has are folders listed, to suggest the nearest. Raises AxforgeError.
+    """
+    if name and name not in (".", "..") and "/" not in name and "\\" not in name:
+        for root in roots:
+            if (path := root / name / FILE).is_file():
+                return path
+    fix = problems.suggest(name, model_names(roots), "model")
+    raise AxforgeError(f"there is no model '{name}'", where=", ".join(str(root) for root in roots), fix=fix)
+
+
+def model_names(roots: Sequence[Path]) -> list[str]:
+    """Names of all models in `roots`, sorted. Reads folders, no model.json."""
+    return sorted({path.parent.name for root in roots if root.is_dir() for path in root.glob(f"*/{FILE}")})
+
+
+def preprocessing_fingerprint(descriptor: Descriptor) -> str:
+    """Canonical JSON of what feeds the network: all parameters of pre-processing with their defaults, and nothing else.
+
+    Equal fingerprints (and library versions, see FEEDING_LIBRARIES) mean equal feeds for equal samples.
+    """
+    steps = [{"type": type(step).__struct_config__.tag, **msgspec.structs.asdict(step)} for step in descriptor.preprocessing]
+    return msgspec.json.encode({"version": PREPROCESSING_VERSION, "steps": steps}, order="sorted").decode()

@@ -1,0 +1,62 @@
+"""A pipeline: pre-processing, an engine, post-processing."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler.errors import AxforgeError
+from axruntime.engines import Engine
+from axruntime.pipeline import postprocess, preprocess
+from axruntime.pipeline.descriptor import Descriptor
+from axruntime.pipeline.preprocess import Prepared
+from axruntime.pipeline.results import Result
+
+Array = NDArray[Any]
+
+
+class Pipeline:
+    """Runs pictures through a model. `engine_seconds` sums the time spent in the engine alone."""
+
+    def __init__(self, descriptor: Descriptor, engine: Engine) -> None:
+        self.descriptor, self.engine = descriptor, engine
+        self.engine_seconds = 0.0
+        self._input = only_input(engine, descriptor.name)
+
+    def run(self, image: Array) -> Result:
+        """The result for one picture (uint8 RGB [H, W, 3], or an array of the model's dataset). Raises AxforgeError."""
+        prepared = preprocess.prepare(self.descriptor.preprocessing, image)
+        return self.finish(self.infer(prepared), prepared)
+
+    def infer(self, prepared: Prepared) -> dict[str, Array]:
+        """The network's outputs by name, as float32."""
+        feeds = {self._input: fit(prepared.tensor, self._input, self.engine)}
+        start = time.perf_counter()
+        outputs = self.engine.run(feeds)
+        self.engine_seconds += time.perf_counter() - start
+        return outputs
+
+    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> Result:
+        """What post-processing makes of `outputs`."""
+        state = postprocess.State(outputs, prepared, self.descriptor.label_names)
+        return postprocess.run(self.descriptor.postprocessing, state)
+
+
+def only_input(engine: Engine, name: str) -> str:
+    """The name of the network's one input. Raises AxforgeError when it has several, or none."""
+    if len(engine.inputs) != 1:
+        names = ", ".join(engine.inputs) or "none"
+        raise AxforgeError(f"a pipeline feeds one input, and the network has {len(engine.inputs)}: {names}", where=name)
+    return next(iter(engine.inputs))
+
+
+def fit(tensor: Array, name: str, engine: Engine) -> Array:
+    """`tensor` in the input's type. Raises AxforgeError when its shape is not the input's."""
+    shape, dtype = engine.inputs[name]
+    if len(shape) != tensor.ndim or any(want not in (-1, got) for want, got in zip(shape, tensor.shape, strict=True)):
+        what = f"pre-processing gives shape {list(tensor.shape)}, and the network's input '{name}' takes {list(shape)}"
+        raise AxforgeError(what, where="preprocessing", fix="Mend the resize, crop or colour step in model.json.")
+    # engines quantize float32 themselves, so an int8 input takes it as it is
+    return tensor if dtype in ("float32", "int8") else tensor.astype(np.dtype(dtype))
