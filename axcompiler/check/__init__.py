@@ -2,5 +2,6 @@
 
 from axcompiler.check.clean import clean
 from axcompiler.check.load import load_model
+from axcompiler.check.stage import run
 
-__all__ = ["clean", "load_model"]
+__all__ = ["clean", "load_model", "run"]

@@ -14,10 +14,8 @@ from axcompiler.check.net import Net, attribute, has_subgraph, reads, to_model
 MAX_BYTES = 1 << 22
 
 _NEVER = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"})
-_TYPES = frozenset(
-    getattr(TensorProto, t)
-    for t in "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()  # what NumPy and ORT both have
-)
+#: element types that NumPy and onnxruntime both have
+_TYPES = frozenset(helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in "?bBhHiIlLefd")
 
 
 def constants_to_initializers(net: Net) -> bool:
@@ -124,10 +122,10 @@ def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, 
             if all(name in scratch.constants for name in node.input if name):
                 try:
                     results = _run(scratch, [node], outputs)
-                except Exception:  # noqa: S112 - the node stays in the graph, which is the correct result
+                except Exception:  # the node stays in the graph, which is correct
                     continue
                 values |= {name: v for name, v in results.items() if name in wanted}
-                scratch.constants |= {name: numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in results.items()}
+                scratch.constants |= {name: numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in results.items()}
         return values
 
 
@@ -140,7 +138,7 @@ def _store(net: Net, chosen: list[NodeProto], values: dict[str, NDArray[Any]]) -
         if value.nbytes > MAX_BYTES and value.nbytes > source:
             missing.add(name)
         else:
-            net.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            net.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
     return _needed(net, chosen, makers, missing)
 
 

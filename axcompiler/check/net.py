@@ -47,7 +47,7 @@ class Net:
         n = 1
         while unique in taken:
             unique, n = f"{name}_{n}", n + 1
-        self.constants[unique] = numpy_helper.from_array(np.ascontiguousarray(value), unique)
+        self.constants[unique] = numpy_helper.from_array(np.asarray(value, order="C"), unique)
         return unique
 
     def names(self) -> set[str]:

@@ -1,7 +1,7 @@
 """One spelling for what ONNX files spell in many ways: functions inlined, opset 13 or later, every node named, no remarks."""
 
 import onnx
-from google.protobuf.message import Message
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import NodeProto, defs, inliner, version_converter
 
 from axcompiler.check.load import opset_of

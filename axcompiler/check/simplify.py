@@ -204,6 +204,27 @@ def batch_norm_to_conv(net: Net) -> bool:
     return False
 
 
+def plain_gemm(net: Net) -> bool:
+    """alpha and beta of a Gemm with constant weight and bias  ==>  other weight and bias."""
+    changed = False
+    for node in net.nodes:
+        alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+        if node.op_type != "Gemm" or node.domain or (alpha == 1.0 and beta == 1.0):
+            continue
+        weight = _float_constant(net, node.input[1])
+        has_bias = len(node.input) > 2 and bool(node.input[2])
+        bias = _float_constant(net, node.input[2]) if has_bias else np.zeros(0)
+        if weight is None or bias is None:
+            continue
+        node.input[1] = net.add_constant(f"{node.name}_weight", (weight * alpha).astype(np.float32))
+        if has_bias:
+            node.input[2] = net.add_constant(f"{node.name}_bias", (bias * beta).astype(np.float32))
+        set_attribute(node, "alpha", 1.0)
+        set_attribute(node, "beta", 1.0)
+        changed = True
+    return changed
+
+
 def fold_pad(net: Net) -> bool:
     """Pad with zeros on the image axes -> Conv  ==>  Conv with larger pads."""
     makers, users = net.makers(), net.users()
@@ -282,7 +303,10 @@ def matmul_to_gemm(net: Net) -> bool:
             weight, shape = _float_constant(net, matmul.input[1]), net.shapes.get(matmul.input[0])
             if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2 or matmul.output[0] in net.output_names:
                 continue
-            if bias.shape not in ((weight.shape[1],), (1, weight.shape[1])) or net.shapes.get(add.output[0]) != (*shape[:-1], weight.shape[1]):
+            if bias.shape not in ((weight.shape[1],), (1, weight.shape[1])) or net.shapes.get(add.output[0]) != (
+                *shape[:-1],
+                weight.shape[1],
+            ):
                 continue
             _make_gemm(net, matmul, add, weight, bias, shape)
             return True
@@ -311,7 +335,7 @@ def _make_gemm(net: Net, matmul: NodeProto, add: NodeProto, weight: F64, bias: F
 
 #: each gives True if it changed the net; those that change one place at a time are run until they find none
 PASSES: tuple[Callable[[Net], bool], ...] = (
-    remove_copies, explicit_pads, fold_pad, fold_affine, matmul_to_gemm, batch_norm_to_conv, remove_dead,
+    remove_copies, explicit_pads, fold_pad, plain_gemm, fold_affine, matmul_to_gemm, batch_norm_to_conv, remove_dead,
 )  # fmt: skip
 
 

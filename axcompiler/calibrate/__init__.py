@@ -1,0 +1,118 @@
+"""checked.onnx and samples -> ranges.json, histograms.npz: one pass over the samples, one sample in memory at a time."""
+
+from collections.abc import Iterable, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from axcompiler.calibrate import statistics
+from axcompiler.calibrate.histogram import Histogram
+from axcompiler.calibrate.probe import Probe, with_probes
+from axcompiler.calibrate.statistics import Range, Statistics
+from axcompiler.errors import CompileError
+from axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
+from axcompiler.stages import CalibrateConfig, Progress
+
+__all__ = ["Statistics", "collect", "run"]
+
+Sample = Mapping[str, NDArray[Any]]
+
+
+def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress: Progress, *, samples: Iterable[Sample]) -> None:
+    """checked.onnx -> ranges.json, histograms.npz. samples: feeds of the model by input name; length, if known, is for progress.
+
+    A model that came quantized needs no ranges: both artefacts are empty and no sample is read.
+    Raises CompileError: no samples, wrong names, shapes or types, values that are not finite (naming tensor and sample).
+    """
+    model = onnx.load_model(inputs["checked.onnx"])
+    result = Statistics() if is_quantized(model) else collect(model, config, samples, progress)
+    statistics.save(result, out)
+
+
+def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
+    """Statistics of every tensor that the plan of `model` measures, over all samples."""
+    plan = make_plan(model)
+    channels = layer_inputs(plan)
+    tensors = list(dict.fromkeys([*plan.sources, *channels]))
+    if not tensors:
+        return Statistics()
+    probed, probes = with_probes(model, tensors, dict(plan.view.shapes))
+    session = _session(probed)
+    result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources})
+    sums = {name: _ChannelSum(plan.view.shapes[name], axis) for name, axis in channels.items()}
+    total = len(samples) if isinstance(samples, Sized) else 0
+    names = [n for probe in probes for n in (probe.lo, probe.hi, probe.values)]
+    for i, sample in enumerate(samples):
+        values = session.run(names, _feeds(plan, sample, i))
+        for j, probe in enumerate(probes):
+            _observe(probe, values[3 * j : 3 * j + 3], i, result, sums)
+        result.samples += 1
+        progress(i + 1, max(total, i + 1), "calibrating")
+    if result.samples == 0:
+        raise CompileError("there are no calibration samples", where="calibrate", fix="Give at least one sample, better a hundred.")
+    result.means = {name: s.mean() for name, s in sums.items()}
+    return result
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.use_deterministic_compute = True
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
+    """The sample as the model takes it. Raises CompileError on a missing, unknown or misshapen input."""
+    wanted = plan.view.inputs
+    if set(sample) != set(wanted):
+        raise CompileError(
+            f"sample {i} has the inputs {', '.join(sorted(sample)) or 'nothing'}; the model has {', '.join(wanted)}", where="calibrate"
+        )
+    feeds = {}
+    for name in wanted:
+        value = np.asarray(sample[name])
+        if value.shape != plan.view.shapes[name]:
+            raise CompileError(
+                f"input '{name}' of sample {i} has shape {list(value.shape)} and must have {list(plan.view.shapes[name])}",
+                where="calibrate",
+                fix="Check the pre-processing and the layout (N, C, H, W) of the calibration data.",
+            )
+        feeds[name] = value.astype(plan.view.dtypes[name], copy=False)
+    return feeds
+
+
+def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics, sums: dict[str, "_ChannelSum"]) -> None:
+    lo, hi, values = float(seen[0]), float(seen[1]), seen[2]
+    if not (np.isfinite(lo) and np.isfinite(hi) and bool(np.isfinite(values).all())):
+        raise CompileError(
+            f"tensor '{probe.tensor}' is not finite (NaN or infinite) in sample {i}",
+            where="calibrate",
+            fix="Check this sample and its pre-processing; if they are right, the model itself overflows.",
+        )
+    if probe.tensor in result.ranges:
+        known = result.ranges[probe.tensor]
+        known.lo, known.hi = min(known.lo, lo), max(known.hi, hi)
+        known.histogram.add(values, lo, hi)
+    if probe.tensor in sums:
+        sums[probe.tensor].add(values, probe.stride)
+
+
+class _ChannelSum:
+    """Sum of the sampled values of each channel; a sampled position tells its channel."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
+        self._channels, self._inner = shape[axis], int(np.prod(shape[axis + 1 :]))
+        self._sum, self._count = np.zeros(self._channels), np.zeros(self._channels, np.int64)
+
+    def add(self, values: NDArray[np.float32], stride: int) -> None:
+        channel = np.arange(len(values)) * stride // self._inner % self._channels
+        self._sum += np.bincount(channel, weights=values, minlength=self._channels)
+        self._count += np.bincount(channel, minlength=self._channels)
+
+    def mean(self) -> NDArray[np.float32]:
+        return (self._sum / np.maximum(self._count, 1)).astype(np.float32)

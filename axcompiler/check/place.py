@@ -1,0 +1,188 @@
+"""Decides where each node runs: on the AIPU, on the CPU in the middle, or on the host before and after the network.
+
+The network proper lies between the first and the last layer (a product with constant weights). Before it stands
+normalisation, behind it decoding: both are a few float operations on values whose precision matters (box and score must not
+share one int8 scale), so the host does them in float32. Cheap steps that int8 does exactly, or nearly, stay with the network.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import onnx
+
+from axcompiler.check.units import Unit, copies, is_layer, region_bounds, units
+from axcompiler.errors import CompileError
+from axcompiler.operators.views import ModelView
+from axcompiler.stages import CheckConfig
+
+#: key of checked.onnx's metadata that holds the decision
+METADATA = "axforge.places"
+HOST_PLACES = ("cpu", "postprocess", "preprocess")
+
+_TAIL_KEEPS = {
+    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Resize", "Upsample"),
+    *("DepthToSpace", "SpaceToDepth", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Pad"),
+}
+_HEAD_KEEPS = _TAIL_KEEPS | {"Concat"}
+_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "Swish", "Mish", "Gelu", "Elu", "Selu", "Celu"}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one node runs, and why, in words."""
+
+    node: str
+    op_type: str
+    place: str
+    reason: str
+
+
+def place(view: ModelView, config: CheckConfig, where: str) -> list[Placement]:
+    """A placement for every node, in order. Raises CompileError if `config.end_nodes` names nothing in the model."""
+    parts = units(view)
+    ends = _ends(view, config, where)
+    after, before = _after_layers(view, parts), _before_layers(view, parts)
+    has_layers = any(is_layer(view, u) for u in parts)
+    cut = _behind(parts, ends)
+    head, tail, verdict = [], [], {}
+    for k, unit in enumerate(parts):
+        if k in cut:
+            verdict[k] = ("postprocess", "it lies behind compile.end_nodes")
+        elif unit.refusal is not None and not (has_layers and not (after[k] and before[k])):
+            verdict[k] = ("cpu", unit.refusal)
+        elif has_layers and not before[k] and not is_layer(view, unit) and config.cut_tail and not ends:
+            tail.append(k)
+        elif has_layers and before[k] and not after[k] and not is_layer(view, unit) and config.cut_head:
+            head.append(k)
+        else:
+            verdict[k] = ("cpu", unit.refusal) if unit.refusal is not None else ("aipu", _why_aipu(view, unit))
+    verdict |= _tail(view, parts, tail, verdict)
+    verdict |= _head(view, parts, head, verdict)
+    return _by_node(view, parts, verdict)
+
+
+def _ends(view: ModelView, config: CheckConfig, where: str) -> set[str]:
+    by_node = {node.name: node.outputs for node in view.nodes}
+    ends: set[str] = set()
+    for name in config.end_nodes:
+        if name not in view.makers and name not in by_node:
+            raise CompileError(
+                f"compile.end_nodes names '{name}', which is no tensor or node of the cleaned model",
+                where=where,
+                fix="`axforge check` lists the nodes in support.json.",
+            )
+        ends.update((name,) if name in view.makers else by_node[name])
+    return ends
+
+
+def _behind(parts: list[Unit], ends: Collection[str]) -> set[int]:
+    """Units that read, directly or not, one of the tensors `ends`."""
+    reached, found = set(ends), set()
+    for k, unit in enumerate(parts):
+        if reached.intersection(unit.inputs):
+            found.add(k)
+            reached.update(unit.outputs)
+    return found
+
+
+def _after_layers(view: ModelView, parts: list[Unit]) -> list[bool]:
+    """For each unit, whether a layer comes before it."""
+    reached: set[str] = set()
+    result = []
+    for unit in parts:
+        result.append(bool(reached.intersection(unit.inputs)))
+        if result[-1] or is_layer(view, unit):
+            reached.update(unit.outputs)
+    return result
+
+
+def _before_layers(view: ModelView, parts: list[Unit]) -> list[bool]:
+    """For each unit, whether a layer comes after it."""
+    reached: set[str] = set()
+    result = []
+    for unit in reversed(parts):
+        result.append(bool(reached.intersection(unit.outputs)))
+        if result[-1] or is_layer(view, unit):
+            reached.update(unit.inputs)
+    return result[::-1]
+
+
+Verdict = dict[int, tuple[str, str]]
+
+
+def _tail(view: ModelView, parts: list[Unit], tail: list[int], verdict: Verdict) -> Verdict:
+    """After the last layer: what continues it cheaply in int8 stays, unless the host needs its result anyway and it only copies."""
+    on_aipu = {*view.inputs, *(o for k, (p, _) in verdict.items() if p == "aipu" for o in parts[k].outputs)}
+    out: Verdict = {}
+    for k in tail:
+        unit = parts[k]
+        if unit.refusal is None and _continues(view, unit) and on_aipu.issuperset(unit.inputs):
+            out[k] = ("aipu", "it continues the last layer in int8")
+            on_aipu.update(unit.outputs)
+        else:
+            out[k] = ("postprocess", unit.refusal or "it decodes results, which the host does in float32")
+    host_reads = {i for k, (p, _) in (verdict | out).items() if p == "postprocess" for i in parts[k].inputs}
+    for k in reversed(tail):
+        unit = parts[k]
+        if out[k][0] == "aipu" and copies(unit) and host_reads.intersection(unit.outputs):
+            out[k] = ("postprocess", "it only rearranges what the host decodes")
+            host_reads.update(unit.inputs)
+    return out
+
+
+def _continues(view: ModelView, unit: Unit) -> bool:
+    """Whether int8 does the unit with little loss: clipping, activations, pooling, resizing, rearranging, a sum of two branches."""
+    ops = {view.nodes[i].op_type for i in unit.nodes}
+    if unit.region is not None:
+        gated = ops in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}) and _all_varying(view, unit)
+        return region_bounds(view, unit) is not None or ops <= _ACTIVATIONS or gated
+    if ops <= {"Add", "Sub"}:
+        return _all_varying(view, unit)
+    return ops <= _TAIL_KEEPS
+
+
+def _all_varying(view: ModelView, unit: Unit) -> bool:
+    return not any(n in view.constants for i in unit.nodes for n in view.nodes[i].inputs)
+
+
+def _head(view: ModelView, parts: list[Unit], head: list[int], verdict: Verdict) -> Verdict:
+    """Before the first layer: rearranging whose result only the AIPU reads stays; all else is pre-processing."""
+    host_reads = {i for k, (p, _) in verdict.items() if p != "aipu" for i in parts[k].inputs}
+    out: Verdict = {}
+    for k in reversed(head):
+        unit = parts[k]
+        kept = unit.refusal is None and unit.region is None and view.nodes[unit.nodes[0]].op_type in _HEAD_KEEPS
+        if kept and not host_reads.intersection(unit.outputs) and not set(unit.outputs) & set(view.outputs):
+            out[k] = ("aipu", "it rearranges the input for the first layer")
+        else:
+            out[k] = ("preprocess", unit.refusal or "it prepares the input, which the host does in float32")
+            host_reads.update(unit.inputs)
+    return out
+
+
+def _why_aipu(view: ModelView, unit: Unit) -> str:
+    if unit.region is None:
+        return "the AIPU has this operator"
+    if region_bounds(view, unit) is not None:
+        return "it clips, which the AIPU does with the operator before"
+    return "it is part of a function of one tensor, which the AIPU looks up in a table"
+
+
+def _by_node(view: ModelView, parts: list[Unit], verdict: Verdict) -> list[Placement]:
+    by_index = {i: verdict[k] for k, unit in enumerate(parts) for i in unit.nodes}
+    return [Placement(node.name, node.op_type, *by_index[i]) for i, node in enumerate(view.nodes)]
+
+
+def record(model: onnx.ModelProto, placements: list[Placement]) -> None:
+    """Write the decision into the model: the nodes of each place but the AIPU."""
+    places = {place: sorted(p.node for p in placements if p.place == place) for place in HOST_PLACES}
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(places, sort_keys=True)})
+
+
+def recorded(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes that run on the host, as `record` wrote them. Raises CompileError if the model was not checked."""
+    for entry in model.metadata_props:
+        if entry.key == METADATA:
+            return {name for names in json.loads(entry.value).values() for name in names}
+    raise CompileError("the model was not made by the check stage", where="checked.onnx", fix="Run check on the ONNX file first.")

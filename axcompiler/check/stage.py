@@ -1,0 +1,48 @@
+"""The stage itself: files in, files out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from axcompiler import container
+from axcompiler.check import place
+from axcompiler.check.clean import clean, is_quantized
+from axcompiler.check.load import load_model
+from axcompiler.check.net import Net, to_model
+from axcompiler.operators.views import ModelView, view
+from axcompiler.stages import CheckConfig, Progress
+
+
+def run(inputs: Mapping[str, Path], config: CheckConfig, out: Path, progress: Progress) -> None:
+    """model.onnx -> checked.onnx, support.json. Raises CompileError, a sentence, for every model that cannot be compiled."""
+    path = inputs["model.onnx"]
+    progress(0, 3, "reading")
+    model = load_model(path)
+    progress(1, 3, "cleaning")
+    net = clean(model, config.input_shapes, path.name)
+    progress(2, 3, "placing nodes")
+    checked, report = checked_model(net, config, path.name)
+    container.write_atomic(out / "checked.onnx", checked.SerializeToString(deterministic=True))
+    container.write_atomic(out / "support.json", (json.dumps(report, indent=1) + "\n").encode())
+    progress(3, 3, "done")
+
+
+def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The ONNX model with its placement recorded in it, and the report on every node."""
+    model = to_model(net)
+    seen = view(model)
+    placements = _keep_quantized(seen) if is_quantized(net) else place.place(seen, config, where)
+    place.record(model, placements)
+    nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
+    nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.gone.items()]
+    counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
+    return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net), "counts": counts, "nodes": nodes}
+
+
+def _keep_quantized(seen: ModelView) -> list[place.Placement]:
+    """The maker of a quantized model has decided: between QuantizeLinear and DequantizeLinear is int8."""
+    reason = "the model came quantized; its own QuantizeLinear and DequantizeLinear decide"
+    return [place.Placement(n.name, n.op_type, "aipu", reason) for n in seen.nodes]

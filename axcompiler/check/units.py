@@ -1,0 +1,104 @@
+"""A model as units: what the AIPU would do in one go. A unit is a one-input region, or a single node."""
+
+from dataclasses import dataclass
+
+from axcompiler.operators import base
+from axcompiler.operators.base import Operator, Role, Scale
+from axcompiler.operators.regions import Region, bounds, regions
+from axcompiler.operators.views import ModelView, names_read
+
+#: layers that multiply by constant weights; the network proper lies between the first and the last of them
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class Unit:
+    """nodes: indices into ModelView.nodes. inputs: activations it reads, no constants. refusal: why the AIPU cannot run it, or None."""
+
+    nodes: tuple[int, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    region: Region | None
+    operator: Operator | None
+    refusal: str | None
+
+
+def units(view: ModelView) -> list[Unit]:
+    """All nodes of a model in units, in an order in which each operand is made before it is used."""
+    found = []
+    in_region: set[int] = set()
+    for region in regions(view):
+        in_region.update(region.nodes)
+        found.append(Unit(region.nodes, (region.input,), (region.output,), region, None, None))
+    found += [_single(view, i) for i in range(len(view.nodes)) if i not in in_region]
+    return sorted(found, key=lambda unit: unit.nodes[-1])
+
+
+def _single(view: ModelView, i: int) -> Unit:
+    node = view.nodes[i]
+    operator = base.find(node.op_type, node.domain)
+    refusal = base.refusal(node)
+    inputs = tuple(dict.fromkeys(n for n in node.inputs if n and n not in view.constants))
+    outputs = tuple(o for o in node.outputs if o)
+    if refusal is None:
+        refusal = _types_refusal(view, i)
+    if refusal is not None:
+        inputs = tuple(dict.fromkeys(n for n in names_read(view.protos[i]) if n not in view.constants))
+    return Unit((i,), inputs, outputs, None, operator, refusal)
+
+
+def _types_refusal(view: ModelView, i: int) -> str | None:
+    node = view.nodes[i]
+    for name in (*activations(view, i), *(o for o in node.outputs if o)):
+        if view.dtypes.get(name) != "float32":
+            return f"it works on {view.dtypes.get(name, 'an unknown type')}, and the AIPU quantizes float32"
+        if name not in view.shapes:
+            return "a size in it depends on data"
+    return None
+
+
+def activations(view: ModelView, i: int) -> list[str]:
+    """Operands of an accepted node that are quantized as activations, constants among them."""
+    node = view.nodes[i]
+    operator = base.find(node.op_type, node.domain)
+    if operator is None:
+        return []
+    return [n for n, role in zip(node.inputs, operator.roles(node), strict=False) if n and role is Role.ACTIVATION]
+
+
+def is_layer(view: ModelView, unit: Unit) -> bool:
+    """Whether the AIPU runs the unit as a product with constant weights that is part of the network (not of a box decoder)."""
+    node = view.nodes[unit.nodes[-1]]
+    if unit.refusal is not None or unit.region is not None or node.op_type not in LAYERS or node.domain:
+        return False
+    if not any(n in view.constants for n in node.inputs[: 2 if node.op_type != "MatMul" else None]):
+        return False
+    return not _is_expectation(view, unit)
+
+
+def _is_expectation(view: ModelView, unit: Unit) -> bool:
+    """A product with one row of constants after a softmax is the mean of a distribution (DFL box decoding), no layer."""
+    node = view.nodes[unit.nodes[-1]]
+    weight = next((view.constants[n] for n in node.inputs if n in view.constants), None)
+    if node.op_type != "Conv" or weight is None or weight.shape[0] != 1:
+        return False
+    name = node.inputs[0]
+    while name in view.makers:
+        maker = view.nodes[view.makers[name]]
+        if maker.op_type == "Softmax":
+            return True
+        operator = base.find(maker.op_type, maker.domain)
+        if operator is None or operator.scale is not Scale.COPY or maker.op_type in ("MaxPool", "ReduceMax"):
+            return False
+        name = maker.inputs[0]
+    return False
+
+
+def region_bounds(view: ModelView, unit: Unit) -> tuple[float, float] | None:
+    """(lo, hi) if the unit only clips its operand."""
+    return bounds(tuple(view.nodes[i] for i in unit.nodes)) if unit.region else None
+
+
+def copies(unit: Unit) -> bool:
+    """Whether the unit only moves codes about."""
+    return unit.operator is not None and unit.refusal is None and unit.operator.scale is Scale.COPY

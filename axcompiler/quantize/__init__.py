@@ -1,0 +1,55 @@
+"""checked.onnx, ranges.json, histograms.npz -> quantized.onnx: a standard QDQ model that Netron shows and onnxruntime runs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from axcompiler import container
+from axcompiler.calibrate import statistics
+from axcompiler.calibrate.statistics import Statistics
+from axcompiler.errors import CompileError
+from axcompiler.quantize import ranges
+from axcompiler.quantize.plan import Plan, is_quantized, make_plan
+from axcompiler.quantize.transform import HOST_METADATA, Writer
+from axcompiler.stages import Progress, QuantizeConfig
+
+__all__ = ["quantize", "run"]
+
+SCHEMES = ("minmax", "mse", "percentile")
+
+
+def run(inputs: Mapping[str, Path], config: QuantizeConfig, out: Path, progress: Progress) -> None:
+    """checked.onnx, ranges.json, histograms.npz -> quantized.onnx. A model that came quantized passes through as it is.
+
+    Raises CompileError: unknown scheme, percentile or node name, statistics that do not belong to the model.
+    """
+    progress(0, 2, "reading")
+    model = onnx.load_model(inputs["checked.onnx"])
+    measured = statistics.load(inputs["ranges.json"], inputs["histograms.npz"])
+    progress(1, 2, "quantizing")
+    result = model if is_quantized(model) else quantize(model, measured, config)
+    container.write_atomic(out / "quantized.onnx", result.SerializeToString(deterministic=True))
+    progress(2, 2, "done")
+
+
+def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfig) -> onnx.ModelProto:
+    """The QDQ model of a checked float model."""
+    if config.scheme not in SCHEMES:
+        raise CompileError(f"quantize.scheme is '{config.scheme}', which is unknown", where="quantize", fix=f"Use {', '.join(SCHEMES)}.")
+    if not 50 < config.percentile <= 100:
+        raise CompileError(f"quantize.percentile is {config.percentile}", where="quantize", fix="Use more than 50 and at most 100.")
+    plan = make_plan(model, config.exclude)
+    quants = ranges.assign(plan, measured, config)
+    corrections: dict[str, NDArray[np.float64]] = {}
+    result = Writer(model, plan, quants, corrections).write()
+    onnx.helper.set_model_props(result, {HOST_METADATA: json.dumps(sorted(_host(plan)))})
+    return result
+
+
+def _host(plan: Plan) -> set[str]:
+    """Names of the nodes that are not for the AIPU."""
+    return {plan.view.nodes[i].name for k, unit in enumerate(plan.parts) if k not in plan.aipu for i in unit.nodes}

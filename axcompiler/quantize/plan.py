@@ -1,0 +1,155 @@
+"""Which tensors become int8, and which of them share a scale: decided from checked.onnx alone, before any range is known."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+
+from axcompiler.check import place
+from axcompiler.check.units import Unit, activations, copies, is_layer, region_bounds, units
+from axcompiler.errors import CompileError
+from axcompiler.operators.base import Scale
+from axcompiler.operators.views import ModelView, view
+
+
+@dataclass(frozen=True)
+class Plan:
+    """parts: the units of the model; aipu: indices of those that run in int8.
+
+    fused: bounds units (Relu, Clip) that the unit before them does; no Q/DQ between. quantized: activations that are int8,
+    in the order they come to be. source: the tensor whose range each of them has (itself, or what it is a copy of).
+    """
+
+    view: ModelView
+    parts: tuple[Unit, ...]
+    aipu: frozenset[int]
+    fused: frozenset[int]
+    quantized: tuple[str, ...]
+    source: dict[str, str]
+
+    @cached_property
+    def maker(self) -> dict[str, int]:
+        """Index of the unit that makes each tensor."""
+        return {o: k for k, unit in enumerate(self.parts) for o in unit.outputs}
+
+    @cached_property
+    def readers(self) -> dict[str, list[int]]:
+        """Indices of the units that read each tensor."""
+        found: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.parts):
+            for name in unit.inputs:
+                found.setdefault(name, []).append(k)
+        return found
+
+    @cached_property
+    def joins(self) -> dict[str, int]:
+        """Results of concatenations on the AIPU, with the index of the unit."""
+        return {u.outputs[0]: k for k, u in enumerate(self.parts) if k in self.aipu and u.operator and u.operator.scale is Scale.JOIN}
+
+    @cached_property
+    def entering(self) -> frozenset[str]:
+        """Int8 tensors that come from outside: graph inputs, and results of the host."""
+        return frozenset(n for n in self.quantized if self.maker.get(n, -1) not in self.aipu)
+
+    @cached_property
+    def leaving(self) -> frozenset[str]:
+        """Int8 tensors made on the AIPU that the host or the user reads."""
+        outputs = set(self.view.outputs)
+        return frozenset(
+            n
+            for n in self.quantized
+            if n not in self.entering and (n in outputs or any(k not in self.aipu for k in self.readers.get(n, ())))
+        )
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Tensors whose range must be measured (a concatenation has that of its operands)."""
+        return tuple(n for n in self.quantized if self.source[n] == n and n not in self.joins)
+
+
+def make_plan(model: onnx.ModelProto, exclude: Collection[str] = ()) -> Plan:
+    """The plan for a checked model. exclude: names of nodes to leave in float32, with what is fused to them.
+
+    Raises CompileError if a name in `exclude` is no node of the model.
+    """
+    seen = view(model)
+    host = place.recorded(model)
+    _known(seen, exclude)
+    parts = tuple(units(seen))
+    aipu = {k for k, u in enumerate(parts) if u.refusal is None and not any(seen.nodes[i].name in host for i in u.nodes)}
+    partners = _fusions(seen, parts, aipu)
+    excluded = {k for k in aipu if any(seen.nodes[i].name in exclude for i in parts[k].nodes)}
+    for bound, layer in partners.items():
+        if excluded & {bound, layer}:
+            excluded |= {bound, layer}
+    aipu -= excluded
+    fused = frozenset(bound for bound in partners if bound in aipu)
+    quantized = _quantized(seen, parts, aipu, fused)
+    return Plan(seen, parts, frozenset(aipu), fused, quantized, _sources(parts, aipu, quantized))
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether the model came with its own QuantizeLinear."""
+    return any(n.op_type == "QuantizeLinear" for n in model.graph.node)
+
+
+def _known(seen: ModelView, exclude: Collection[str]) -> None:
+    names = {n.name for n in seen.nodes}
+    missing = sorted(set(exclude) - names)
+    if missing:
+        raise CompileError(
+            f"quantize.exclude names {', '.join(missing)}, which the cleaned model does not have",
+            where="quantize",
+            fix="support.json of the check stage lists the nodes.",
+        )
+
+
+def _fusions(seen: ModelView, parts: tuple[Unit, ...], aipu: set[int]) -> dict[int, int]:
+    """{unit that only clips: the accumulating unit before it}, where nobody else reads the value between."""
+    maker = {o: k for k, u in enumerate(parts) for o in u.outputs}
+    pairs = {}
+    for k in sorted(aipu):
+        if region_bounds(seen, parts[k]) is None:
+            continue
+        name = parts[k].inputs[0]
+        before = maker.get(name, -1)
+        operator = parts[before].operator if before in aipu else None
+        alone = set(seen.users[name]) <= set(parts[k].nodes) and name not in seen.outputs
+        if operator is not None and operator.accumulates(seen.nodes[parts[before].nodes[0]]) and alone:
+            pairs[k] = before
+    return pairs
+
+
+def _quantized(seen: ModelView, parts: tuple[Unit, ...], aipu: set[int], fused: frozenset[int]) -> tuple[str, ...]:
+    between = {parts[k].inputs[0] for k in fused}
+    wanted = {name for k in aipu for name in (*_operands(seen, parts[k]), *parts[k].outputs)} - between
+    order = [*seen.inputs, *(o for unit in parts for o in unit.outputs)]
+    return tuple(n for n in order if n in wanted)
+
+
+def _operands(seen: ModelView, unit: Unit) -> list[str]:
+    """Activations, no constants, that an accepted unit reads."""
+    return list(unit.inputs) if unit.region else [n for n in activations(seen, unit.nodes[0]) if n not in seen.constants]
+
+
+def _sources(parts: tuple[Unit, ...], aipu: set[int], quantized: tuple[str, ...]) -> dict[str, str]:
+    """Copies have the range of what they copy."""
+    maker = {o: k for k, u in enumerate(parts) for o in u.outputs}
+    source: dict[str, str] = {}
+    for name in quantized:
+        k = maker.get(name, -1)
+        copied = parts[k].inputs[0] if k in aipu and copies(parts[k]) and parts[k].inputs else name
+        source[name] = source.get(copied, name)
+    return source
+
+
+def layer_inputs(plan: Plan) -> dict[str, int]:
+    """Activations that layers multiply with weights, with the axis of their channels (for channel means)."""
+    found = {}
+    for k in sorted(plan.aipu):
+        unit = plan.parts[k]
+        if is_layer(plan.view, unit) and unit.inputs[0] in plan.source:
+            conv = plan.view.nodes[unit.nodes[0]].op_type in ("Conv", "ConvTranspose")
+            found[unit.inputs[0]] = 1 if conv else len(plan.view.shapes[unit.inputs[0]]) - 1
+    return found

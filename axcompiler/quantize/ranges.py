@@ -1,0 +1,130 @@
+"""A scale and zero point for every int8 activation, from the plan and the statistics."""
+
+import numpy as np
+
+from axcompiler.calibrate.statistics import Statistics
+from axcompiler.errors import CompileError
+from axcompiler.ir import Quant
+from axcompiler.quantize.algorithms import clipping
+from axcompiler.quantize.plan import Plan
+from axcompiler.stages import QuantizeConfig
+
+Bounds = tuple[float, float]
+
+#: an operand of a concatenation that others read too keeps its own scale (and gets a table) if the common range is wider than this
+JOIN_RATIO = 1.3
+#: scales below this would make multipliers that float32 cannot hold
+MIN_SCALE = 2.0**-60
+
+
+def assign(plan: Plan, statistics: Statistics, config: QuantizeConfig) -> dict[str, Quant]:
+    """Quantization of every tensor in plan.quantized. Raises CompileError if a range was not measured."""
+    bounds = {name: _measured(plan, statistics, config, name) for name in plan.sources}
+    groups = _Groups(bounds)
+    for name, k in plan.joins.items():
+        _join(plan, groups, name, k)
+    return {name: quant_for(groups.bounds(plan.source[name])) for name in plan.quantized}
+
+
+def quant_for(bounds: Bounds) -> Quant:
+    """int8 codes for lo..hi, where 0 has a code of its own: scale = (hi - lo) / 255."""
+    lo, hi = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    if lo == hi:
+        hi = 1.0  # never anything but 0 was seen; any scale is exact for it
+    scale = float(np.float32(max((hi - lo) / 255, MIN_SCALE)))
+    return Quant(scale, int(np.clip(np.rint(-128 - lo / scale), -128, 127)))
+
+
+def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: str) -> Bounds:
+    fixed = _fixed(plan, name)
+    if fixed is not None:
+        return fixed
+    if name not in statistics.ranges:
+        raise CompileError(
+            f"tensor '{name}' has no measured range", where="quantize", fix="Run the calibrate stage again on this checked.onnx."
+        )
+    measured = statistics.ranges[name]
+    if name in plan.entering and plan.maker.get(name) is None:
+        return snapped(clipping.minmax(measured))
+    if name in plan.entering or name in plan.leaving:
+        return clipping.minmax(measured)
+    return _with_padding(plan, name, clipping.choose(measured, config.scheme, config.percentile))
+
+
+def _fixed(plan: Plan, name: str) -> Bounds | None:
+    k = plan.maker.get(name, -1)
+    operator = plan.parts[k].operator if k in plan.aipu else None
+    return operator.fixed_range if operator is not None else None
+
+
+def snapped(bounds: Bounds) -> Bounds:
+    """The range that image data are meant to fill, where the samples nearly fill it: 0..1, 0..255, -1..1."""
+    lo, hi = bounds
+    for a, b in ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)):
+        if a <= lo <= a + 0.1 * (b - a) and b - 0.1 * (b - a) <= hi <= b:
+            return a, b
+    return bounds
+
+
+def _with_padding(plan: Plan, name: str, bounds: Bounds) -> Bounds:
+    """Padding with a constant brings that number into the tensor (and its copies)."""
+    lo, hi = bounds
+    for k in plan.aipu:
+        node = plan.view.nodes[plan.parts[k].nodes[0]]
+        if node.op_type == "Pad" and plan.source.get(node.inputs[0]) == name and len(node.inputs) > 2:
+            value = node.constant(2)
+            if value is not None and value.size == 1 and np.isfinite(value).all():
+                lo, hi = min(lo, float(value.reshape(-1)[0])), max(hi, float(value.reshape(-1)[0]))
+    return lo, hi
+
+
+class _Groups:
+    """Tensors that share one range: a union-find whose roots hold the hull of their members' bounds."""
+
+    def __init__(self, bounds: dict[str, Bounds]) -> None:
+        self._parent = {name: name for name in bounds}
+        self._bounds = dict(bounds)
+
+    def root(self, name: str) -> str:
+        while self._parent[name] != name:
+            name = self._parent[name]
+        return name
+
+    def bounds(self, name: str) -> Bounds:
+        return self._bounds[self.root(name)]
+
+    def add(self, name: str, bounds: Bounds) -> None:
+        self._parent[name], self._bounds[name] = name, bounds
+
+    def unite(self, a: str, b: str) -> None:
+        a, b = self.root(a), self.root(b)
+        if a != b:
+            self._bounds[a] = hull([self._bounds[a], self._bounds[b]])
+            self._parent[b] = a
+
+
+def hull(parts: list[Bounds]) -> Bounds:
+    """The smallest range that holds all."""
+    return min(p[0] for p in parts), max(p[1] for p in parts)
+
+
+def _join(plan: Plan, groups: _Groups, name: str, k: int) -> None:
+    """Give a concatenation the hull of its operands, and its scale to each operand that loses nothing elsewhere by it."""
+    operands = [plan.source[i] for i in plan.parts[k].inputs if i in plan.source]
+    common = hull([groups.bounds(i) for i in operands])
+    groups.add(name, common)
+    roots = {groups.root(i) for i in operands}
+    for operand in dict.fromkeys(operands):
+        narrow = groups.bounds(operand)
+        ratio = (common[1] - common[0]) / max(narrow[1] - narrow[0], 1e-30)
+        exact = operand in plan.entering or _fixed(plan, operand) is not None
+        if len(roots) == 1 or (not exact and (ratio <= JOIN_RATIO or not _used_elsewhere(plan, operand))):
+            groups.unite(name, operand)
+
+
+def _used_elsewhere(plan: Plan, source: str) -> bool:
+    """Whether anything but concatenations reads the tensor or a copy of it."""
+    copies = [n for n, s in plan.source.items() if s == source]
+    readers = {k for n in copies for k in plan.readers.get(n, ())}
+    moving = {plan.maker.get(n) for n in copies}
+    return any(k not in moving and plan.parts[k].outputs[0] not in plan.joins for k in readers)
