@@ -1,8 +1,9 @@
 """The last build of each stage in each workspace: what `explain` compares with. Private to one user on one host; losing it is harmless.
 
-index/last/<32 hex of sha256(scope, label, stage)> = record file (see cache.record) of the action that was built last
+index/last/<32 hex of sha256(scope, label, stage)> = canonical JSON of [scope, label, key] "\\n" record file (see cache.record)
 """
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,26 @@ def _file(index: Path, scope: str, label: str, stage: str) -> Path:
 def last(store: "Store", scope: str, label: str, stage: str) -> Record | None:
     """Record of the last build of a stage of `label` in workspace `scope`; None if there was none."""
     try:
-        data = _file(store.index, scope, label, stage).read_bytes()
-        key, _, rest = data.partition(b"\n")
-        return parse(rest, key.decode())
-    except (OSError, CacheError, UnicodeDecodeError):
+        return _parse(_file(store.index, scope, label, stage).read_bytes())[2]
+    except (OSError, CacheError, ValueError):
         return None  # absent or damaged: there is nothing to compare with
+
+
+def _parse(data: bytes) -> tuple[str, str, Record]:
+    head, _, rest = data.partition(b"\n")
+    scope, label, key = json.loads(head)
+    return str(scope), str(label), parse(rest, str(key))
+
+
+def everything(store: "Store") -> list[tuple[str, str, Record]]:
+    """(scope, label, record) of all last builds of this user on this host, sorted."""
+    found = []
+    for file in (store.index / "last").glob("[0-9a-f]*"):
+        try:
+            found.append(_parse(file.read_bytes()))
+        except (OSError, CacheError, ValueError):
+            continue
+    return sorted(found, key=lambda item: (item[0], item[1], item[2].stage))
 
 
 def remember(store: "Store", scope: str, label: str, record: Record) -> None:
@@ -37,7 +53,7 @@ def remember(store: "Store", scope: str, label: str, record: Record) -> None:
     temporary = file.with_name(f".{unique_name()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(record.key.encode() + b"\n" + record.to_bytes())
+        temporary.write_bytes(canonical([scope, label, record.key]) + b"\n" + record.to_bytes())
         os.replace(temporary, file)
     except OSError:
         return

@@ -113,19 +113,45 @@ def parse(data: bytes, key: str) -> Record:
 def _from_json(data: dict[str, Any]) -> Record:
     if data["v"] != 1:
         raise ValueError(f"version {data['v']!r}")
-    outputs = tuple(Output(_name(o["name"]), _hash(o["sha256"]), str(o["xxh3"]), _size(o["size"])) for o in data["outputs"])
+    outputs = tuple(Output(_name(o["name"]), _hash(o["sha256"]), _hash(o["xxh3"], 32), _size(o["size"])) for o in data["outputs"])
+    _check_action(data["action"])
     manifests = {str(name): _blob(blob) for name, blob in data["manifests"].items()}
     log = None if data["log"] is None else _blob(data["log"])
-    return Record(_hash(data["key"]), data["action"], outputs, manifests, log, dict(data["provenance"]))
+    return Record(_hash(data["key"]), data["action"], outputs, manifests, log, _provenance(data["provenance"]))
+
+
+def _provenance(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Scalars only; texts without control characters, which a terminal would obey; times that are numbers."""
+    kept = {name: value for name, value in data.items() if value is None or isinstance(value, (str, int, float, bool))}
+    for name in ("started", "seconds"):
+        if not isinstance(kept.get(name, 0), (int, float)):
+            del kept[name]
+    return {printable(name): printable(value) if isinstance(value, str) else value for name, value in kept.items()}
+
+
+def printable(text: str) -> str:
+    """`text` without control characters."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _check_action(action: Mapping[str, Any]) -> None:
+    """Shapes that reports rely on. ValueError or KeyError otherwise; the content itself is checked by the key."""
+    kinds = {"stage": str, "stage_version": int, "inputs": dict, "config": dict, "sdk": str, "libraries": dict, "outputs": list}
+    for name, kind in kinds.items():
+        if not isinstance(action[name], kind):
+            raise ValueError(f"{name} is no {kind.__name__}")
+    for value in action["inputs"].values():
+        if not is_hash(value["tree"] if "tree" in value else value["sha256"]):
+            raise ValueError("an input is not a SHA-256")
 
 
 def _blob(data: Mapping[str, Any]) -> Blob:
     return Blob(_hash(data["sha256"]), _size(data["size"]))
 
 
-def _hash(value: Any) -> str:
-    if not is_hash(value):
-        raise ValueError(f"{value!r} is not a SHA-256")
+def _hash(value: Any, digits: int = 64) -> str:
+    if not (isinstance(value, str) and is_hash(value.rjust(64, "0")) and len(value) == digits):
+        raise ValueError(f"{value!r} is not a hash of {digits} hex digits")
     return str(value)
 
 

@@ -57,7 +57,7 @@ class Store:
         self.layout = Layout(Path(os.path.abspath(root)))
         self._told: set[str] = set()
         self._warn = warn
-        self.remote, self.size_limit, self._durable = remote, size_limit, durable
+        self.remote, self.size_limit, self.durable = remote, size_limit, durable
         self.index = index or self.layout.index
         self.files = Files(self.index)
         self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link)
@@ -203,8 +203,8 @@ class Store:
     def write_record(self, record: Record) -> None:
         """Put a record in place; all its contents must be there. OSError when it cannot be written."""
         target = self.layout.record(record.key)
-        make_folder(target.parent, self._durable)
-        with written(target, self.layout.temporary(), durable=self._durable, mode=0o644) as temporary:
+        make_folder(target.parent, self.durable)
+        with written(target, self.layout.temporary(), durable=self.durable, mode=0o644) as temporary:
             write_bytes(temporary, record.to_bytes())
 
     def _tell_unwritable(self, error: OSError) -> None:

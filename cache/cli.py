@@ -1,0 +1,135 @@
+"""`python -m cache`: reports and housekeeping, without doit."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.config import open_store, parse_size
+from cache.errors import CacheError
+
+if TYPE_CHECKING:
+    from cache.store import Store
+
+_AGE = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def parse_age(text: str) -> float:
+    """Seconds in "30d", "12 h", "2w", "90min". CacheError when it is no age."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)?\s*", text)
+    if not match:
+        raise CacheError(f"{text!r} is not an age.", fix="Write it like 30d, 12h, 90min; without a unit it means days.")
+    return float(match[1]) * _AGE[match[2] or "d"]
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog=prog, description="The cache of build results: what is in it, why, and how to clean it.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="machine-readable output")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=summary, description=summary)
+
+    look = add("inspect", "show totals and a row a model and stage; or look into one model, hash or file")
+    look.add_argument("what", nargs="?", help="a model, a hash (6 digits or more), or a file")
+    clean = add("clean", "remove results; never what a running build uses")
+    clean.add_argument("--older-than", metavar="AGE", help="not used for so long: 30d, 12h")
+    clean.add_argument("--keep-size", metavar="SIZE", help="keep so much, least recently used go first: 5GB")
+    clean.add_argument("--model", help="only this model; alone: all its results")
+    clean.add_argument("--unreachable", action="store_true", help="contents without a record and records without their contents")
+    clean.add_argument("--all", action="store_true", help="everything")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    add("verify", "hash everything again, set aside what is damaged, say what will be built again (exit status 1 if there is any)")
+    explain = add("explain", "say what differs: between two records, or between one and the nearest in the cache")
+    explain.add_argument("one", help="a model or the key of a record (6 digits or more)")
+    explain.add_argument("other", nargs="?", help="the key of another record")
+    count = add("stats", "show how often results were restored")
+    count.add_argument("--reset", action="store_true", help="start counting at zero")
+    return top
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m cache", start_dir: Path | None = None) -> int:
+    """Run a command. 0: done; 1: it could not be done, or `verify` found damage; 2: wrong usage (SystemExit, from argparse)."""
+    options = parser(prog).parse_args(argv)
+    try:
+        store = open_store(start_dir or Path.cwd())
+        return int(_COMMANDS[options.command](store, options))
+    except CacheError as error:
+        print(f"cache: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        return 1
+
+
+def _tell(options: argparse.Namespace, data: object, lines: list[str]) -> None:
+    print(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) if options.json else "\n".join(lines), flush=True)
+
+
+def _inspect(store: "Store", options: argparse.Namespace) -> int:
+    from cache import inspect, text
+
+    if options.what is None:
+        data = inspect.overview(store)
+        _tell(options, data, text.overview_lines(data))
+    else:
+        data = inspect.look(store, options.what)
+        _tell(options, data, text.look_lines(data))
+    return 0
+
+
+def _clean(store: "Store", options: argparse.Namespace) -> int:
+    from cache import gc, text
+
+    wanted = gc.Wanted(
+        older_than=parse_age(options.older_than) if options.older_than else None,
+        keep_size=parse_size(options.keep_size) if options.keep_size else None,
+        model=options.model,
+        unreachable=options.unreachable,
+        all=options.all,
+    )
+    if wanted.is_empty():
+        raise CacheError("Nothing to clean was named.", fix="Use --older-than, --keep-size, --model, --unreachable or --all.")
+    report = gc.clean(store, wanted, dry_run=options.dry_run)
+    assert report is not None
+    data = report.to_json()
+    _tell(options, data, text.clean_lines(data))
+    return 0
+
+
+def _verify(store: "Store", options: argparse.Namespace) -> int:
+    from cache import text
+    from cache.verify import verify
+
+    data = verify(store).to_json()
+    _tell(options, data, text.verify_lines(data))
+    return 0 if data["sound"] else 1
+
+
+def _explain(store: "Store", options: argparse.Namespace) -> int:
+    from cache import explain
+
+    found = explain.by_name(store, options.one, options.other)
+    _tell(options, [item.to_json() for item in found], [line for item in found for line in item.lines()])
+    return 0
+
+
+def _stats(store: "Store", options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from cache import stats
+
+    if options.reset:
+        stats.reset(store.layout.stats)
+    counted = stats.read(store.layout.stats)
+    data = {**asdict(counted), "hit_rate": round(counted.hit_rate, 4)}
+    _tell(options, data, [f"{name.replace('_', ' ')}: {value}" for name, value in data.items()])
+    return 0
+
+
+_COMMANDS = {"inspect": _inspect, "clean": _clean, "verify": _verify, "explain": _explain, "stats": _stats}

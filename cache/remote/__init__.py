@@ -1,0 +1,40 @@
+"""The second tier, shared by a team and CI. See cache.remote.tier for what is promised."""
+
+import os
+from typing import TYPE_CHECKING
+
+from cache.errors import CacheError, masked
+from cache.layout import Warn
+
+if TYPE_CHECKING:
+    from cache.remote.tier import Tier
+
+
+def connect(url: str, mode: str, *, warn: Warn) -> "Tier":
+    """The tier at `url`: http(s):// by Bazel's protocol, a folder, or any URL of fsspec. Does not yet talk to it.
+
+    mode: "ro" or "rw". CacheError when the URL cannot be used.
+    """
+    from cache.remote.tier import Tier
+
+    if url.startswith(("http://", "https://")):
+        from cache.remote.http import HttpRemote
+
+        return Tier(HttpRemote(url, token=os.environ.get("AXFORGE_CACHE_TOKEN", "")), mode, warn)
+    if "://" not in url or url.startswith("file://"):
+        from pathlib import Path
+
+        from cache.remote.folder import FolderRemote
+
+        return Tier(FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute()), mode, warn)
+    try:
+        from cache.remote.objects import ObjectRemote
+
+        return Tier(ObjectRemote(url), mode, warn)
+    except ImportError as error:
+        name = url.partition("://")[0]
+        raise CacheError(
+            f"Object stores need fsspec and its driver for {name}:// ({error}).",
+            where=masked(url),
+            fix='Install them (pip install fsspec s3fs, gcsfs, adlfs …), or set mode = "off".',
+        ) from error

@@ -1,0 +1,187 @@
+"""Bazel's HTTP cache: GET, HEAD and PUT of {base}/ac/<key> and {base}/cas/<sha256>.
+
+bazel-remote, nginx with WebDAV and artifact stores speak it. Action results are sent and asked for as JSON.
+"""
+
+import base64
+import http.client
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from cache.errors import CacheError
+from cache.remote.base import RemoteError, Sink
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PIECE = 1 << 18
+T = TypeVar("T")
+
+
+class HttpRemote:
+    """A cache server. user:password in the URL or `token` (bearer) are sent with every request, over TLS or loopback only.
+
+    connect_timeout, timeout: seconds to connect, and without any byte. A transfer may take `timeout` plus its size / `min_rate` (bytes/s).
+    """
+
+    def __init__(self, url: str, *, token: str = "", connect_timeout: float = 2.0, timeout: float = 10.0, min_rate: float = 500e3) -> None:
+        parts = urllib.parse.urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise CacheError(
+                f"The address of the remote cache is not valid: {error}.", fix="Write it like https://host:8080/path."
+            ) from error
+        if not parts.hostname:
+            raise CacheError("The address of the remote cache names no host.", fix="Write it like https://host:8080/path.")
+        self._tls, self._host, self._port = parts.scheme == "https", parts.hostname, port
+        self._base = parts.path.rstrip("/")
+        self._shown = f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{self._base}"
+        self._headers = _credentials(parts, token)
+        if self._headers and not self._tls and self._host not in _LOOPBACK:
+            raise CacheError(
+                "Credentials would cross the network in the clear.", where=self._shown, fix="Use https:// for this remote cache."
+            )
+        self._connect_timeout, self._timeout, self._min_rate = connect_timeout, timeout, min_rate
+        self._connection: http.client.HTTPConnection | None = None
+
+    def describe(self) -> str:
+        """The address without credentials."""
+        return self._shown
+
+    def get(self, kind: str, name: str, limit: int, sink: Sink) -> bool:
+        """See Remote. The sink is only fed by an answer of 200."""
+
+        def use(answer: http.client.HTTPResponse) -> bool:
+            if answer.status == 404:
+                answer.read()
+                return False
+            self._expect(answer, 200)
+            length = answer.getheader("Content-Length")
+            if length is not None and length.isdigit() and int(length) > limit:
+                raise RemoteError(f"sent {length} bytes where at most {limit} were expected", grave=False)
+            self._receive(answer, limit, sink)
+            return True
+
+        return self._request("GET", kind, name, None, use)
+
+    def has(self, kind: str, name: str) -> bool:
+        """See Remote."""
+
+        def use(answer: http.client.HTTPResponse) -> bool:
+            answer.read()
+            if answer.status != 404:
+                self._expect(answer, 200)
+            return answer.status == 200
+
+        return self._request("HEAD", kind, name, None, use)
+
+    def put(self, kind: str, name: str, source: Path | bytes) -> None:
+        """See Remote."""
+
+        def use(answer: http.client.HTTPResponse) -> None:
+            answer.read(_PIECE)
+            self._expect(answer, 200, 201, 204)
+
+        self._request("PUT", kind, name, source, use)
+
+    def _request(self, method: str, kind: str, name: str, source: Path | bytes | None, use: Callable[[http.client.HTTPResponse], T]) -> T:
+        """One request; again on a new connection if the server closed the one that was kept open."""
+        kept = self._connection is not None
+        try:
+            return self._once(method, kind, name, source, use)
+        except (ConnectionError, http.client.RemoteDisconnected) as error:
+            self._drop()
+            if not kept:
+                raise RemoteError(f"cannot be reached ({_reason(error)})", grave=True) from error
+        except (TimeoutError, OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise RemoteError(f"does not answer ({_reason(error)})", grave=True) from error
+        except RemoteError:
+            self._drop()  # the rest of its answer is of no interest
+            raise
+        try:
+            return self._once(method, kind, name, source, use)
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise RemoteError(f"cannot be reached ({_reason(error)})", grave=True) from error
+        except RemoteError:
+            self._drop()
+            raise
+
+    def _once(self, method: str, kind: str, name: str, source: Path | bytes | None, use: Callable[[http.client.HTTPResponse], T]) -> T:
+        connection = self._connected()
+        headers = {**self._headers, "User-Agent": "axforge-cache/1"}
+        if kind == "ac":
+            headers["Accept"] = headers["Content-Type"] = "application/json"
+        elif source is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        body = None
+        if source is not None:
+            size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            headers["Content-Length"] = str(size)
+            body = self._pieces(source, size)
+        connection.request(method, f"{self._base}/{kind}/{name}", body=body, headers=headers)
+        return use(connection.getresponse())
+
+    def _connected(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+            self._connection = kind(self._host, self._port, timeout=self._connect_timeout)
+            self._connection.connect()
+            self._connection.sock.settimeout(self._timeout)
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _pieces(self, source: Path | bytes, size: int) -> Iterator[bytes]:
+        deadline = self._deadline(size)
+        if isinstance(source, bytes):
+            yield source
+            return
+        with open(source, "rb") as stream:
+            while piece := stream.read(_PIECE):
+                _in_time(deadline)
+                yield piece
+
+    def _receive(self, answer: http.client.HTTPResponse, limit: int, sink: Sink) -> None:
+        deadline, count = self._deadline(limit), 0
+        while piece := answer.read1(_PIECE):
+            count += len(piece)
+            if count > limit:
+                raise RemoteError(f"sent more than the {limit} bytes that were expected", grave=False)
+            sink(piece)
+            _in_time(deadline)
+        if answer.length:  # read1 tells the end of a connection and of an answer alike
+            raise RemoteError(f"broke off {answer.length} bytes before the end", grave=False)
+
+    def _deadline(self, size: int) -> float:
+        return time.monotonic() + self._timeout + size / self._min_rate
+
+    def _expect(self, answer: http.client.HTTPResponse, *statuses: int) -> None:
+        if answer.status not in statuses:
+            refused = answer.status in (401, 403, 405, 407)
+            hint = {401: ": credentials are missing or wrong", 403: ": not allowed"}.get(answer.status, "")
+            raise RemoteError(f"answered {answer.status}{hint}", grave=refused)
+
+
+def _in_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise RemoteError("is too slow", grave=True)
+
+
+def _credentials(parts: urllib.parse.SplitResult, token: str) -> dict[str, str]:
+    if parts.username is not None:
+        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or type(error).__name__

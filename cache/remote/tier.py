@@ -1,0 +1,172 @@
+"""The remote behind the local cache: asked on a miss, told of results in mode "rw", never believed and never needed.
+
+An action result is Bazel's, as JSON; the record itself is one of its files, named `axforge-record`, so that a plain server keeps and
+checks all of it. Contents go up first and the action result last. What comes down must hash to its name, and the record to the key.
+A remote that is slow, down or lies costs one warning and a rebuild; after trouble it is left alone for the rest of the run.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cache.digest import Hasher, sha256
+from cache.disk import make_folder, write_all, written
+from cache.errors import CacheError
+from cache.key import Action, document_of, is_hash
+from cache.layout import Warn
+from cache.record import MAX_RECORD, Blob, Record, parse
+from cache.remote.base import Remote, RemoteError
+
+if TYPE_CHECKING:
+    from cache.store import Store
+
+RECORD_FILE = "axforge-record"
+_MAX_RESULT = 4 << 20
+#: So many small troubles (a wrong hash, an answer 500) and it is left alone.
+_PATIENCE = 3
+
+
+class Tier:
+    """A remote in mode "ro" or "rw"."""
+
+    def __init__(self, remote: Remote, mode: str, warn: Warn) -> None:
+        self._remote, self._mode, self._warn = remote, mode, warn
+        self._trouble = 0
+
+    def describe(self) -> str:
+        """For people; without credentials."""
+        return f"{self._remote.describe()} ({'read and write' if self._mode == 'rw' else 'read only'})"
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is still asked in this run."""
+        return self._trouble < _PATIENCE
+
+    def fetch(self, store: "Store", action: Action) -> Record | None:
+        """The record of an action, with all its contents brought to the local store; None on a miss or any trouble."""
+        if not self.usable:
+            return None
+        key = action.key()
+        try:
+            record = self._record(key)
+            if record is None:
+                return None
+            weak = {output.sha256: output.xxh3 for output in record.outputs}
+            for blob in dict.fromkeys(record.blobs()):
+                if not store.blobs.has(blob) and not self._blob(store, blob, weak.get(blob.sha256)):
+                    return None
+            record = replace(record, provenance={**record.provenance, "from": self._remote.describe()})
+            store.write_record(record)
+            return record
+        except RemoteError as error:
+            self._note(error)
+        except CacheError as error:
+            self._note(RemoteError(f"sent a record that is not used: {error.what}", grave=False))
+        except OSError as error:
+            self._warn(f"What the remote cache sent could not be stored ({error.strerror}); the stage runs again.")
+        return None
+
+    def fetch_blob(self, store: "Store", blob: Blob) -> bool:
+        """Bring one content to the local store; whether it is there now."""
+        try:
+            return self.usable and self._blob(store, blob, None)
+        except RemoteError as error:
+            self._note(error)
+        except OSError as error:
+            self._warn(f"What the remote cache sent could not be stored ({error.strerror}).")
+        return False
+
+    def push(self, store: "Store", record: Record) -> None:
+        """Send a record and its contents, in mode "rw"."""
+        if self._mode != "rw" or not self.usable:
+            return
+        try:
+            for blob in dict.fromkeys(record.blobs()):
+                if not self._remote.has("cas", blob.sha256):
+                    self._remote.put("cas", blob.sha256, store.layout.blob(blob.sha256))
+            document, data = document_of(record.action), record.to_bytes()
+            for name, content in ((record.key, document), (sha256(data), data)):
+                if not self._remote.has("cas", name):
+                    self._remote.put("cas", name, content)
+            self._remote.put("ac", record.key, _action_result(record, data))
+        except RemoteError as error:
+            self._note(error)
+        except OSError as error:
+            self._warn(f"A result could not be sent to the remote cache ({error.strerror}).")
+
+    def _note(self, error: RemoteError) -> None:
+        self._trouble += _PATIENCE if error.grave else 1
+        rest = "" if self.usable else "; it is not used for the rest of this run"
+        self._warn(f"The remote cache {self._remote.describe()} {error}{rest}.")
+
+    def _record(self, key: str) -> Record | None:
+        data = self._small("ac", key, _MAX_RESULT)
+        if data is None:
+            return None
+        name, size = _record_digest(data)
+        content = self._small("cas", name, size)
+        if content is None:
+            return None  # the server has dropped it: an ordinary miss
+        if sha256(content) != name:
+            raise RemoteError(f"sent other bytes than those of {name[:12]}…", grave=False)
+        return parse(content, key)
+
+    def _small(self, kind: str, name: str, limit: int) -> bytes | None:
+        pieces: list[bytes] = []
+        return b"".join(pieces) if self._remote.get(kind, name, limit, pieces.append) else None
+
+    def _blob(self, store: "Store", blob: Blob, xxh3: str | None) -> bool:
+        """Download to the local store; False if the remote has it not. RemoteError if what it sends is not what was asked for."""
+        target, temporary = store.layout.blob(blob.sha256), store.layout.temporary()
+        make_folder(target.parent, durable=False)
+        hasher = Hasher()
+        absent = False
+        try:
+            with written(target, temporary, durable=store.durable):
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    absent = not self._remote.get("cas", blob.sha256, blob.size, lambda piece: _both(hasher, handle, piece))
+                finally:
+                    os.close(handle)
+                if absent or (hasher.sha256, hasher.size) != (blob.sha256, blob.size) or (xxh3 is not None and hasher.xxh3 != xxh3):
+                    raise RemoteError(f"sent other bytes than those of {blob.sha256[:12]}…", grave=False)
+        except RemoteError:
+            if absent:
+                return False
+            raise
+        return True
+
+
+def _both(hasher: Hasher, handle: int, piece: bytes) -> None:
+    hasher.update(piece)
+    write_all(handle, piece)
+
+
+def _digest(name: str, size: int) -> dict[str, str]:
+    return {"hash": name, "sizeBytes": str(size)}  # 64-bit numbers are texts in protobuf's JSON
+
+
+def _action_result(record: Record, data: bytes) -> bytes:
+    files = [{"path": output.name, "digest": _digest(output.sha256, output.size)} for output in record.outputs]
+    lists = {f"{RECORD_FILE}-{name}": blob for name, blob in sorted(record.manifests.items())}
+    files += [{"path": name, "digest": _digest(blob.sha256, blob.size)} for name, blob in lists.items()]
+    files.append({"path": RECORD_FILE, "digest": _digest(sha256(data), len(data))})
+    result: dict[str, Any] = {"outputFiles": files, "exitCode": 0}
+    if record.log is not None:
+        result["stdoutDigest"] = _digest(record.log.sha256, record.log.size)
+    return json.dumps(result, sort_keys=True).encode()
+
+
+def _record_digest(data: bytes) -> tuple[str, int]:
+    try:
+        result: Mapping[str, Any] = json.loads(data)
+        for file in result["outputFiles"]:
+            if file["path"] == RECORD_FILE:
+                name, size = file["digest"]["hash"], int(file["digest"]["sizeBytes"])
+                if is_hash(name) and 0 < size <= MAX_RECORD:
+                    return name, size
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RemoteError(f"sent an action result that is none ({type(error).__name__})", grave=False) from error
+    raise RemoteError("sent an action result without a record of this cache", grave=False)
