@@ -13,6 +13,8 @@ from axcompiler.calibrate import statistics
 from axcompiler.calibrate.statistics import Statistics
 from axcompiler.errors import CompileError
 from axcompiler.quantize import ranges
+from axcompiler.quantize.algorithms.clipping import Function
+from axcompiler.quantize.functions import function_of
 from axcompiler.quantize.plan import Plan, is_quantized, make_plan
 from axcompiler.quantize.transform import HOST_METADATA, Writer
 from axcompiler.stages import Progress, QuantizeConfig
@@ -43,11 +45,22 @@ def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfi
     if not 50 < config.percentile <= 100:
         raise CompileError(f"quantize.percentile is {config.percentile}", where="quantize", fix="Use more than 50 and at most 100.")
     plan = make_plan(model, config.exclude)
-    quants = ranges.assign(plan, measured, config)
+    functions = _functions(plan, list(model.opset_import)) if config.scheme == "mse" else {}
+    quants = ranges.assign(plan, measured, config, functions)
     corrections: dict[str, NDArray[np.float64]] = {}
     result = Writer(model, plan, quants, corrections).write()
     onnx.helper.set_model_props(result, {HOST_METADATA: json.dumps(sorted(_host(plan)))})
     return result
+
+
+def _functions(plan: Plan, opsets: list[onnx.OperatorSetIdProto]) -> dict[str, Function]:
+    """Tensors that are read by one table and nothing else, with its function."""
+    found = {}
+    for name in plan.sources:
+        readers = plan.readers.get(name, ())
+        if len(readers) == 1 and readers[0] in plan.aipu - plan.fused and plan.parts[readers[0]].region and name not in plan.view.outputs:
+            found[name] = function_of(plan.view, plan.parts[readers[0]], opsets)
+    return found
 
 
 def _host(plan: Plan) -> set[str]:

@@ -1,15 +1,16 @@
 """A scale and zero point for every int8 activation, from the plan and the statistics."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from axcompiler.calibrate.statistics import Statistics
 from axcompiler.errors import CompileError
 from axcompiler.ir import Quant
 from axcompiler.quantize.algorithms import clipping
+from axcompiler.quantize.algorithms.clipping import Bounds, Function
 from axcompiler.quantize.plan import Plan
 from axcompiler.stages import QuantizeConfig
-
-Bounds = tuple[float, float]
 
 #: an operand of a concatenation that others read too keeps its own scale (and gets a table) if the common range is wider than this
 JOIN_RATIO = 1.3
@@ -17,9 +18,12 @@ JOIN_RATIO = 1.3
 MIN_SCALE = 2.0**-60
 
 
-def assign(plan: Plan, statistics: Statistics, config: QuantizeConfig) -> dict[str, Quant]:
-    """Quantization of every tensor in plan.quantized. Raises CompileError if a range was not measured."""
-    bounds = {name: _measured(plan, statistics, config, name) for name in plan.sources}
+def assign(plan: Plan, statistics: Statistics, config: QuantizeConfig, functions: Mapping[str, Function]) -> dict[str, Quant]:
+    """Quantization of every tensor in plan.quantized. functions: of tensors that only a table reads, what it makes of them.
+
+    Raises CompileError if a range was not measured.
+    """
+    bounds = {name: _measured(plan, statistics, config, name, functions.get(name)) for name in plan.sources}
     groups = _Groups(bounds)
     for name, k in plan.joins.items():
         _join(plan, groups, name, k)
@@ -35,7 +39,7 @@ def quant_for(bounds: Bounds) -> Quant:
     return Quant(scale, int(np.clip(np.rint(-128 - lo / scale), -128, 127)))
 
 
-def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: str) -> Bounds:
+def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: str, function: Function | None) -> Bounds:
     fixed = _fixed(plan, name)
     if fixed is not None:
         return fixed
@@ -48,7 +52,7 @@ def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: 
         return snapped(clipping.minmax(measured))
     if name in plan.entering or name in plan.leaving:
         return clipping.minmax(measured)
-    return _with_padding(plan, name, clipping.choose(measured, config.scheme, config.percentile))
+    return _with_padding(plan, name, clipping.choose(measured, config.scheme, config.percentile, function))
 
 
 def _fixed(plan: Plan, name: str) -> Bounds | None:
