@@ -1,5 +1,8 @@
 """What axforge knows of each ONNX operator, in one place: constraints, quantization, lowering."""
 
+from axcompiler.operators import conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax
 from axcompiler.operators.base import NodeView, Operator, find, refusal
 
-__all__ = ["NodeView", "Operator", "find", "refusal"]
+FAMILIES = (conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax)
+
+__all__ = ["FAMILIES", "NodeView", "Operator", "find", "refusal"]

@@ -187,4 +187,5 @@ def product(values: Sequence[int]) -> int:
     return math.prod(values)
 
 
+Constraint = Callable[[NodeView], bool]
 Lower = Callable[[Any, NodeView], None]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from axcompiler.operators.base import NodeView, scalar
+from axcompiler.operators.base import NodeView, find, refusal, scalar
 from axcompiler.operators.views import ModelView
 
 #: functions of one operand (a second one, if any, is a constant number)
@@ -92,6 +92,21 @@ def _fits(view: ModelView, inside: set[int], source: str, output: str) -> bool:
     if shape is None or view.shapes.get(output) != shape or 0 in shape:
         return False
     return all(np.size(view.constants[n]) == 1 for i in inside for n in view.nodes[i].inputs if n in view.constants)
+
+
+def absorbed(view: ModelView, region: Region) -> int | None:
+    """Index of the accumulating node whose bounds the region becomes (no Q/DQ between them), or None.
+
+    So it is when the region only clips, and the node's result, which the AIPU makes, is read by the region alone.
+    """
+    maker = view.makers.get(region.input)
+    if maker is None or region.input in view.outputs or not set(view.users[region.input]) <= set(region.nodes):
+        return None
+    node = view.nodes[maker]
+    operator = find(node.op_type, node.domain)
+    if operator is None or refusal(node) is not None or not operator.accumulates(node):
+        return None
+    return maker if bounds(tuple(view.nodes[i] for i in region.nodes)) is not None else None
 
 
 def bounds(nodes: tuple[NodeView, ...]) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ class ModelView:
 
     nodes: in the model's order, without `Constant` nodes, whose values are in `constants` beside the initializers.
     protos: the ONNX node of each view. inputs: graph inputs that are no initializers. outputs: graph outputs.
-    shapes: every tensor with a static shape. dtypes: NumPy names, where known.
+    shapes: every tensor with a static shape. dtypes: NumPy names, where known. sizes: of every tensor of known rank, -1 where free.
     makers: index of the node that makes a tensor. users: indices of the nodes that read one (subgraphs included), ascending.
     """
 
@@ -30,6 +30,7 @@ class ModelView:
     outputs: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
+    sizes: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, Array]
     makers: Mapping[str, int]
     users: Mapping[str, tuple[int, ...]]
@@ -43,7 +44,8 @@ def view(model: onnx.ModelProto, *, constants: Mapping[str, Array] | None = None
     inferred = infer(model)
     graph = inferred.graph
     values = constants_of(graph) | dict(constants or {})
-    shapes, dtypes = _types(graph, values)
+    sizes, dtypes = _types(graph, values)
+    shapes = {name: size for name, size in sizes.items() if -1 not in size}
     protos = tuple(n for n in graph.node if not (n.op_type == "Constant" and n.output[0] in values))
     opsets = {o.domain: o.version for o in model.opset_import}
     nodes = tuple(_node(n, i, opsets, shapes, dtypes, values) for i, n in enumerate(protos))
@@ -58,6 +60,7 @@ def view(model: onnx.ModelProto, *, constants: Mapping[str, Array] | None = None
         outputs=tuple(o.name for o in graph.output),
         shapes=shapes,
         dtypes=dtypes,
+        sizes=sizes,
         constants=values,
         makers={name: i for i, n in enumerate(protos) for name in n.output if name},
         users={name: tuple(ids) for name, ids in users.items()},
@@ -92,7 +95,7 @@ def _constant(node: onnx.NodeProto) -> Array | None:
 
 
 def _types(graph: onnx.GraphProto, values: Mapping[str, Array]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    shapes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     for info in (*graph.value_info, *graph.input, *graph.output):
         if not info.type.HasField("tensor_type"):
@@ -100,11 +103,11 @@ def _types(graph: onnx.GraphProto, values: Mapping[str, Array]) -> tuple[dict[st
         tensor = info.type.tensor_type
         if tensor.elem_type:
             dtypes[info.name] = dtype_name(tensor.elem_type)
-        if tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
-            shapes[info.name] = tuple(d.dim_value for d in tensor.shape.dim)
+        if tensor.HasField("shape"):
+            sizes[info.name] = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else -1 for d in tensor.shape.dim)
     for name, value in values.items():
-        shapes[name], dtypes[name] = value.shape, value.dtype.name
-    return shapes, dtypes
+        sizes[name], dtypes[name] = value.shape, value.dtype.name
+    return sizes, dtypes
 
 
 def dtype_name(elem_type: int) -> str:

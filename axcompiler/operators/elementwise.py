@@ -1,0 +1,90 @@
+"""Sums and products of two operands, with broadcasting. An operand may be a constant; a constant number makes a function of
+one operand out of any of them, see `functions.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from axcompiler import ir
+from axcompiler.operators import common as c
+from axcompiler.operators.base import NodeView, Operator, Role, register
+
+if TYPE_CHECKING:
+    from axcompiler.optimize.lowering import Lowering
+
+
+def constant_divisor(view: NodeView) -> bool:
+    """The divisor must be constant and without zeros."""
+    value = view.constant(1)
+    return value is not None and bool(np.all(value != 0))
+
+
+def one_or_two(view: NodeView) -> bool:
+    """At most two operands are added at a time."""
+    return len(view.inputs) <= 2
+
+
+def _lower_add(lw: Lowering, view: NodeView) -> None:
+    _sum(lw, view, 1)
+
+
+def _lower_sub(lw: Lowering, view: NodeView) -> None:
+    _sum(lw, view, -1)
+
+
+def _sum(lw: Lowering, view: NodeView, sign: int) -> None:
+    a, b, y = lw.operand(view, 0), lw.operand(view, 1), lw.result(view)
+    multipliers = (lw.ratio(a, y), sign * lw.ratio(b, y))
+    lw.emit(ir.Add, (a, b), y, multipliers=multipliers, epilogue=lw.epilogue(y))
+
+
+def _lower_mul(lw: Lowering, view: NodeView) -> None:
+    a, b, y = lw.operand(view, 0), lw.operand(view, 1), lw.result(view)
+    lw.emit(ir.Mul, (a, b), y, multiplier=lw.product_scale(a, b, y), epilogue=lw.epilogue(y))
+
+
+def _lower_div(lw: Lowering, view: NodeView) -> None:
+    divisor = view.constant(1)
+    assert divisor is not None
+    a, y = lw.operand(view, 0), lw.result(view)
+    b = lw.constant_operand(np.float32(1) / divisor.astype(np.float32), "reciprocal")
+    lw.emit(ir.Mul, (a, b), y, multiplier=lw.product_scale(a, b, y), epilogue=lw.epilogue(y))
+
+
+def _lower_sum(lw: Lowering, view: NodeView) -> None:
+    if len(view.inputs) == 1:
+        lw.copy(ir.Reshape, lw.operand(view, 0), lw.result(view))
+    else:
+        _sum(lw, view, 1)
+
+
+def _div_roles(view: NodeView) -> tuple[Role, ...]:
+    return (Role.ACTIVATION, Role.PARAMETER)
+
+
+for _names, _extra, _lower in (
+    ("Add", (), _lower_add),
+    ("Sub", (), _lower_sub),
+    ("Mul", (), _lower_mul),
+    ("Sum", (one_or_two,), _lower_sum),
+):
+    register(
+        Operator(
+            onnx=(_names,),
+            constraints=(*c.BASIC_ALL, *_extra),
+            roles=c.all_data,
+            lower=_lower,
+            accumulates=lambda view: len(view.inputs) == 2,
+        )
+    )
+register(
+    Operator(
+        onnx=("Div",),
+        constraints=(*c.BASIC_ALL, constant_divisor),
+        roles=_div_roles,
+        lower=_lower_div,
+        accumulates=lambda view: True,
+    )
+)

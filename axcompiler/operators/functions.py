@@ -1,0 +1,52 @@
+"""Functions of one operand: a table of 256 entries, whatever the function.
+
+Such nodes are lowered as parts of one-input regions (`regions.py`), never one by one; what stands here says when a single
+node is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from axcompiler.operators import common as c
+from axcompiler.operators.base import NodeView, Operator, register, scalar
+from axcompiler.operators.regions import UNARY
+
+if TYPE_CHECKING:
+    from axcompiler.optimize.lowering import Lowering
+
+
+def numbers(view: NodeView) -> bool:
+    """Operands beside the first must be constant numbers."""
+    return all(not name or scalar(view.constants.get(name)) is not None for name in view.inputs[1:])
+
+
+def one_varies(view: NodeView) -> bool:
+    """All operands but one must be constant numbers."""
+    varying = {name for name in view.inputs if name and name not in view.constants}
+    return len(varying) == 1 and all(scalar(view.constants[n]) is not None for n in view.inputs if n in view.constants)
+
+
+def _lower(lw: Lowering, view: NodeView) -> None:
+    source = next(name for name in view.inputs if name and name not in view.constants)
+    lw.function((view,), source, view.outputs[0])
+
+
+register(
+    Operator(
+        onnx=tuple(sorted(UNARY - {"Identity"})),
+        constraints=(*c.BASIC, numbers),
+        roles=c.data_first,
+        lower=_lower,
+        activation=True,
+    )
+)
+register(
+    Operator(
+        onnx=("Max", "Min", "Mod", "PRelu", "Pow"),
+        constraints=(c.all_float32, c.static, one_varies, c.not_empty, c.ranks),
+        roles=lambda view: c.data_first(view),
+        lower=_lower,
+        activation=True,
+    )
+)

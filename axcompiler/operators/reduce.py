@@ -1,0 +1,62 @@
+"""Sums, means and maxima over axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from axcompiler import ir
+from axcompiler.operators import common as c
+from axcompiler.operators.base import NodeView, Operator, Scale, register
+
+if TYPE_CHECKING:
+    from axcompiler.optimize.lowering import Lowering
+
+
+def sum_fits(view: NodeView) -> bool:
+    """At most 8,388,607 elements are summed, so that 32 bits hold it."""
+    return c.product([c.shape_of(view)[a] for a in axes_of(view)]) < 2**23
+
+
+def axes_of(view: NodeView) -> tuple[int, ...]:
+    """The axes that are reduced, ascending: an attribute or an input; left out or empty means all (or none, if the node says so)."""
+    rank = len(c.shape_of(view))
+    axes = c.ints(view, "axes", 1)
+    if axes:
+        return c.normal_axes(axes, rank)
+    return () if c.attribute(view, "noop_with_empty_axes", 0) else tuple(range(rank))
+
+
+def _lower_sum(lw: Lowering, view: NodeView) -> None:
+    axes = axes_of(view)
+    count = c.product([c.shape_of(view)[a] for a in axes]) if view.op_type == "ReduceMean" else 1
+    x, y = lw.operand(view, 0), lw.result(view)
+    multiplier = float(np.float32(lw.quant(x).scale / lw.quant(y).scale / count))
+    keep = bool(c.attribute(view, "keepdims", 1))
+    lw.emit(ir.ReduceSum, (x,), y, axes=axes, keepdims=keep, multiplier=multiplier, epilogue=lw.epilogue(y))
+
+
+def _lower_max(lw: Lowering, view: NodeView) -> None:
+    keep = bool(c.attribute(view, "keepdims", 1))
+    lw.copy(ir.ReduceMax, lw.operand(view, 0), lw.result(view), axes=axes_of(view), keepdims=keep)
+
+
+register(
+    Operator(
+        onnx=("ReduceMean", "ReduceSum"),
+        constraints=(*c.BASIC, c.parameters_constant, sum_fits),
+        roles=c.data_first,
+        lower=_lower_sum,
+        accumulates=lambda view: True,
+    )
+)
+register(
+    Operator(
+        onnx=("ReduceMax",),
+        constraints=(*c.BASIC, c.parameters_constant),
+        roles=c.data_first,
+        lower=_lower_max,
+        scale=Scale.COPY,
+    )
+)

@@ -1,0 +1,64 @@
+"""Operators that only change the shape: the same codes in row-major order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from axcompiler import ir
+from axcompiler.operators import common as c
+from axcompiler.operators.base import NodeView, Operator, Scale, register
+
+if TYPE_CHECKING:
+    from axcompiler.optimize.lowering import Lowering
+
+
+def inference(view: NodeView) -> bool:
+    """Dropout must be in inference mode, without its mask."""
+    mode = view.constant(2)
+    left_out = len(view.inputs) < 3 or not view.inputs[2]
+    return not any(view.outputs[1:]) and (left_out or (mode is not None and not mode.any()))
+
+
+def _lower_reshape(lw: Lowering, view: NodeView) -> None:
+    lw.copy(ir.Reshape, lw.operand(view, 0), lw.result(view))
+
+
+def _lower_transpose(lw: Lowering, view: NodeView) -> None:
+    perm = c.ints(view, "perm") or tuple(reversed(range(len(c.shape_of(view)))))
+    lw.copy(ir.Transpose, lw.operand(view, 0), lw.result(view), perm=perm)
+
+
+def _lower_depth_to_space(lw: Lowering, view: NodeView) -> None:
+    n, ch, h, w = c.shape_of(view)
+    b = int(c.attribute(view, "blocksize", 1))
+    depth = ch // (b * b)
+    if c.attribute(view, "mode", "DCR") == "DCR":
+        inner, perm = (n, b, b, depth, h, w), (0, 3, 4, 1, 5, 2)
+    else:
+        inner, perm = (n, depth, b, b, h, w), (0, 1, 4, 2, 5, 3)
+    x = lw.transposed(lw.reshaped(lw.operand(view, 0), inner), perm)
+    lw.copy(ir.Reshape, x, lw.result(view))
+
+
+def _lower_space_to_depth(lw: Lowering, view: NodeView) -> None:
+    n, ch, h, w = c.shape_of(view)
+    b = int(c.attribute(view, "blocksize", 1))
+    inner = (n, ch, h // b, b, w // b, b)
+    x = lw.transposed(lw.reshaped(lw.operand(view, 0), inner), (0, 3, 5, 1, 2, 4))
+    lw.copy(ir.Reshape, x, lw.result(view))
+
+
+def four_axes(view: NodeView) -> bool:
+    """The operand must have 4 axes (N, C, H, W)."""
+    return len(c.shape_of(view)) == 4
+
+
+def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint) -> None:
+    register(Operator(onnx=names, constraints=(*c.BASIC, *extra), roles=c.data_first, lower=lower, scale=Scale.COPY))
+
+
+_operator(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant)
+_operator(("Dropout",), _lower_reshape, inference)
+_operator(("Transpose",), _lower_transpose)
+_operator(("DepthToSpace",), _lower_depth_to_space, four_axes)
+_operator(("SpaceToDepth",), _lower_space_to_depth, four_axes)

@@ -1,0 +1,111 @@
+"""From a planned model to the fused graph: tensors are declared, items lowered, islands cut out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from axcompiler import ir
+from axcompiler.errors import CompileError
+from axcompiler.ir import Graph, Tensor
+from axcompiler.operators import find
+from axcompiler.optimize import islands, qdq
+from axcompiler.optimize.islands import Group
+from axcompiler.optimize.lowering import Lowering
+from axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
+from axcompiler.optimize.qdq import Qdq
+
+
+def build(model: onnx.ModelProto) -> Graph:
+    """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is no tensor."""
+    known = qdq.read(model)
+    planned = plan(known)
+    lowering = Lowering(qdq=known, names=planned.names, opsets=list(model.opset_import))
+    units = islands.group(planned.items)
+    _declare(lowering, planned, units)
+    models: dict[str, bytes] = {}
+    for unit in units:
+        if isinstance(unit, AipuItem):
+            _lower(lowering, unit)
+        elif isinstance(unit, CopyItem):
+            lowering.begin((unit.target,), {})
+            lowering.copy(ir.Reshape, unit.source, unit.target)
+        else:
+            _island(lowering, model, unit, units, models)
+    return Graph(
+        name=model.graph.name or "model",
+        tensors=dict(lowering.tensors),
+        ops=tuple(lowering.ops),
+        inputs=known.view.inputs,
+        outputs=known.view.outputs,
+        constants=lowering.constants,
+        islands=models,
+    )
+
+
+def _declare(lowering: Lowering, planned: Plan, units: Sequence[Any]) -> None:
+    """Tensors that units pass to each other, the inputs and the outputs."""
+    view = lowering.qdq.view
+    for (real, quant), name in planned.names.items():
+        if real not in view.shapes:
+            raise CompileError(f"the quantized tensor '{real}' has no fixed shape", fix="Pin the shapes of the inputs.")
+        lowering.tensors[name] = Tensor(view.shapes[real], "int8", quant)
+    for name in (*view.inputs, *view.outputs, *(n for unit in units for n in unit.reads)):
+        if name not in lowering.tensors:
+            lowering.tensors[name] = _plain(lowering.qdq, name)
+
+
+def _plain(known: Qdq, name: str) -> Tensor:
+    """A tensor that islands alone make and use."""
+    view = known.view
+    if name not in view.dtypes or name not in view.sizes:
+        raise CompileError(
+            f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is no tensor of known rank",
+            fix="Sequences, optionals and values of unknown rank can only be used inside one part of the model that runs on the CPU.",
+        )
+    if view.dtypes[name] == "str":
+        raise CompileError(f"'{name}' is a tensor of text, which cannot pass into or out of a compiled model")
+    return Tensor(view.sizes[name], view.dtypes[name])
+
+
+def _lower(lowering: Lowering, item: AipuItem) -> None:
+    known = lowering.qdq
+    view = known.view
+    origin = tuple(view.nodes[i].name for i in item.nodes)
+    for k in range(max(len(known.codes[real]) for _, real in item.results)):
+        targets: Mapping[str, str] = {
+            inner: planned
+            for inner, real in item.results
+            if k < len(known.codes[real])
+            for planned in [lowering.names[real, known.codes[real][k].quant]]
+        }
+        lowering.begin(origin, targets, item.bounds)
+        if item.region:
+            lowering.function(tuple(view.nodes[i] for i in item.nodes), item.region.input, item.region.output)
+            continue
+        node = view.nodes[item.nodes[0]]
+        operator = find(node.op_type, node.domain)
+        assert operator is not None
+        operator.lower(lowering, node)
+
+
+def _island(lowering: Lowering, model: onnx.ModelProto, unit: Group, units: Sequence[Any], models: dict[str, bytes]) -> None:
+    view = lowering.qdq.view
+    needed = {name for other in units if other is not unit for name in other.reads} | set(view.outputs)
+    needed |= {name for name in unit.writes if name in lowering.tensors and lowering.tensors[name].quant}
+    outputs = tuple(name for name in unit.writes if name in needed)
+    if not outputs:
+        return
+    name = f"island{len(models)}"
+    codes = [n for n in (*unit.reads, *outputs) if lowering.tensors[n].quant]
+    models[name] = islands.extract(model, view, unit, name, outputs, codes)
+    lowering.ops.append(
+        ir.Island(
+            name=name,
+            inputs=unit.reads,
+            outputs=outputs,
+            origin=tuple(item.proto.name or item.proto.output[0] for item in unit.items),
+            island=name,
+            reason=islands.reason(unit.items),
+        )
+    )
