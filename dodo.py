@@ -1,0 +1,9 @@
+"""The tasks of axforge, for plain `doit`. `doit` alone says what one can do; `doit list --all` shows every task.
+
+compile   compile:MODEL, compile:MODEL:STAGE       ONNX to .axmodel, stage by stage, through the cache
+infer     infer:MODEL:SOURCE                       run a model on pictures and videos
+accuracy  accuracy, accuracy:MODEL                 fp32 against compiled
+cache     cache inspect|explain|clean|verify       what is kept, and why something ran
+"""
+
+from tasks import *  # noqa: F403

@@ -1,0 +1,131 @@
+"""The bar of a compilation: `Compiling yolov5s-v7-coco for Metis... [████    ]  50% (0m 12s) quantize`."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from tasks import progress
+
+#: Share of a compilation that a stage usually takes, in percent.
+SHARES = {"fetch": 3, "check": 8, "calibrate": 42, "quantize": 17, "optimize": 8, "tile": 12, "pack": 10}
+
+
+class _Blocks(ProgressColumn):
+    """[████    ]"""
+
+    def render(self, bar: Bar) -> Text:
+        full = round(24 * bar.percentage / 100)
+        return Text.assemble("[", ("█" * full, "green"), " " * (24 - full), "]")
+
+
+class _Clock(ProgressColumn):
+    """(0m 12s)"""
+
+    def render(self, bar: Bar) -> Text:
+        seconds = int((bar.finished_time if bar.finished else bar.elapsed) or 0)
+        return Text(f"({seconds // 60}m {seconds % 60:02d}s)")
+
+
+@dataclass
+class _Model:
+    """One line: finished stages count in full, running ones by what they report."""
+
+    bar: TaskID
+    finished: set[str] = field(default_factory=set)
+    running: dict[str, float] = field(default_factory=dict)
+
+    def percent(self) -> float:
+        """0 to 100."""
+        return sum(SHARES[s] for s in self.finished) + sum(SHARES[s] * part for s, part in self.running.items() if s not in self.finished)
+
+
+class Bars:
+    """One bar a model, drawn by a thread that starts with the first stage (doit forks its workers before that)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream)
+        self._progress: Progress | None = None
+        self._models: dict[str, _Model] = {}
+        self._skipped: dict[str, set[str]] = {}
+        self._queue = progress.open_channel(self.update)
+        self._pump: threading.Thread | None = None
+
+    def start(self, model: str, stage: str) -> None:
+        """A stage begins."""
+        if self._progress is None:
+            self._begin()
+        assert self._progress is not None
+        if model not in self._models:
+            bar = self._progress.add_task(f"Compiling {model} for Metis...", total=100, stage=stage)
+            self._models[model] = _Model(bar, self._skipped.pop(model, set()))
+        self._models[model].running[stage] = 0.0
+        self._show(model, stage)
+
+    def update(self, model: str, stage: str, done: int, total: int, note: str) -> None:
+        """A stage reports."""
+        if self._progress is not None and (line := self._models.get(model)) is not None:
+            line.running[stage] = done / total if total else 0.0
+            self._show(model, f"{stage}: {note}" if note else stage)
+
+    def finish(self, model: str, stage: str) -> None:
+        """A stage is done, or had nothing to do."""
+        line = self._models.get(model)
+        if line is None:
+            self._skipped.setdefault(model, set()).add(stage)
+            return
+        line.finished.add(stage)
+        line.running.pop(stage, None)
+        self._show(model, "" if len(line.finished) == len(SHARES) else stage)
+
+    def done(self, model: str) -> None:
+        """A model is finished or given up; with the last one, the bars stand still and the screen is free for others."""
+        self._skipped.pop(model, None)
+        line = self._models.pop(model, None)
+        if line is not None and self._progress is not None:
+            self._progress.stop_task(line.bar)
+            if not self._models:
+                self._end()
+
+    def close(self) -> None:
+        """Stop drawing for good."""
+        self._end()
+        if self._pump is not None:
+            self._queue.put(None)
+            self._pump.join()
+        progress.close_channel()
+
+    def _begin(self) -> None:
+        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), _Blocks(), TextColumn("{task.percentage:>3.0f}%"))
+        self._progress = Progress(
+            *columns,
+            _Clock(),
+            TextColumn("{task.fields[stage]}", style="dim"),
+            console=self._console,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._progress.start()
+        if self._pump is None:
+            self._pump = threading.Thread(target=self._drain, daemon=True)
+            self._pump.start()
+
+    def _end(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._models.clear()
+
+    def _drain(self) -> None:
+        message: Any
+        while (message := self._queue.get()) is not None:
+            self.update(*message)
+
+    def _show(self, model: str, stage: str) -> None:
+        assert self._progress is not None
+        line = self._models[model]
+        self._progress.update(line.bar, completed=line.percent(), stage=stage)

@@ -1,0 +1,92 @@
+"""`doit compile:MODEL` and `doit compile:MODEL:STAGE`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME, STAGES
+from tasks import settings, words, zoo
+from tasks.doit_state import same, share_with_other_processes, snapshot
+from tasks.failures import Guarded, told
+from tasks.plan import Plan
+from tasks.stage_task import StageTask, remove_files
+from tasks.suggest import nearest
+
+
+@told
+def task_compile() -> Iterator[dict[str, Any]]:
+    """compile:MODEL makes the .axmodel; compile:MODEL:STAGE stops after a stage"""
+    share_with_other_processes()
+    typed = words.read()
+    yield {"name": None, "doc": task_compile.__doc__}
+    for plan in plans(typed):
+        for stage in STAGES:
+            yield StageTask(plan, stage).as_doit()
+        yield Publish(plan).as_doit()
+
+
+def plans(typed: words.Words) -> list[Plan]:
+    """A plan for each model that the command line asks for. Raises AxforgeError for a model or stage nobody knows."""
+    here = settings.current()
+    for rest in typed.of_group("compile"):
+        _, _, stage = rest.partition(":")
+        if stage and "*" not in rest and stage not in BY_NAME:
+            raise AxforgeError(f"There is no stage {stage!r} in compile:{rest}.", fix=nearest(stage, BY_NAME))
+    if typed.common.onnx and len(typed.models()) != 1:
+        raise AxforgeError("onnx= gives the file of one model.", fix="Name one model: doit compile:MODEL onnx=PATH.")
+    named = typed.models()
+    if typed.everything():
+        named = list(dict.fromkeys([*named, *zoo.names(here)]))
+    return [Plan(zoo.find(name, here), typed.options(name), here) for name in named]
+
+
+class Publish:
+    """The last step: model.json beside the compiled model. It holds the pipeline and decides no compiled byte."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.target = plan.published / "model.json"
+
+    def as_doit(self) -> dict[str, Any]:
+        """The task as doit wants it."""
+        plan = self.plan
+        description = plan.model.raw.get("description", "")
+        return {
+            "name": plan.model.name,
+            "doc": str(description) or f"compile {plan.model.name}",
+            "actions": [(Guarded(self.execute).__call__,)],
+            "file_dep": [str(plan.model.path)],
+            "task_dep": [f"compile:{plan.model.name}:{stage.name}" for stage in STAGES],
+            "targets": [str(self.target)],
+            "uptodate": [self.unchanged],
+            "clean": [(remove_files, [[str(self.target)]])],
+            "params": words.doit_params(words.OPTIONS),
+            "meta": {"model": plan.model.name, "finishes": shown(plan.axmodel, plan), "explain": plan.options.explain},
+        }
+
+    def unchanged(self, task: Any, values: dict[str, Any]) -> bool:
+        """Whether what was published is still there."""
+        before = values.get("outputs", {}).get(str(self.target))
+        return before is not None and same(str(self.target), before)
+
+    def execute(self) -> dict[str, Any]:
+        """Copy model.json, atomically."""
+        _ = self.plan.descriptor  # a descriptor with a mistake is not published
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.target.with_name(f".model.json.{os.getpid()}")
+        try:
+            beside.write_bytes(self.plan.model.path.read_bytes())
+            beside.replace(self.target)
+        finally:
+            beside.unlink(missing_ok=True)
+        return {"outputs": {str(self.target): snapshot(str(self.target))}}
+
+
+def shown(path: Path, plan: Plan) -> str:
+    """A path as a user likes to read it: relative to where they typed, if it is below."""
+    try:
+        return str(path.relative_to(plan.settings.typed_in))
+    except ValueError:
+        return str(path)

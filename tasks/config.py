@@ -1,0 +1,49 @@
+"""DOIT_CONFIG, and what must be set up before doit makes tasks."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from tasks import settings, words
+from tasks.doit_state import ContentChecker
+from tasks.failures import say, stop
+from tasks.reporter import Reporter
+
+
+def doit_config() -> dict[str, Any]:
+    """doit's configuration for the command line as it was typed."""
+    try:
+        return _config()
+    except Exception as error:
+        if sentence := say(error):
+            stop(sentence)
+        raise
+
+
+def _config() -> dict[str, Any]:
+    sys.excepthook = _quiet_interrupt
+    here = settings.current()
+    here.build_root.mkdir(parents=True, exist_ok=True)
+    typed = words.read()
+    alone = [task for task in typed.tasks if task not in typed.swallowed]
+    if typed.swallowed and alone:
+        stop(
+            f"doit takes words with '=' for variables, so {typed.swallowed[0]!r} cannot stand beside {alone[0]!r}.\n"
+            f"  Run doit once for each, or use ./inference.py."
+        )
+    default = [words.encoded(task) for task in typed.swallowed] or (["compile"] if typed.command == "clean" else ["usage"])
+    return {
+        "backend": "sqlite3",
+        "dep_file": str(here.build_root / ".doit.sqlite"),
+        "check_file_uptodate": ContentChecker,
+        "reporter": Reporter,
+        "default_tasks": default,
+        "verbosity": 0,
+    }
+
+
+def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nStopped. What was finished is kept.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,54 @@
+"""Tables and counters for what tasks print: rich on a terminal, plain lines elsewhere (no control codes in logs)."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from axcompiler.stages import Progress, silent
+from tasks.progress import in_worker
+
+
+def fancy() -> bool:
+    """Whether to draw: stdout is a terminal, and ours alone."""
+    return sys.stdout.isatty() and not in_worker()
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Progress]:
+    """A counter for many pictures: a bar on a terminal, nothing elsewhere."""
+    if not fancy():
+        yield silent
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total, note: bars.update(bar, completed=done, total=total or None)
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are right-aligned."""
+    if fancy():
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(title=title, title_justify="left")
+        for i, name in enumerate(head):
+            drawn.add_column(name, justify="right" if i else "left")
+        for row in rows:
+            drawn.add_row(*row)
+        Console().print(drawn)
+        return
+    print("\n".join([title, *plain(head, rows)]), flush=True)
+
+
+def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of text."""
+    cells = [list(head), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return [
+        "  " + "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]

@@ -1,0 +1,92 @@
+"""doit's own memory, made fit for our use: which files changed (by content), and several doit processes at once.
+
+What doit remembers is a hint that saves time; what is true stands in the cache. Losing it costs a restore, never a rebuild.
+Everything here that leans on doit's insides is held by tests/tasks/test_doit_state.py.
+"""
+
+# ruff: noqa: PTH116, PTH123, PTH208
+
+import os
+import time
+from stat import S_ISDIR
+from typing import Any
+
+from doit.dependency import FileChangedChecker
+
+#: Time stamps tick coarsely: a file changed this shortly before it was looked at may change again under the same stamps.
+_TICK_NS = 20_000_000
+_PIECE = 1 << 20
+
+Signature = list[int]
+
+
+def signature(status: os.stat_result) -> Signature:
+    """What tells that a file was not touched (JSON-able)."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def content(path: str) -> str:
+    """xxh3-128 of a file, hex: finds changes, and is never believed by anybody else."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    view = memoryview(bytearray(_PIECE))
+    with open(path, "rb", buffering=0) as stream:
+        while count := stream.readinto(view):
+            digest.update(view[:count])
+    return str(digest.hexdigest())
+
+
+def snapshot(path: str) -> list[Any]:
+    """A file or folder as it is now: [signature, content, when]. A folder's content is the names in it; of nothing, None."""
+    now = time.time_ns()
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return [None, None, now]
+    return [signature(status), sorted(os.listdir(path)) if S_ISDIR(status.st_mode) else content(path), now]
+
+
+def same(path: str, before: list[Any], status: os.stat_result | None = None) -> bool:
+    """Whether what is at `path` still has the content of `before`, a snapshot. Reads it only when its stamps leave a doubt."""
+    try:
+        status = status or os.stat(path)
+        if before[0] is None:
+            return False
+        if S_ISDIR(status.st_mode):
+            return sorted(os.listdir(path)) == before[1]
+        if status.st_size != before[0][0]:
+            return False
+        settled = max(before[0][1], before[0][2]) < before[2] - _TICK_NS
+        return (settled and signature(status) == before[0]) or content(path) == before[1]
+    except FileNotFoundError:
+        return before[0] is None
+    except OSError:
+        return False
+
+
+class ContentChecker(FileChangedChecker):  # type: ignore[misc]
+    """doit's question "did this file change?", answered by stamps where they are certain and by xxh3 where not."""
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: list[Any]) -> bool:
+        """Whether the content differs from `state`."""
+        return not same(file_path, state, file_stat)
+
+    def get_state(self, dep: str, current_state: list[Any] | None) -> list[Any] | None:
+        """The state to remember; None when it is what is remembered."""
+        if current_state and current_state[0] == signature(os.stat(dep)) and same(dep, current_state):
+            return None
+        return snapshot(dep)
+
+
+def share_with_other_processes() -> None:
+    """Let several doit processes use one state file: wait for each other, and hold its lock no longer than one statement.
+
+    doit deletes a failed task's row at once but commits at the end of the run, which would lock out everybody else till then.
+    """
+    from doit.globals import Globals
+
+    connection = getattr(getattr(Globals.dep_manager, "backend", None), "_conn", None)
+    if connection is not None:
+        connection.execute("pragma busy_timeout = 60000")
+        connection.isolation_level = None

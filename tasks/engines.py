@@ -1,0 +1,54 @@
+"""Which engine runs a model: the words after --pipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME
+from tasks.plan import Plan
+from tasks.suggest import nearest
+
+if TYPE_CHECKING:
+    from axruntime.engines import Engine
+
+#: Engines that run the fp32 model.
+FLOAT = ("onnx", "torch")
+#: Engines that run the compiled model.
+COMPILED = ("aipu-host", "sim", "reference")
+
+
+def pipe_of(word: str) -> str:
+    """The engine a user asked for, or the fastest there is. Raises AxforgeError for one nobody knows."""
+    if not word:
+        return "aipu-host" if has_host() else "sim"
+    if word not in (*FLOAT, *COMPILED):
+        raise AxforgeError(f"There is no engine {word!r}.", fix=nearest(word, (*FLOAT, *COMPILED)))
+    return word
+
+
+def has_host() -> bool:
+    """Whether the fast engine for this CPU is there."""
+    import importlib.util
+
+    return importlib.util.find_spec("axruntime.engines.host.engine") is not None
+
+
+def needs(pipe: str) -> str:
+    """What must be built before this engine can run: a stage, or '' for all."""
+    return "fetch" if pipe in FLOAT else ""
+
+
+def open_for(plan: Plan, pipe: str) -> "Engine":
+    """The engine with the model loaded."""
+    if pipe in FLOAT:
+        from axruntime.engines.onnx import OnnxEngine
+
+        return cast("Engine", OnnxEngine(model_path(plan, pipe)))
+    from axruntime.engines.factory import open_engine
+
+    return open_engine(pipe, model_path(plan, pipe))
+
+
+def model_path(plan: Plan, pipe: str) -> Path:
+    """The file that an engine loads."""
+    return plan.outputs(BY_NAME["fetch"])["model.onnx"] if pipe in FLOAT else plan.axmodel

@@ -1,0 +1,61 @@
+"""From a mistake a user can mend to a failed task with one sentence; from anything else to doit's traceback."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from doit.exceptions import TaskFailed
+
+from axcompiler.errors import AxforgeError
+
+
+def say(error: Exception) -> str:
+    """The sentence for a user, or '' when `error` is no mistake of theirs."""
+    from cache.errors import CacheError
+
+    if isinstance(error, (AxforgeError, CacheError)):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this."
+    return ""
+
+
+class Guarded:
+    """A doit action that turns a user's mistakes into a failed task (exit status 1, no traceback)."""
+
+    def __init__(self, action: Callable[..., Any]) -> None:
+        self.action = action
+
+    def __call__(self) -> Any:
+        """Run the action."""
+        try:
+            return self.action()
+        except Exception as error:
+            sentence = say(error)
+            if not sentence:
+                raise
+            return TaskFailed(sentence)
+
+
+def told(creator: Callable[..., Any]) -> Callable[..., Any]:
+    """For task creators (generators): a user's mistake ends the program with its sentence and status 1."""
+    import functools
+
+    @functools.wraps(creator)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            yield from creator(*args, **kwargs)
+        except Exception as error:
+            if sentence := say(error):
+                stop(sentence)
+            raise
+
+    return wrapped
+
+
+def stop(sentence: str) -> NoReturn:
+    """End the program: the sentence on stderr, status 1."""
+    print(f"ERROR: {sentence}", file=sys.stderr)
+    raise SystemExit(1)

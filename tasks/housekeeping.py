@@ -1,0 +1,85 @@
+"""`doit cache inspect|clean|verify|explain|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tasks import settings, words
+from tasks.failures import say
+
+
+def task_cache() -> dict[str, Any]:
+    """cache inspect|explain|clean|verify|stats [--json]; doit cache clean --help"""
+    helping = {"name": "helping", "long": "help", "short": "h", "type": bool, "default": False, "help": "how to use this"}
+    return {
+        "actions": [(Housekeeping(),)],
+        "pos_arg": "argv",
+        "params": [helping],
+        "verbosity": 2,
+        "uptodate": [False],
+        "io": {"capture": False},
+    }
+
+
+class Housekeeping:
+    """The action; fails with one sentence, or with what the cache's command has printed."""
+
+    def __call__(self, argv: Sequence[str], helping: bool) -> Any:
+        """Run one command."""
+        from doit.exceptions import TaskFailed
+
+        try:
+            status = run([*argv, *(["--help"] if helping else [])] or ["inspect"])
+        except Exception as error:
+            if sentence := say(error):
+                return TaskFailed(sentence)
+            raise
+        return True if status == 0 else TaskFailed("", report=False)
+
+
+def run(argv: Sequence[str]) -> int:
+    """A command of `doit cache`; returns its exit status. Raises AxforgeError and CacheError."""
+    from cache import cli
+
+    here = settings.current()
+    try:
+        if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
+            return _explain(list(argv[1:]))
+        return cli.main(argv, prog="doit cache", start_dir=here.project)
+    except SystemExit as ended:  # argparse: --help, or a wrong option that it has told about
+        return int(ended.code or 0)
+
+
+def _explains_a_build(rest: list[str]) -> bool:
+    """Whether `explain` is about a model of the zoo (else it compares records, which the cache does itself)."""
+    from tasks import zoo
+
+    plain = [word for word in rest if not word.startswith("-")]
+    known = zoo.names(settings.current())
+    if len(plain) == 1 and plain[0] not in known and not all(c in "0123456789abcdef" for c in plain[0]):
+        zoo.find(plain[0], settings.current())  # raises, with the nearest names
+    return len(plain) == 1 and plain[0] in known
+
+
+def _explain(rest: list[str]) -> int:
+    from tasks import zoo
+    from tasks.explaining import explain
+    from tasks.plan import Plan
+
+    parser = argparse.ArgumentParser(prog="doit cache explain", description="What a build of a model would do, stage by stage, and why.")
+    parser.add_argument("model")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
+    options = parser.parse_args(rest)
+    here = settings.current()
+    typed = words.read().common
+    plan = Plan(zoo.find(options.model, here), replace(typed, cores=options.aipu_cores or typed.cores), here)
+    verdicts = explain(plan)
+    if options.json:
+        print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2, ensure_ascii=False))
+    else:
+        for verdict in verdicts:
+            print("\n".join(verdict.lines()))
+    return 0

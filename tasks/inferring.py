@@ -1,0 +1,57 @@
+"""`doit infer:MODEL:SOURCE` for any SOURCE that is typed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from tasks import settings, words, zoo
+from tasks.engines import needs, pipe_of
+from tasks.failures import Guarded, told
+from tasks.plan import Plan
+
+EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
+
+
+@told
+def task_infer() -> Iterator[dict[str, Any]]:
+    """infer:MODEL:SOURCE compiles if needed, then runs the model on a picture, folder, video, sample:NAME, fakevideo:WxH or address"""
+    typed = words.read()
+    yield {"name": None, "doc": task_infer.__doc__}
+    if typed.command == "run" and ("infer" in typed.tasks or "infer:" in typed.tasks):
+        raise AxforgeError("infer needs a model and a source.", fix=EXAMPLE)
+    here = settings.current()
+    for rest in typed.of_group("infer"):
+        model, _, source = rest.partition(":")
+        if not source:
+            raise AxforgeError(f"infer:{rest} says no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
+        plan = Plan(zoo.find(model, here), typed.options(model), here)
+        yield Infer(plan, source).as_doit(words.encoded(rest))
+
+
+class Infer:
+    """One source through one model."""
+
+    def __init__(self, plan: Plan, source: str) -> None:
+        self.plan, self.source = plan, source
+        self.pipe = pipe_of(plan.options.pipe)
+
+    def as_doit(self, name: str) -> dict[str, Any]:
+        """The task as doit wants it: it always runs, after what it needs."""
+        stage = needs(self.pipe)
+        return {
+            "name": name,
+            "doc": f"run {self.plan.model.name} on {self.source}",
+            "actions": [(Guarded(self.execute).__call__,)],
+            "task_dep": [f"compile:{self.plan.model.name}" + (f":{stage}" if stage else "")],
+            "uptodate": [False],
+            "verbosity": 2,
+            "io": {"capture": False},
+            "params": words.doit_params(words.ALL_OPTIONS),
+            "meta": {"model": self.plan.model.name, "prints": True},
+        }
+
+    def execute(self) -> dict[str, Any]:
+        """Run it; returns what a script may want to know."""
+        from tasks.running import run
+
+        return run(self.plan, self.source, self.pipe)

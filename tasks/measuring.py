@@ -1,0 +1,83 @@
+"""`doit accuracy` and `doit accuracy:MODEL`: the fp32 model against the compiled one, on the model's own dataset."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME
+from tasks import compiling, words
+from tasks.engines import needs, pipe_of
+from tasks.failures import Guarded, told
+from tasks.plan import Plan
+
+
+@told
+def task_accuracy() -> Iterator[dict[str, Any]]:
+    """accuracy of all models whose data are there, or accuracy:MODEL: fp32 against compiled, with a verdict (status 1 when worse)"""
+    typed = words.read()
+    yield {"name": None, "doc": task_accuracy.__doc__}
+    if not (typed.everything() or typed.of_group("accuracy")):
+        return
+    named = [rest.partition(":")[0] for rest in typed.of_group("accuracy")]
+    for plan in compiling.plans(typed):
+        yield Accuracy(plan, plan.model.name in named).as_doit()
+
+
+def missing(plan: Plan) -> str:
+    """Why a model cannot be measured here; '' if it can."""
+    raw = plan.model.raw
+    root = plan.settings.data_root
+    dataset = raw.get("dataset")
+    if not isinstance(dataset, dict):
+        return "its model.json names no dataset"
+    if root is None:
+        return f"its data set {dataset.get('path')} is below the data root, and none is set (--data-root or AXFORGE_DATA_ROOT)"
+    if not (root / str(dataset.get("path", ""))).exists():
+        return f"its data set {root / str(dataset.get('path', ''))} is not there"
+    source = raw.get("source", {})
+    fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"].is_file()
+    if isinstance(source, dict) and not fetched and not plan.options.onnx:
+        if "file" in source and not (root / str(source["file"])).is_file():
+            return f"its ONNX {root / str(source['file'])} is not there"
+        if "url" in source and not (root / "models" / str(source["url"]).rsplit("/", 1)[-1]).is_file():
+            return f"its ONNX is not here yet (doit compile:{plan.model.name} gets it)"
+    return ""
+
+
+class Accuracy:
+    """One model's measurement. asked: named on the command line, so that missing data is a mistake and not a reason to skip."""
+
+    def __init__(self, plan: Plan, asked: bool) -> None:
+        self.plan, self.asked = plan, asked
+        self.pipe = pipe_of(plan.options.pipe)
+        self.reason = missing(plan)
+
+    def as_doit(self) -> dict[str, Any]:
+        """The task as doit wants it."""
+        name = self.plan.model.name
+        stage = needs(self.pipe)
+        return {
+            "name": name,
+            "doc": f"measure {name}" + (f" (skipped: {self.reason})" if self.reason else ""),
+            "actions": [(Guarded(self.execute).__call__,)],
+            "task_dep": [] if self.reason else [f"compile:{name}" + (f":{stage}" if stage else "")],
+            "uptodate": [False],
+            "verbosity": 2,
+            "io": {"capture": False},
+            "params": words.doit_params(words.ALL_OPTIONS),
+            "meta": {"model": name, "prints": True},
+        }
+
+    def execute(self) -> Any:
+        """Measure, print, and fail when the loss is more than model.json allows."""
+        from doit.exceptions import TaskFailed
+
+        if self.reason and self.asked:
+            raise AxforgeError(f"{self.plan.model.name} cannot be measured: {self.reason}.")
+        if self.reason:
+            print(f"{self.plan.model.name}: skipped, {self.reason}", flush=True)
+            return True
+        from tasks.judging import judge
+
+        verdict = judge(self.plan, self.pipe)
+        return True if verdict.passed else TaskFailed(verdict.sentence)

@@ -1,0 +1,162 @@
+"""What compiling one model means: its stages, where their artefacts go, and how each is configured.
+
+    build/<network>/<model>/stages/<stage>/...          fetch to optimize; the same for any number of cores
+    build/<network>/<model>/stages/tile-<cores>/...
+    build/<network>/<model>/<cores>/model.json, model.axmodel, manifest.json
+
+Building a Plan reads model.json as plain JSON only; `Plan.descriptor` checks it in depth and is asked for when something must run.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import axcompiler
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME, STAGES, Stage
+from tasks.settings import Settings
+from tasks.words import Options
+from tasks.zoo import Model
+
+if TYPE_CHECKING:
+    from axruntime.pipeline.descriptor import Descriptor
+
+SDK = f"axforge {axcompiler.__version__}"
+MAX_CORES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One model with the options it is compiled with."""
+
+    model: Model
+    options: Options
+    settings: Settings
+
+    @cached_property
+    def descriptor(self) -> "Descriptor":
+        """model.json, checked. Raises AxforgeError."""
+        from axruntime.pipeline.descriptor import load_descriptor
+
+        return load_descriptor(self.model.path, [root for root in [self.settings.data_root] if root is not None])
+
+    @cached_property
+    def cores(self) -> int:
+        """AIPU cores to compile for: as told, else as the descriptor says, else 1. Raises AxforgeError for others than 1 to 4."""
+        cores = self.options.cores or self._tile_option("cores", 1)
+        if cores not in range(1, MAX_CORES + 1):
+            raise AxforgeError(f"An AIPU has 1 to {MAX_CORES} cores, not {cores}.", where=self.model.name, fix="Give --aipu-cores 1 to 4.")
+        return int(cores)
+
+    @property
+    def target(self) -> Path:
+        """The file that describes the AIPU."""
+        name = str(self._tile_option("target", "metis"))
+        if name.endswith((".yaml", ".yml")):
+            return self.model.path.parent / name
+        return Path(axcompiler.__file__).parent / "targets" / f"{name}.yaml"
+
+    def _tile_option(self, name: str, default: Any) -> Any:
+        options = self.model.raw.get("compile", {})
+        tile = options.get("tile", {}) if isinstance(options, dict) else {}
+        return tile.get(name, default) if isinstance(tile, dict) else default
+
+    # --- where ---
+
+    @property
+    def root(self) -> Path:
+        """Everything of this model."""
+        return self.settings.build_root / self.model.network / self.model.published_name
+
+    @property
+    def published(self) -> Path:
+        """The folder with the compiled model."""
+        return self.root / str(self.cores)
+
+    @property
+    def axmodel(self) -> Path:
+        """The compiled model."""
+        return self.published / "model.axmodel"
+
+    @property
+    def results(self) -> Path:
+        """Where results of runs go unless told otherwise."""
+        return self.root / "results"
+
+    def folder(self, stage: Stage) -> Path:
+        """Where a stage's artefacts go."""
+        if stage.name == "pack":
+            return self.published
+        return self.root / "stages" / (f"tile-{self.cores}" if stage.name == "tile" else stage.name)
+
+    def outputs(self, stage: Stage) -> dict[str, Path]:
+        """Paths of what a stage writes, by file name."""
+        return {name: self.folder(stage) / name for name in stage.outputs}
+
+    def inputs(self, stage: Stage) -> dict[str, Path]:
+        """Paths of the artefacts a stage reads, by file name."""
+        made = {name: path for earlier in STAGES for name, path in self.outputs(earlier).items()}
+        return {name: made[name] for name in stage.inputs}
+
+    # --- how ---
+
+    def config(self, stage: Stage) -> Any:
+        """The stage's configuration: its defaults, what the descriptor says, and what the options say. Raises AxforgeError."""
+        from axruntime.pipeline.descriptor import stage_options
+
+        config = replace(stage.config(), **stage_options(self.descriptor, stage.name))
+        if stage.name == "tile":
+            config = replace(config, cores=self.cores)
+        if stage.name == "pack":
+            config = replace(config, name=self.model.published_name)
+        return config
+
+    def key_config(self, stage: Stage) -> dict[str, Any]:
+        """The configuration as it enters the key: content instead of paths."""
+        config: dict[str, Any] = asdict(self.config(stage))
+        if stage.name == "tile":
+            config["target"] = Path(str(config["target"])).stem  # its content is an input
+        return config
+
+    def samples_wanted(self) -> int:
+        """How many samples to calibrate with; 0: none are known. Raises AxforgeError."""
+        calibration = self.descriptor.calibration
+        return self.options.num_cal_images or (calibration.count if calibration else 0)
+
+    def quick(self, stage: Stage) -> str:
+        """A digest of all that can decide a stage's key, except content of other files; cheap, and rather changes too often."""
+        options = [self.cores, self.options.onnx and str(self.settings.typed(self.options.onnx)), self.options.num_cal_images]
+        target = hashlib.sha256(self.target.read_bytes()).hexdigest() if stage.name == "tile" and self.target.is_file() else ""
+        roots = [str(self.settings.data_root), str(self.settings.build_root), str(self.model.path)]
+        return digest([2, stage.name, stage.version, SDK, versions(stage.libraries), options, target, roots, self.model.raw])
+
+
+def versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    """Versions of installed distributions. Raises AxforgeError for one that is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in libraries:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise AxforgeError(f"The package {name} is not installed.", fix=f"Install it: python -m pip install {name}") from None
+    return found
+
+
+def digest(value: Any) -> str:
+    """A hash of a JSON value, for comparing with what was remembered."""
+    text = json.dumps(value, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def stage_named(name: str) -> Stage:
+    """A stage of the table. Raises AxforgeError with the nearest name."""
+    from tasks.suggest import nearest
+
+    if name not in BY_NAME:
+        raise AxforgeError(f"There is no stage {name!r}.", fix=nearest(name, BY_NAME))
+    return BY_NAME[name]

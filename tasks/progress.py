@@ -1,0 +1,69 @@
+"""From inside a stage to the bar on the screen, also across the processes of `doit -n K`.
+
+A stage calls `report`. In the process that draws, that is a function call. A worker process writes to a queue that was made before
+it was forked; it writes only if somebody draws, for a pipe that nobody empties blocks its writer when it is full.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+#: draw(model, stage, done, total, note)
+Draw = Callable[[str, str, int, int, str], None]
+
+_INTERVAL = 0.05  # seconds between two reports of one stage
+
+
+class _Channel:
+    """What one process knows about who draws."""
+
+    draw: Draw | None = None
+    pid = 0
+    queue: Any = None
+
+
+_CHANNEL = _Channel()
+
+
+def open_channel(draw: Draw) -> Any:
+    """Called by who draws, before any fork. Returns the queue of messages from other processes; None ends it."""
+    import multiprocessing
+
+    _CHANNEL.draw, _CHANNEL.pid = draw, os.getpid()
+    _CHANNEL.queue = multiprocessing.get_context("fork").SimpleQueue()
+    return _CHANNEL.queue
+
+
+def close_channel() -> None:
+    """Nobody draws any more."""
+    _CHANNEL.draw, _CHANNEL.queue = None, None
+
+
+def drawing() -> bool:
+    """Whether somebody draws."""
+    return _CHANNEL.draw is not None
+
+
+def in_worker() -> bool:
+    """Whether this is a worker process of `doit -n K`."""
+    import multiprocessing
+
+    return multiprocessing.parent_process() is not None
+
+
+def reporter_of(model: str, stage: str) -> Callable[[int, int, str], None]:
+    """The `progress` function of one stage of one model."""
+    last = [0.0]
+
+    def progress(done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if _CHANNEL.draw is None or (now - last[0] < _INTERVAL and done != total):
+            return
+        last[0] = now
+        if os.getpid() == _CHANNEL.pid:
+            _CHANNEL.draw(model, stage, done, total, note)
+        else:
+            _CHANNEL.queue.put((model, stage, done, total, note))
+
+    return progress

@@ -1,0 +1,132 @@
+"""What a user sees while tasks run: one bar a model on a terminal, one line an event elsewhere, one sentence for a mistake."""
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TextIO
+
+from doit.exceptions import TaskFailed, UnmetDependency
+from doit.reporter import ConsoleReporter
+
+if TYPE_CHECKING:
+    from tasks.bars import Bars
+
+HOW = {"ran": "ran", "restored": "restored from the cache", "restored-remote": "restored from the shared cache"}
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]
+    """doit's reporter for axforge."""
+
+    desc = "axforge: a bar for each model on a terminal, a line for each event elsewhere"
+
+    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+        super().__init__(outstream, options)
+        self.stream = outstream
+        self.bars: Bars | None = None
+        self.counts: Counter[str] = Counter()
+        self.lines: list[str] = []
+
+    def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
+        """Before anything runs, and before workers are forked."""
+
+    def get_status(self, task: Any) -> None:
+        """A task is looked at."""
+        if self.bars is None and _stage(task) and self.stream.isatty():
+            from tasks.bars import Bars
+
+            self.bars = Bars(self.stream)  # makes its queue, draws nothing yet
+
+    def execute_task(self, task: Any) -> None:
+        """A task begins."""
+        if not task.actions:
+            return
+        model, stage = _model(task), _stage(task)
+        if stage:
+            if self.bars is not None:
+                self.bars.start(model, stage)
+        elif self.bars is not None and _meta(task).get("prints"):
+            self.bars.done(model)
+
+    def add_success(self, task: Any) -> None:
+        """A task ended well."""
+        if not task.actions:
+            return
+        how = str(task.values.get("how", ""))
+        if _stage(task):
+            self.counts[how] += 1
+            took = f" ({task.values.get('seconds', 0):.1f} s)" if how == "ran" else ""
+            self._event(task, f"{HOW.get(how, how)}{took}", task.values.get("because", []))
+        if _meta(task).get("finishes"):
+            self._finished(task)
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A task had nothing to do."""
+        if _stage(task):
+            self.counts["up to date"] += 1
+            if _meta(task).get("explain"):
+                self._event(task, "up to date", [])
+            elif self.bars is not None:
+                self.bars.finish(_model(task), _stage(task))
+        if _meta(task).get("finishes"):
+            self._finished(task)
+
+    def skip_ignore(self, task: Any) -> None:
+        """A task that `doit ignore` was told about."""
+        self.write(f"{task.name}: ignored (doit forget {task.name} ends that)\n")
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """A task failed: the sentence of a user's mistake, or doit's traceback."""
+        if self.bars is not None:
+            self.bars.done(_model(task))
+        if not fail.report:
+            return
+        if isinstance(fail, UnmetDependency):
+            self.write(f"{task.name}: not done, for it needs {fail.message}\n")
+        elif isinstance(fail, TaskFailed) and not fail.traceback:
+            self.stream.flush()
+            print(f"ERROR in {task.name}\n{fail.message}", file=sys.stderr)
+        else:
+            self.stream.flush()
+            print(f"ERROR in {task.name}\n{fail.get_msg()}", file=sys.stderr)
+
+    def cleanup_error(self, exception: Any) -> None:
+        """A teardown failed."""
+        print(exception.get_msg(), file=sys.stderr)
+
+    def complete_run(self) -> None:
+        """All is done, or was given up."""
+        if self.bars is not None:
+            self.bars.close()
+            self.bars = None
+        for line in self.lines:
+            self.write(line + "\n")
+        for message in self.runtime_errors:
+            print(f"ERROR: {message}", file=sys.stderr)
+
+    def _event(self, task: Any, text: str, because: list[str]) -> None:
+        reasons = because if _meta(task).get("explain") else []
+        line = f"{task.name}: {text}" + "".join(f"\n    {reason}" for reason in reasons)
+        if self.bars is not None:
+            self.bars.finish(_model(task), _stage(task))
+            if _meta(task).get("explain"):
+                self.lines.append(line)
+        else:
+            self.write(line + "\n")
+
+    def _finished(self, task: Any) -> None:
+        if self.bars is not None:
+            self.bars.done(_model(task))
+        if not _meta(task).get("quiet"):
+            self.write(f"{_model(task)}: {_meta(task)['finishes']}\n")
+        self.stream.flush()
+
+
+def _meta(task: Any) -> dict[str, Any]:
+    return task.meta or {}
+
+
+def _model(task: Any) -> str:
+    return str(_meta(task).get("model", ""))
+
+
+def _stage(task: Any) -> str:
+    return str(_meta(task).get("stage", ""))

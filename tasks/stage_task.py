@@ -1,0 +1,251 @@
+"""A stage as a doit task: a client of the cache.
+
+doit asks `unchanged` first, which looks at time stamps and small digests and imports nothing heavy. Only if something may have
+changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import Stage
+from tasks import calibration, progress
+from tasks.doit_state import same, snapshot
+from tasks.plan import SDK, Plan, digest, versions
+
+if TYPE_CHECKING:
+    from cache.explain import Explanation
+    from cache.key import Action, Input
+
+Values = dict[str, Any]
+
+#: Form of what is remembered between runs.
+MEMORY = 1
+
+
+class StageTask:
+    """One stage of one model. A plain object with module-level methods, so that it can be pickled for other processes."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        self.plan, self.stage = plan, stage
+
+    @property
+    def name(self) -> str:
+        """Name of the task below its group."""
+        return f"{self.plan.model.name}:{self.stage.name}"
+
+    @property
+    def scope(self) -> str:
+        """The workspace that "the last build" means."""
+        return str(self.plan.settings.build_root)
+
+    def as_doit(self) -> dict[str, Any]:
+        """The task as doit wants it."""
+        from tasks.failures import Guarded
+        from tasks.words import OPTIONS, doit_params
+
+        outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
+        return {
+            "name": self.name,
+            "doc": f"{self.stage.name}: {', '.join(self.stage.outputs)}",
+            "actions": [(Guarded(self.execute).__call__,)],
+            "file_dep": [str(path) for path in self.plan.inputs(self.stage).values()],
+            "targets": outputs,
+            "uptodate": [self.unchanged],
+            "clean": [(remove_files, [outputs])],
+            "params": doit_params(OPTIONS),
+            "meta": {"model": self.plan.model.name, "stage": self.stage.name, "explain": self.plan.options.explain},
+        }
+
+    # --- is there anything to do? ---
+
+    def unchanged(self, task: Any, values: Values) -> bool:
+        """Whether configuration, sources and outputs are what they were when the stage last succeeded."""
+        if self.plan.options.force or values.get("memory") != MEMORY:
+            return False
+        outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
+        remembered = {**values["watched"], **values["outputs"]}
+        if not set(outputs) <= set(remembered) or not all(same(path, before) for path, before in remembered.items()):
+            return False
+        return self._same_at_a_glance(values) or self._same_in_depth(values)
+
+    def _same_at_a_glance(self, values: Values) -> bool:
+        try:
+            return bool(values["quick"] == self.plan.quick(self.stage))
+        except (AxforgeError, OSError):
+            return False
+
+    def _same_in_depth(self, values: Values) -> bool:
+        try:
+            return bool(values["spec"] == self.spec())
+        except (AxforgeError, OSError):
+            return False  # said when the task runs
+
+    def spec(self) -> str:
+        """A digest of what decides the key besides content of files."""
+        plan, stage = self.plan, self.stage
+        facts: list[Any] = [3, stage.name, stage.version, SDK, versions(stage.libraries), plan.key_config(stage)]
+        if stage.name == "fetch":
+            facts += [repr(plan.descriptor.source), plan.options.onnx and str(plan.settings.typed(plan.options.onnx))]
+        if stage.name == "calibrate":
+            facts += [calibration.facts(plan), repr(plan.descriptor.calibration)]
+        if stage.name == "tile":
+            facts.append(plan.target.read_text(encoding="utf-8") if plan.target.is_file() else "")
+        return digest(facts)
+
+    # --- doing it ---
+
+    def execute(self) -> Values:
+        """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
+        from cache.build import obtain
+        from cache.config import open_store
+        from cache.explain import why
+
+        store = open_store(self.plan.settings.project)
+        quick, spec = self.plan.quick(self.stage), self.spec()
+        work = make_work(self.plan, self.stage)
+        action = self.action(store, work)
+        label, explain = self.plan.model.name, self.plan.options.explain
+        reasons = why(store, action, label=label, scope=self.scope, nouns={calibration.INPUT: "image"}, search=explain)
+        result = obtain(
+            store,
+            action,
+            self.plan.folder(self.stage),
+            lambda folder: self.run(work, folder),
+            label=label,
+            scope=self.scope,
+            force=self.plan.options.force,
+            recheck=lambda: self.action(store, make_work(self.plan, self.stage)),
+        )
+        return {
+            "memory": MEMORY,
+            "how": result.how,
+            "key": action.key(),
+            "seconds": round(result.seconds, 3),
+            "because": because(reasons),
+            "quick": quick,
+            "spec": spec,
+            "watched": {str(path): snapshot(str(path)) for path in work.watched()},
+            "outputs": {str(path): snapshot(str(path)) for path in self.plan.outputs(self.stage).values()},
+        }
+
+    def action(self, store: Any, work: "Work", made: Mapping[str, str] | None = None) -> "Action":
+        """The action, named by the content its inputs have now. made: SHA-256 of artefacts that need not be in place."""
+        from cache.key import Action
+
+        artefacts = self.plan.inputs(self.stage)
+        known: Mapping[str, Input] = {name: digest for name, digest in (made or {}).items() if name in artefacts}
+        paths = {name: path for name, path in {**artefacts, **work.files}.items() if name not in known}
+        found = dict(zip(paths, store.files.digests(paths.values()), strict=True))
+        inputs: dict[str, Input] = {**found, **known, **work.trees(store)}
+        return Action(
+            stage=self.stage.name,
+            stage_version=self.stage.version,
+            inputs=inputs,
+            config={**self.plan.key_config(self.stage), **work.facts},
+            sdk=SDK,
+            libraries=versions((*self.stage.libraries, *work.libraries)),
+            outputs=self.stage.outputs,
+        )
+
+    def run(self, work: "Work", folder: Path) -> str | None:
+        """Run the stage into an empty folder."""
+        report = progress.reporter_of(self.plan.model.name, self.stage.name)
+        return work.run(folder, report)
+
+
+class Work:
+    """What is particular to a stage: what else it reads, what else decides it, and how it is called."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        self.plan, self.stage = plan, stage
+        self.files: Mapping[str, Path] = {}
+        self.facts: Mapping[str, Any] = {}
+        self.libraries: tuple[str, ...] = ()
+
+    def trees(self, store: Any) -> Mapping[str, Any]:
+        """Inputs that are many files."""
+        return {}
+
+    def watched(self) -> list[Path]:
+        """Files and folders whose change may mean work, and which doit does not know of."""
+        return list(self.files.values())
+
+    def run(self, folder: Path, report: Any) -> str | None:
+        """Run the stage; returns its log."""
+        self.stage.run()(self.plan.inputs(self.stage), self.plan.config(self.stage), folder, report)
+        return None
+
+
+class Fetch(Work):
+    """The source of the model."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        super().__init__(plan, stage)
+        from tasks.sources import origin
+
+        self.origin = origin(plan.descriptor.source, plan.options.onnx, plan.model.name, plan.settings)
+        self.files, self.facts, self.libraries = self.origin.files, self.origin.facts, self.origin.libraries
+
+    def run(self, folder: Path, report: Any) -> str | None:
+        self.origin.write(folder / "model.onnx", report)
+        return None
+
+
+class Calibrate(Work):
+    """The samples that ranges are measured on."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        super().__init__(plan, stage)
+        self.names: list[str] = []
+        self.chosen = calibration.choose(plan)
+        self.facts, self.libraries = calibration.facts(plan), calibration.libraries()
+
+    def trees(self, store: Any) -> Mapping[str, Any]:
+        self.names = self.chosen.names(store)
+        return {calibration.INPUT: self.chosen.tree(store)}
+
+    def watched(self) -> list[Path]:
+        return [*self.chosen.folders, *self.chosen.files()]
+
+    def run(self, folder: Path, report: Any) -> str | None:
+        samples = calibration.Feeds(self.plan, self.chosen, self.names)
+        self.stage.run()(self.plan.inputs(self.stage), self.plan.config(self.stage), folder, report, samples=samples)
+        return None
+
+
+class Tile(Work):
+    """The AIPU's description is content too."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        super().__init__(plan, stage)
+        if not plan.target.is_file():
+            raise AxforgeError("There is no such target.", where=str(plan.target), fix="Name a file in axcompiler/targets, such as metis.")
+        self.files = {"target": plan.target}
+
+
+def make_work(plan: Plan, stage: Stage) -> Work:
+    """The Work of a stage, with its sources as they are now. Raises AxforgeError when one is not there."""
+    kinds: dict[str, type[Work]] = {"fetch": Fetch, "calibrate": Calibrate, "tile": Tile}
+    return kinds.get(stage.name, Work)(plan, stage)
+
+
+def because(reasons: "Explanation") -> list[str]:
+    """Why a stage was looked at again, as lines."""
+    if reasons.last is None:
+        near = reasons.nearest
+        against = [f"against {near.label or near.key[:12]}: {c.line()}" for c in reasons.against_nearest] if near is not None else []
+        return ["not built here before", *against]
+    return [change.line() for change in reasons.against_last] or ["no input changed: its outputs were not there, or not what they were"]
+
+
+def remove_files(paths: list[str]) -> None:
+    """For `doit clean`: remove published files (the cache keeps their content), and folders that are then empty."""
+    for path in map(Path, paths):
+        path.unlink(missing_ok=True)
+        for folder in list(path.parents)[:4]:
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # not empty, or not there

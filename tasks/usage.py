@@ -1,0 +1,31 @@
+"""What one can do: printed by `doit` alone."""
+
+from typing import Any
+
+TEXT = """\
+axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running it
+
+  doit compile:MODEL                     compile a model                   doit compile:efficientnet_lite0-imagenet
+  doit infer:MODEL:SOURCE                compile if needed, and run it     doit infer:efficientnet_lite0-imagenet:sample:grace_hopper
+  doit accuracy[:MODEL]                  fp32 against compiled, with a verdict
+  doit cache inspect|explain|clean|verify   what is kept, and why something ran
+
+  doit list --all                        every task: models and their stages
+  doit info compile:MODEL:quantize       one task: what it reads and writes, and whether it is up to date
+  doit -n 4 compile:MODEL compile:OTHER  several at once
+  doit clean compile:MODEL               remove what was built (the cache keeps it)
+
+Options stand behind a task: doit compile:MODEL --aipu-cores 4 --explain; or as variables: doit compile:MODEL cores=4 onnx=PATH
+SOURCE: a picture, folder or video, sample:NAME, fakevideo:640x480, or an address.
+AXFORGE_DATA_ROOT: folder with models and data sets that descriptors name. AXFORGE_BUILD_ROOT: where results go (build/).
+"""
+
+
+def task_usage() -> dict[str, Any]:
+    """what one can do here"""
+    return {"actions": [say], "verbosity": 2, "uptodate": [False]}
+
+
+def say() -> None:
+    """Print it."""
+    print(TEXT, end="")

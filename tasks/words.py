@@ -1,0 +1,199 @@
+"""What the user typed: which models, which sources, which options. Only the tasks this names are created.
+
+doit has three habits that this module lives with: it takes any word with `=` for itself as a variable (also
+`infer:m:rtsp://cam/x?ch=1`), forbids `=` in a task name, and creates tasks before it looks at what was selected.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from tasks.suggest import nearest
+
+#: Tasks of this project that take `:NAME`.
+GROUPS = ("compile", "infer", "accuracy")
+#: doit's commands that look at many tasks unless some are named.
+COMMANDS = ("list", "info", "clean", "forget", "ignore", "reset-dep", "tabcompletion", "dumpdb", "strace", "help")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be said of a compilation or a run, by option (`--aipu-cores 4`) or by doit variable (`cores=4`)."""
+
+    cores: int = 0
+    onnx: str = ""
+    num_cal_images: int = 0
+    force: bool = False
+    explain: bool = False
+    pipe: str = ""
+    frames: int = 0
+    save_output: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its field in Options, the variable and flag that set it, and what it does."""
+
+    name: str
+    variable: str
+    flag: str
+    kind: type
+    help: str
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("cores", "cores", "aipu-cores", int, "AIPU cores to compile for, 1 to 4 (default: what the model's descriptor says, else 1)"),
+    Option("onnx", "onnx", "onnx", str, "take this ONNX file instead of the source the descriptor names"),
+    Option("num_cal_images", "images", "num-cal-images", int, "images to calibrate with"),
+    Option("force", "force", "force", bool, "compile again, whatever the cache holds"),
+    Option("explain", "explain", "explain", bool, "say of each stage why it ran, or that it did not have to"),
+)
+RUN_OPTIONS: tuple[Option, ...] = (
+    Option("pipe", "pipe", "pipe", str, "engine: aipu-host, sim, reference, or onnx (also torch) for fp32 on the CPU"),
+    Option("frames", "frames", "frames", int, "stop after so many frames"),
+    Option("save_output", "save", "save-output", str, "where to write the annotated picture, video or folder"),
+)
+ALL_OPTIONS = OPTIONS + RUN_OPTIONS
+
+
+def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:
+    """The options as `params` of a doit task."""
+    defaults = {f.name: f.default for f in fields(Options)}
+    return [{"name": o.name, "long": o.flag, "short": "", "type": o.kind, "default": defaults[o.name], "help": o.help} for o in options]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The command line, understood.
+
+    command: of doit. tasks: words that name tasks, as typed. swallowed: those that doit took for variables.
+    by_model: options of each model that was named; common: options for all. everything: whether all tasks are to be created.
+    """
+
+    command: str
+    tasks: tuple[str, ...]
+    swallowed: tuple[str, ...]
+    common: Options
+    by_model: dict[str, Options] = field(default_factory=dict)
+
+    def of_group(self, group: str) -> list[str]:
+        """What stands after `group:` in the words typed, each once."""
+        return list(dict.fromkeys(task.split(":", 1)[1] for task in self.tasks if task.startswith(f"{group}:") and task != f"{group}:"))
+
+    def models(self) -> list[str]:
+        """The models that are named, each once."""
+        named = [rest.split(":", 1)[0] for group in GROUPS for rest in self.of_group(group)]
+        return list(dict.fromkeys(name for name in named if "*" not in name))
+
+    def everything(self) -> bool:
+        """Whether the tasks of all models are wanted: a whole group, a pattern, a target, or `doit list`."""
+        if self.command != "run":
+            return not self.models()
+        return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer")) for task in self.tasks)
+
+    def options(self, model: str) -> Options:
+        """The options that hold for one model."""
+        return self.by_model.get(model, self.common)
+
+
+_TYPED: list[list[str]] = []
+
+
+def set_typed(words: Sequence[str]) -> None:
+    """For front ends: these are the words, not sys.argv, and doit gets task names that it does not take for variables."""
+    _TYPED[:] = [list(words)]
+
+
+def typed() -> list[str]:
+    """The words of the command line after the program's name."""
+    return _TYPED[0] if _TYPED else sys.argv[1:]
+
+
+def encoded(task: str) -> str:
+    """A task name doit accepts."""
+    return task.replace("%", "%25").replace("=", "%3D") if "=" in task else task
+
+
+def read(words: Sequence[str] | None = None) -> Words:
+    """Understand a command line; raises AxforgeError for a variable nobody knows."""
+    argv = list(typed() if words is None else words)
+    command = argv[0] if argv and argv[0] in COMMANDS else "run"
+    rest = argv[1:] if argv and argv[0] in (*COMMANDS, "run") else argv
+    common = _variables(rest)
+    tasks: list[str] = []
+    swallowed: list[str] = []
+    by_model: dict[str, Options] = {}
+    for i, word in enumerate(rest):
+        if not _names_a_task(word, rest[i - 1] if i else ""):
+            continue
+        tasks.append(word)
+        if "=" in word and not _TYPED:
+            swallowed.append(word)
+        if word.split(":")[0] in GROUPS and ":" in word:
+            model = word.split(":")[1]
+            by_model[model] = _merge(by_model.get(model), _flags(common, rest[i + 1 :]), model)
+        if word == "cache":
+            break  # the rest belongs to `cache`
+    return Words(command, tuple(tasks), tuple(swallowed), common, by_model)
+
+
+def _names_a_task(word: str, before: str) -> bool:
+    if not word or word.startswith("-"):
+        return False
+    if word.split(":")[0] in (*GROUPS, "usage", "cache"):
+        return True
+    return "=" not in word and not before.startswith("-")
+
+
+def _merge(old: Options | None, new: Options, model: str) -> Options:
+    if old is None:
+        return new
+    merged = {}
+    for f in fields(Options):
+        mine, other = getattr(new, f.name), getattr(old, f.name)
+        if mine and other and mine != other and f.name in ("cores", "onnx", "num_cal_images"):
+            raise AxforgeError(
+                f"{model} is named twice with different {f.name} ({other} and {mine}).", fix="Run doit once for each of them."
+            )
+        merged[f.name] = mine or other
+    return Options(**merged)
+
+
+def _variables(rest: Sequence[str]) -> Options:
+    known = {o.variable: o for o in ALL_OPTIONS}
+    found: dict[str, Any] = {}
+    for word in rest:
+        if word.startswith("-") or "=" not in word or word.split(":")[0] in GROUPS:
+            continue
+        name, value = word.split("=", 1)
+        if name not in known:
+            raise AxforgeError(f"There is no variable {name!r} (in {word!r}).", fix=nearest(name, known))
+        found[known[name].name] = _converted(known[name], value)
+    return replace(Options(), **found)
+
+
+def _flags(common: Options, following: Sequence[str]) -> Options:
+    """The flags that follow a task's name, up to the next name."""
+    from getopt import GetoptError, getopt
+
+    known = {o.flag: o for o in ALL_OPTIONS}
+    try:
+        pairs, _ = getopt(list(following), "", [flag if o.kind is bool else f"{flag}=" for flag, o in known.items()])
+    except GetoptError:
+        return common  # doit says it better: it knows which options this task takes
+    found: dict[str, Any] = {}
+    for flag, value in pairs:
+        option = known[flag.removeprefix("--")]
+        found[option.name] = True if option.kind is bool else _converted(option, value)
+    return replace(common, **found)
+
+
+def _converted(option: Option, value: str) -> Any:
+    if option.kind is bool:
+        return value.lower() in ("1", "yes", "true", "on", "")
+    try:
+        return option.kind(value)
+    except ValueError:
+        raise AxforgeError(f"{option.flag} takes a whole number, not {value!r}.") from None

@@ -1,0 +1,62 @@
+"""Which models there are, and their descriptors as plain JSON. Only what is asked for is opened: a zoo may hold thousands."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from tasks.settings import Settings
+from tasks.suggest import nearest
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the zoo. name: of its folder. path: its model.json. raw: that file as JSON (checked in depth by the pipeline)."""
+
+    name: str
+    path: Path
+    raw: dict[str, Any]
+
+    @property
+    def network(self) -> str:
+        """First folder under the build root."""
+        return self.name
+
+    @property
+    def published_name(self) -> str:
+        """Second folder under the build root: what `model` in the descriptor begins with, else the name."""
+        head = str(self.raw.get("model", "")).split("/")[0]
+        return head if head and head not in (".", "..") else self.name
+
+
+def names(settings: Settings) -> list[str]:
+    """Names of all models, sorted."""
+    found = set()
+    for folder in settings.models:
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                found |= {entry.name for entry in entries if Path(entry.path, "model.json").is_file()}
+    return sorted(found)
+
+
+def find(name: str, settings: Settings) -> Model:
+    """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is no JSON object."""
+    for folder in settings.models:
+        path = folder / name / "model.json"
+        if name and "/" not in name and name not in (".", "..") and path.is_file():
+            return Model(name, path, _load(path))
+    raise AxforgeError(f"There is no model {name!r}.", fix=nearest(name, names(settings)))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AxforgeError(
+            f"The model's descriptor cannot be read: {error}.", where=str(path), fix="Write it as JSON; docs/ describes it."
+        ) from error
+    if not isinstance(raw, dict):
+        raise AxforgeError("The model's descriptor is not a JSON object.", where=str(path), fix='Start it with {"name": ….')
+    return raw
