@@ -62,15 +62,19 @@ class Dataset(Part, frozen=True):
     """What accuracy is measured on, below the data root.
 
     The thresholds replace those of the pipeline while measuring: a mean average precision needs the unlikely boxes too.
-    class_map: for networks that know a part of the dataset's classes, the dataset's class of each output.
+    class_map: the dataset's class of each output, for a network whose classes are not the dataset's.
+    judged_classes: of a mask; pixels of other classes (blended edges, say) do not count.
+    max_loss: points of the main metric that the compiled model may lose before `accuracy` calls it worse.
     """
 
     type: Literal["image-folder", "yolo", "npz", "segmentation"]
     path: str
     split: str | None = None
     class_map: tuple[int, ...] | None = None
+    judged_classes: tuple[int, ...] | None = None
     confidence_threshold: Share | None = None
     iou_threshold: Share | None = None
+    max_loss: Annotated[float, Meta(ge=0, le=100)] | None = None
 
 
 class Reference(Part, frozen=True):
