@@ -1,0 +1,144 @@
+"""Convolution as an implicit matrix product, blocked in registers: a tile of output pixels times a block of output channels.
+
+A row of the product is one output pixel. Its bytes are gathered from `nseg` segments of the input (one a kernel row, or one a kernel
+tap), each `glen` groups of `isa.group` bytes long; bytes past a segment's end meet zero weights. Pixels of a tile lie at a constant
+distance, so one base address serves them all. The last tile of a run overlaps the one before it, so there is no remainder code.
+"""
+
+from dataclasses import dataclass
+
+from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, finish, load_epilogue, store_part
+from axruntime.engines.host.codegen.kit import Fn, Val, Var, vec
+from axruntime.engines.host.features import Isa
+
+CONV = (
+    *("x.base", "x", "w.base", "w", "bias.base", "bias", "mult.base", "mult", "segs.base", "segs", "y.base", "y"),
+    *("nseg", "glen", "oh", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", "run", "tiles", "rows", "mtiles"),
+    *("nblocks", "chunk", "oc", "wstep", *EPILOGUE),
+)
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """rows: pixels a tile; vectors: accumulators a pixel; step: distance of pixels in bytes; unroll: of the loop over groups."""
+
+    rows: int
+    vectors: int
+    step: int
+    unroll: int
+    table: bool
+
+
+def lanes_of(isa: Isa) -> int:
+    """int32 lanes of the CPU's vectors."""
+    return isa.width // 32
+
+
+def build(name: str, s: ConvSpec, isa: Isa) -> Fn:
+    """The kernel of the paths without tile registers."""
+    f = Fn(name, isa, CONV)
+    k = _Kernel(f, s)
+    chunks = (k.p["nblocks"] + k.p["chunk"] - 1) // k.p["chunk"]
+    first, last = f.share(chunks * k.p["mtiles"])
+    with f.loop(first, last) as item:
+        x, y = tile_address(f, k.p, item % k.p["mtiles"], k.x, k.y)
+        begin = (item // k.p["mtiles"]) * k.p["chunk"]
+        with f.loop(begin, f.min(begin + k.p["chunk"], k.p["nblocks"])) as nb:
+            k.block(x, y, nb)
+    return f
+
+
+def tile_address(f: Fn, p: dict[str, Val], m: Val, x: Val, y: Val) -> tuple[Val, Val]:
+    """Addresses of the first input byte and of the first output pixel of tile m."""
+    run, tile = m // p["tiles"], m % p["tiles"]
+    start = f.min(tile * p["rows"], p["run"] - p["rows"])
+    image, row = run // p["oh"], run % p["oh"]
+    px = f.at(x, image * p["in_ns"] + row * p["in_rs"] + start * p["in_ps"])
+    py = f.at(y, image * p["out_ns"] + row * p["out_rs"] + start * p["out_ps"])
+    return px, py
+
+
+class _Kernel:
+    def __init__(self, f: Fn, s: ConvSpec) -> None:
+        self.f, self.s, self.isa = f, s, f.isa
+        self.lanes = lanes_of(f.isa)
+        self.width = self.lanes * s.vectors
+        self.p = {n: f.param(n) for n in CONV if n not in EPILOGUE and "." not in n and n not in ("x", "w", "bias", "mult", "segs", "y")}
+        self.x, self.y, self.w = f.base("x"), f.base("y"), f.base("w")
+        self.bias, self.mult, self.segs = f.base("bias"), f.base("mult"), f.base("segs")
+        self.e: Epilogue = load_epilogue(f, s.table)
+
+    def block(self, x: Val, y: Val, nb: Val) -> None:
+        """One tile of pixels times one block of channels."""
+        f, s = self.f, self.s
+        n0 = nb * self.width
+        ty = vec(self.lanes, "i32")
+        start = [f.load(ty, self.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
+        acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
+        w = f.var("ptr", f.at(self.w, nb * self.p["wstep"]))
+        group_bytes = self.width * (4 if self.isa.group == 4 else 2 * self.isa.group if self.isa.group == 2 else 1)
+        with f.loop(0, self.p["nseg"]) as seg:
+            px = f.at(x, f.load("i64", self.segs, seg * 8, align=8))
+            with f.loop(0, self.p["glen"], s.unroll) as g:
+                pg, pw = f.at(px, g * self.isa.group), w.get()
+                for u in range(s.unroll):
+                    self._group(f.at(pg, u * self.isa.group), f.at(pw, u * group_bytes), acc)
+                w.set(f.at(pw, s.unroll * group_bytes))
+        self._store(y, n0, acc)
+
+    def _group(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        load = {"vnni512": self._dot4, "vnni256": self._dot4, "pair": self._pair, "plain": self._plain}[self.isa.dot]
+        load(x, w, acc)
+
+    def _dot4(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        """vpdpbusd: four products of unsigned activations and signed weights, summed exactly in 32 bits."""
+        f, ty = self.f, vec(self.lanes, "i32")
+        bytes_ty = vec(4 * self.lanes, "i8")
+        ws = [f.load(bytes_ty, w, 4 * self.lanes * v) for v in range(self.s.vectors)]
+        for r, row in enumerate(acc):
+            a = f.load("i32", x, r * self.s.step).splat(self.lanes).cast("bitcast", bytes_ty)
+            for v, wv in enumerate(ws):
+                row[v].set(f.call(ty, f"llvm.x86.avx512.vpdpbusd.{self.isa.width}", row[v].get(), a, wv))
+
+    def _pair(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        """vpmaddwd on 16-bit operands: vpmaddubsw would saturate its 16-bit sums."""
+        f, ty = self.f, vec(self.lanes, "i32")
+        wide = vec(2 * self.lanes, "i16")
+        ws = [f.load(wide, w, 4 * self.lanes * v) for v in range(self.s.vectors)]
+        for r, row in enumerate(acc):
+            pair = f.load("<2 x i8>", x, r * self.s.step).cast("zext", "i16").cast("bitcast", "i32")
+            a = pair.splat(self.lanes).cast("bitcast", wide)
+            for v, wv in enumerate(ws):
+                row[v].set(row[v].get() + f.call(ty, "llvm.x86.avx2.pmadd.wd", a, wv))
+
+    def _plain(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        f = self.f
+        ws = [f.load(vec(self.lanes, "i8"), w, self.lanes * v).cast("sext", "i32") for v in range(self.s.vectors)]
+        for r, row in enumerate(acc):
+            a = f.load("i8", x, r * self.s.step).cast("zext", "i32").splat(self.lanes)
+            for v, wv in enumerate(ws):
+                row[v].set(row[v].get() + a * wv)
+
+    def _store(self, y: Val, n0: Val, acc: list[list[Var]]) -> None:
+        f, s = self.f, self.s
+        ty = vec(self.lanes, "float")
+        mult = [f.load(ty, self.mult, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
+        scaled = [row[v].get().cast("sitofp", "float") * mult[v] for row in acc for v in range(s.vectors)]
+        codes = finish(f, self.e, scaled)
+        for r in range(s.rows):
+            for v in range(s.vectors):
+                at = f.at(y, self.p["out_ps"] * r + n0 + v * self.lanes)
+                store_channels(f, codes[r * s.vectors + v], at, self.p["oc"] - n0 - v * self.lanes)
+
+
+def store_channels(f: Fn, code: Val, ptr: Val, left: Val) -> None:
+    """Stores a vector of channels of which only `left` exist."""
+    if f.isa.avx512:
+        store_part(f, code, ptr, left)
+        return
+    n = int(code.ty[1:].split(" ")[0])
+    whole = left.cmp("sge", n)
+    with f.if_(whole):
+        f.store(code, ptr)
+    with f.if_(whole.bits("xor", 1)), f.if_(left.cmp("sgt", 0)):
+        store_part(f, code, ptr, left)

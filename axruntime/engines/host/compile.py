@@ -1,0 +1,50 @@
+"""From kernels to an object file, with LLVM. Imported only when native code is not in the cache."""
+
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+
+from axruntime.engines.host.codegen.module import KERNEL, module_text
+from axruntime.engines.host.features import Isa
+from axruntime.engines.host.objcode import Code, link
+from axruntime.engines.host.steps import Key
+
+
+def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:
+    """LLVM's code generator for one path; nothing of the CPU at hand leaks into it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(triple) if triple else llvm.Target.from_default_triple()
+    return target.create_target_machine(features=isa.llvm_features, opt=3, reloc="pic", codemodel="small")
+
+
+def optimized(kernels: Sequence[Key], isa: Isa, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    """The verified and optimized module."""
+    module = llvm.parse_assembly(module_text(kernels, isa))
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.loop_unrolling = False
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def compile_object(kernels: Sequence[Key], isa: Isa) -> bytes:
+    """ELF relocatable object with the kernels and the driver."""
+    machine = target_machine(isa)
+    return bytes(machine.emit_object(optimized(kernels, isa, machine)))
+
+
+def assembly(kernels: Sequence[Key], isa: Isa) -> str:
+    """The same as assembler text, to look at."""
+    machine = target_machine(isa)
+    return str(machine.emit_assembly(optimized(kernels, isa, machine)))
+
+
+def build(kernels: Sequence[Key], isa: Isa) -> Code:
+    """Linked code of the kernels in order, then of the driver."""
+    return link(compile_object(kernels, isa), [*(KERNEL.format(i) for i in range(len(kernels))), "run"])

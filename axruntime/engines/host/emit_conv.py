@@ -1,0 +1,258 @@
+"""Steps of the operators with constant weights: convolution (dense, depthwise, grouped, transposed) and fully connected."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import ir
+from axcompiler.ir import Epilogue
+from axruntime.engines.host.codegen.amx import AmxSpec
+from axruntime.engines.host.codegen.conv import ConvSpec, lanes_of
+from axruntime.engines.host.codegen.spatial import SpatialSpec
+from axruntime.engines.host.emit import EMITTERS, Emitter, image_numbers, row_major, width_for, window_numbers
+from axruntime.engines.host.features import Isa
+from axruntime.engines.host.layout import View, border_fits, is_flat
+from axruntime.engines.host.steps import Ref
+from axruntime.engines.host.weights import Segments, matrix, pack, padded, segments, shifted_bias
+
+#: weights of one chunk of channels stay in the second-level cache while the pixels pass
+CHUNK_BYTES = 768 << 10
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product over an image: `x` is the address of tap 0 of output pixel 0, `step` the distance of output pixels in the input
+    (in_*: of images, rows, pixels), `y` the result with channels next to each other."""
+
+    x: Ref
+    in_ns: int
+    in_rs: int
+    in_ps: int
+    y: View
+    seg: Segments
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.float32]
+    zero_point: int
+    epilogue: Epilogue
+
+
+def _runs(p: Product) -> tuple[int, int, int]:
+    """(images, rows, pixels) with rows merged into one where both sides are contiguous."""
+    n, _, oh, ow = p.y.shape
+    if p.in_rs == ow * p.in_ps and p.y.strides[2] == ow * p.y.strides[3]:
+        oh, ow = 1, oh * ow
+        if p.in_ns == ow * p.in_ps and p.y.strides[0] == ow * p.y.strides[3]:
+            n, ow = 1, n * ow
+    return n, oh, ow
+
+
+def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
+    """(most pixels a tile, vectors a pixel): accumulators, weights and one pixel must fit the registers."""
+    if isa.dot == "vnni512":
+        vectors = min((4, 3, 2, 1), key=lambda v: (-(-oc // (16 * v)) * v, -v))
+        return {4: 6, 3: 8, 2: 12, 1: 14}[vectors], vectors
+    return {"vnni256": (6, 2), "pair": (4, 2), "plain": (4, 2)}[isa.dot]
+
+
+def product(m: Emitter, name: str, p: Product) -> None:
+    """The step of one matrix product."""
+    isa, oc = m.isa, p.weight.shape[0]
+    images, oh, run = _runs(p)
+    amx = isa.dot == "amx"
+    most, vectors = (16, 2) if amx else _blocking(isa, oc)
+    block = 32 if amx else vectors * lanes_of(isa)
+    tiles = -(-run // most)
+    rows = -(-run // tiles)
+    weights = matrix(p.weight, p.seg, isa.group)
+    packed = pack(weights, block, isa)
+    blocks, wstep = packed.shape[0], packed.nbytes // packed.shape[0]
+    bias = padded(shifted_bias(p.bias, weights, p.zero_point), block)
+    operands, numbers = m.epilogue(p.epilogue)
+    groups = weights.shape[1] // len(p.seg.offsets) // isa.group
+    operands |= {
+        "x": p.x,
+        "y": Ref(p.y.root, p.y.offset),
+        "w": m.consts.add(packed),
+        "bias": m.consts.add(bias),
+        "mult": m.consts.add(padded(p.multiplier, block)),
+    }
+    numbers |= {
+        "nseg": len(p.seg.offsets),
+        "glen": groups,
+        "oh": oh,
+        "run": run,
+        "tiles": tiles,
+        "rows": rows,
+        "mtiles": images * oh * tiles,
+    }
+    numbers |= {"in_ns": p.in_ns, "in_rs": p.in_rs, "in_ps": p.in_ps, "out_ns": p.y.strides[0], "out_rs": p.y.strides[2]}
+    numbers |= {"out_ps": p.y.strides[3], "nblocks": blocks, "chunk": max(1, min(blocks, CHUNK_BYTES // wstep)), "oc": oc, "wstep": wstep}
+    macs = math.prod(p.y.shape[2:]) * p.y.shape[0] * p.weight.size
+    table = p.epilogue.table is not None
+    if amx:
+        offsets = [o + 64 * g for o in p.seg.offsets for g in range(groups)]
+        numbers["nseg"] = len(offsets)
+        operands |= {"segs": m.consts.add(np.array(offsets, np.int64)), "cfg": m.consts.add(_tile_config(rows))}
+        m.step(name, ("amx", AmxSpec(table)), operands, numbers, [p.y.root], macs)
+        return
+    operands["segs"] = m.consts.add(np.array(p.seg.offsets, np.int64))
+    unroll = next(u for u in (4, 2, 1) if groups % u == 0)
+    spec = ConvSpec(rows, vectors, p.in_ps, unroll, table)
+    m.step(name, ("conv", spec), operands, numbers, [p.y.root], macs)
+
+
+def _tile_config(rows: int) -> NDArray[np.uint8]:
+    """Palette 1: accumulators and pixels have `rows` rows, weights 16; every row has 64 bytes."""
+    cfg = np.zeros(64, np.uint8)
+    cfg[0] = 1
+    cfg[16:32:2] = 64
+    cfg[48:56] = [rows] * 6 + [16, 16]
+    return cfg
+
+
+# ---------------------------------------------------------------- operators
+
+
+def _readable(m: Emitter, op: ir.Conv) -> View:
+    """The operand with its padding around it and channels next to each other: itself, or a copy."""
+    name = op.inputs[0]
+    x = m.view(name)
+    constant = name in m.graph.constants
+    if not constant and x.strides[1] == 1 and (not any(op.pads) or border_fits(m.graph, name, m.layouts)):
+        return x
+    copy = m.temporary(x.shape, op.pads, m.zero(name) + 128)
+    m.nd(op.name + ":pad", "copy", [x], copy)
+    return copy
+
+
+def _conv(m: Emitter, op: ir.Conv) -> None:
+    if not math.prod(m.graph.tensors[op.outputs[0]].shape):
+        return
+    c: Any = m.graph.constants
+    convolve(m, op, _readable(m, op), m.view(op.outputs[0]), np.asarray(c[op.weight]), np.asarray(c[op.bias]))
+
+
+def convolve(m: Emitter, op: ir.Conv, x: View, y: View, weight: NDArray[np.int8], bias: NDArray[np.int32]) -> None:
+    """Steps of a convolution of `x`, which has its padding around it."""
+    count, cg, kh, kw = weight.shape
+    multiplier = np.asarray(m.graph.constants[op.multiplier], np.float32)
+    if op.groups == count == x.shape[1] and cg == 1 and op.groups > 1:
+        _depthwise(m, op, x, y, weight, bias, multiplier)
+        return
+    mg = count // op.groups
+    bundle = _bundle(op.groups, cg, mg)
+    start = x.offset - op.pads[0] * x.strides[2] - op.pads[1] * x.strides[3]
+    for g in range(0, op.groups, bundle):
+        rows = slice(g * mg, (g + bundle) * mg)
+        dense = _block_diagonal(weight[rows], bundle)
+        out = View(y.root, y.offset + g * mg, (y.shape[0], bundle * mg, *y.shape[2:]), y.strides)
+        seg = segments((kh, kw), op.dilations, bundle * cg, x.strides[2], x.strides[3])
+        at = Ref(x.root, start + g * cg)
+        steps = (x.strides[0], op.strides[0] * x.strides[2], op.strides[1] * x.strides[3])
+        p = Product(at, *steps, out, seg, dense, bias[rows], multiplier[rows], m.zero(op.inputs[0]), op.epilogue)
+        product(m, op.name, p)
+
+
+def _bundle(groups: int, cg: int, mg: int) -> int:
+    """Groups that are computed together as one dense product with zeros off the diagonal: as many as fill a vector."""
+    if groups == 1:
+        return 1
+    most = max(1, min(16 // mg, 64 // cg))
+    return next(b for b in range(most, 0, -1) if groups % b == 0)
+
+
+def _block_diagonal(weight: NDArray[np.int8], bundle: int) -> NDArray[np.int8]:
+    """weight [bundle * mg, cg, KH, KW] -> [bundle * mg, bundle * cg, KH, KW]."""
+    count, cg, kh, kw = weight.shape
+    mg = count // bundle
+    out = np.zeros((count, bundle * cg, kh, kw), np.int8)
+    for b in range(bundle):
+        out[b * mg : (b + 1) * mg, b * cg : (b + 1) * cg] = weight[b * mg : (b + 1) * mg]
+    return out
+
+
+def _depthwise(
+    m: Emitter, op: ir.Conv, x: View, y: View, weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32]
+) -> None:
+    count, _, kh, kw = weight.shape
+    more, numbers = m.epilogue(op.epilogue)
+    spec = SpatialSpec("depthwise", width_for(count, 16), op.epilogue.table is not None)
+    start = x.offset - op.pads[0] * x.strides[2] - op.pads[1] * x.strides[3]
+    operands = more | {
+        "x": Ref(x.root, start),
+        "y": Ref(y.root, y.offset),
+        "k": m.consts.add(weight.reshape(count, kh * kw).T),
+        "bias": m.consts.add(shifted_bias(bias, weight.reshape(count, -1), m.zero(op.inputs[0]))),
+        "mult": m.consts.add(multiplier),
+    }
+    numbers |= image_numbers(x, y) | window_numbers((kh, kw), op.strides, op.dilations, (0, 0, 0, 0))
+    m.step(op.name, ("spatial", spec), operands, numbers, [y.root], math.prod(y.shape) * kh * kw)
+
+
+def _fully_connected(m: Emitter, op: ir.FullyConnected) -> None:
+    c: Any = m.graph.constants
+    weight = np.asarray(c[op.weight])
+    count, k = weight.shape
+    x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
+    n = math.prod(x.shape[:-1])
+    if not n or not count:
+        return
+    x = m.flat(op.name, x, (n, k))
+    direct = is_flat(y)
+    out = y if direct else m.temporary((n, count))
+    image = View(out.root, out.offset, (1, count, 1, n), (n * count, 1, n * count, count))
+    seg = Segments((0,), k, 1)
+    values = (weight.reshape(count, k, 1, 1), np.asarray(c[op.bias]), np.asarray(c[op.multiplier]))
+    product(m, op.name, Product(Ref(x.root, x.offset), n * k, n * k, k, image, seg, *values, m.zero(op.inputs[0]), op.epilogue))
+    if not direct:
+        m.nd(op.name, "copy", [View(out.root, out.offset, y.shape, row_major(y.shape))], y)
+
+
+def _conv_transpose(m: Emitter, op: ir.ConvTranspose) -> None:
+    """Zeros between the pixels, then a convolution with the flipped kernel and stride 1."""
+    c: Any = m.graph.constants
+    weight = np.asarray(c[op.weight])
+    channels, mg, kh, kw = weight.shape
+    x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
+    if not math.prod(y.shape):
+        return
+    n, _, h, w = x.shape
+    (sh, sw), (dh, dw) = op.strides, op.dilations
+    top, left = (kh - 1) * dh - op.pads[0], (kw - 1) * dw - op.pads[1]
+    # the stretched image, cut or extended so that output (0, 0) starts at its corner
+    rows, cols = y.shape[2] + (kh - 1) * dh, y.shape[3] + (kw - 1) * dw
+    shape = (n, channels, rows, cols)
+    big = m.temporary(shape)
+    m.nd(op.name + ":fill", "fill", [], big, shift=m.zero(op.inputs[0]) + 128)
+    i0, j0 = -(min(top, 0) // sh), -(min(left, 0) // sw)
+    count_h = min(h, -(-(rows - top) // sh)) - i0
+    count_w = min(w, -(-(cols - left) // sw)) - j0
+    if count_h > 0 and count_w > 0:
+        s = big.strides
+        at = big.offset + (top + i0 * sh) * s[2] + (left + j0 * sw) * s[3]
+        part = (n, channels, count_h, count_w)
+        source = View(x.root, x.offset + i0 * x.strides[2] + j0 * x.strides[3], part, x.strides)
+        m.nd(op.name + ":spread", "copy", [source], View(big.root, at, part, (s[0], s[1], sh * s[2], sw * s[3])))
+    g = op.groups
+    flipped = weight.reshape(g, channels // g, mg, kh, kw)[..., ::-1, ::-1].transpose(0, 2, 1, 3, 4).reshape(g * mg, channels // g, kh, kw)
+    conv = ir.Conv(
+        name=op.name,
+        inputs=op.inputs,
+        outputs=op.outputs,
+        weight=op.weight,
+        bias=op.bias,
+        multiplier=op.multiplier,
+        dilations=op.dilations,
+        groups=g,
+        epilogue=op.epilogue,
+    )
+    convolve(m, conv, big, y, np.ascontiguousarray(flipped), np.asarray(c[op.bias]))
+
+
+EMITTERS[ir.Conv] = _conv
+EMITTERS[ir.FullyConnected] = _fully_connected
+EMITTERS[ir.ConvTranspose] = _conv_transpose

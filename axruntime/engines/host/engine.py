@@ -1,0 +1,176 @@
+"""`HostEngine`: a fused graph on this CPU."""
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import ir
+from axcompiler.errors import AxforgeError
+from axcompiler.ir import Graph
+from axcompiler.islands import Islands
+from axruntime.engines.host.codegen.amx import SCRATCH_BYTES
+from axruntime.engines.host.features import choose
+from axruntime.engines.host.layout import quantized
+from axruntime.engines.host.native import ObjectCache, default_cache, load
+from axruntime.engines.host.objcode import Mapped
+from axruntime.engines.host.plan import Port, make
+from axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
+from axruntime.engines.host.threads import Pool
+
+Array = NDArray[Any]
+_PTR = ctypes.c_void_p
+_INT = ctypes.c_int64
+_RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Bytes that start on a cache line."""
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]
+
+
+class HostEngine:
+    """A graph made ready to run on this CPU. `run` may be called from several threads at once.
+
+    threads: 0 takes every CPU this process may use. cpu: code path, see `features.py`. cache: where native code is kept.
+    """
+
+    name = "aipu-host"
+
+    def __init__(self, model: Any, threads: int = 0, *, cpu: str = "", cache: ObjectCache | None = None) -> None:
+        self.graph: Graph = model if isinstance(model, Graph) else model.graph
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+        self.isa = choose(cpu)
+        self.plan = make(self.graph, self.isa)
+        self.inputs = {n: self._signature(n) for n in self.graph.inputs}
+        self.outputs = {n: self._signature(n) for n in self.graph.outputs}
+        self._code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
+        self._run = ctypes.CFUNCTYPE(None, *_RUN)(self._code.addresses[-1])
+        self._constants = _aligned(self.plan.constants.size + 256)
+        self.plan.constants.write(self._constants)
+        self.plan.constants.parts.clear()
+        self._yield = ctypes.cast(ctypes.CDLL(None).sched_yield, _PTR).value
+        self._pool = Pool(self.threads)
+        self._islands = Islands(self.graph, self.threads)
+        self._free: list[_Context] = []
+        self._lock = threading.Lock()
+
+    def _signature(self, name: str) -> tuple[tuple[int, ...], str]:
+        tensor = self.graph.tensors[name]
+        return tensor.shape, "float32" if tensor.quant else tensor.dtype
+
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+        """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out."""
+        with self._lock:
+            context = self._free.pop() if self._free else None
+        context = context or _Context(self)
+        try:
+            return context.run(feeds, raw)
+        finally:
+            context.release()
+            with self._lock:
+                self._free.append(context)
+
+    def close(self) -> None:
+        """Ends the threads and frees the memory."""
+        self._pool.close()
+        with self._lock:
+            self._free.clear()
+
+
+class _Context:
+    """What one frame in flight needs: an arena, scratch, base addresses, and a copy of the program."""
+
+    def __init__(self, engine: HostEngine) -> None:
+        self.engine, plan = engine, engine.plan
+        self.arena = _aligned(plan.arena)
+        self.scratch = _aligned(SCRATCH_BYTES * engine.threads)
+        self.barrier = _aligned(128)
+        self.barrier[:] = 0
+        self.bases = np.zeros(plan.arrays, np.int64)
+        self.bases[ARENA], self.bases[CONSTS], self.bases[SCRATCH] = (a.ctypes.data for a in (self.arena, engine._constants, self.scratch))
+        addresses = np.array([*engine._code.addresses, 0], np.int64)
+        at = plan.params.ctypes.data
+        self.plain = np.stack([addresses[plan.program[:, 0]], plan.program[:, 1] * 8 + at], axis=1)
+        self.other = np.stack([addresses[plan.program[:, 2]], plan.program[:, 3] * 8 + at], axis=1)
+        self.program = self.plain.copy()
+        self.held: list[Array] = []
+
+    def run(self, feeds: Mapping[str, Array], raw: bool) -> dict[str, Array]:
+        engine = self.engine
+        graph, plan = engine.graph, engine.plan
+        values: dict[str, Array] = {}
+        for name in graph.inputs:
+            value = self._checked(feeds, name)
+            if name in plan.entries:
+                self._bind(plan.entries[name], value, value.dtype == np.int8)
+            else:
+                values[name] = value
+        out = {n: np.empty(graph.tensors[n].shape, np.int8 if raw else np.float32) for n in plan.exits}
+        for name, port in plan.exits.items():
+            self._bind(port, out[name], raw)
+        for segment in plan.segments:
+            if segment.island is not None:
+                self._island(segment.first, segment.last, segment.island, values)
+            else:
+                self._native(segment.first, segment.last)
+        return {n: out[n] if n in out else values[n] for n in graph.outputs}
+
+    def _checked(self, feeds: Mapping[str, Array], name: str) -> Array:
+        graph = self.engine.graph
+        tensor = graph.tensors[name]
+        if name not in feeds:
+            raise AxforgeError(f"input '{name}' is missing", where=graph.name, fix=f"Inputs are: {', '.join(graph.inputs)}.")
+        value = np.asarray(feeds[name])
+        if len(value.shape) != len(tensor.shape) or any(d not in (-1, v) for d, v in zip(tensor.shape, value.shape, strict=True)):
+            raise AxforgeError(f"input '{name}' has shape {list(value.shape)} and must have {list(tensor.shape)}", where=graph.name)
+        if tensor.quant:
+            value = np.ascontiguousarray(value, np.int8 if value.dtype == np.int8 else np.float32)
+        return value
+
+    def _bind(self, port: Port, array: Array, codes: bool) -> None:
+        self.bases[port.array] = array.ctypes.data
+        self.held.append(array)
+        if port.step >= 0:
+            self.program[port.step] = (self.other if codes else self.plain)[port.step]
+
+    def _native(self, first: int, last: int) -> None:
+        if first == last:
+            return
+        engine = self.engine
+        bases, program, barrier = self.bases.ctypes.data, self.program.ctypes.data + 16 * first, self.barrier.ctypes.data
+
+        def job(thread: int, threads: int) -> None:
+            engine._run(bases, program, last - first, thread, threads, barrier, engine._yield)
+
+        engine._pool.run(job)
+
+    def _island(self, first: int, last: int, op: ir.Island, values: dict[str, Array]) -> None:
+        """Native steps up to an island, then the island; its quantized results are bound for the next segment."""
+        engine = self.engine
+        graph, ports = engine.graph, engine.plan.feeds[op.name]
+        taken: dict[str, Array] = {}
+        for name in dict.fromkeys(op.inputs):
+            if quantized(graph, name):
+                taken[name] = np.empty(graph.tensors[name].shape, np.int8)
+                self._bind(ports[name], taken[name], True)
+        self._native(first, last)
+        operands = [taken[n] if n in taken else values[n] if n in values else np.asarray(graph.constants[n]) for n in op.inputs]
+        for name, result in zip(op.outputs, engine._islands.run(op, operands), strict=True):
+            if quantized(graph, name):
+                if math.prod(result.shape) != math.prod(graph.tensors[name].shape):
+                    raise AxforgeError(f"the island '{op.name}' made '{name}' with shape {list(result.shape)}", where=graph.name)
+                self._bind(ports[name], np.ascontiguousarray(result), True)
+            else:
+                values[name] = result
+
+    def release(self) -> None:
+        """Lets go of the caller's arrays."""
+        self.held.clear()

@@ -1,0 +1,90 @@
+"""Which machine code this CPU can run.
+
+A path is chosen once at load. `AXFORGE_HOST_CPU` (or the `cpu` argument of the engine) forces one, which is how each path
+is tested on one machine; forcing one the CPU cannot run is an error.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from axcompiler.errors import AxforgeError
+
+_AVX2 = ("avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe", "popcnt", "sse4.1", "sse4.2", "ssse3", "sse3")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni", "avx512vbmi")
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One path. dot: how products are summed ('amx', 'vnni512', 'vnni256', 'pair', 'plain'); width: vector bits;
+    group: how many consecutive products of one output channel lie together in packed weights."""
+
+    name: str
+    dot: str
+    width: int
+    group: int
+    flags: frozenset[str]
+    features: tuple[str, ...] = ()
+
+    @property
+    def llvm_features(self) -> str:
+        return ",".join(f"+{f}" for f in self.features)
+
+    @property
+    def avx512(self) -> bool:
+        return self.width == 512
+
+
+_F512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx2", "fma", "bmi2"})
+PATHS = (
+    Isa("amx", "amx", 512, 64, _F512 | {"amx_tile", "amx_int8"}, (*_AVX512, "amx-tile", "amx-int8")),
+    Isa("avx512vnni", "vnni512", 512, 4, _F512, _AVX512),
+    Isa("avxvnni", "vnni256", 256, 4, frozenset({"avx2", "fma", "bmi2", "avx_vnni"}), (*_AVX2, "avxvnni")),
+    Isa("avx2", "pair", 256, 2, frozenset({"avx2", "fma", "bmi2"}), _AVX2),
+    Isa("generic", "plain", 128, 1, frozenset()),
+)
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Feature names of an x86-64 CPU as Linux prints them; empty where they cannot be read, which selects the generic path."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return frozenset()
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return frozenset()
+    for line in info.read_text().splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+@cache
+def _amx_permitted() -> bool:
+    """Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA); once a process."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(158, 0x1023, 18)) == 0
+
+
+def usable(isa: Isa) -> bool:
+    """Whether this process may run code of that path."""
+    return isa.flags <= cpu_flags() and (isa.dot != "amx" or _amx_permitted())
+
+
+def choose(name: str = "") -> Isa:
+    """The path called `name`, or by AXFORGE_HOST_CPU, or the best this CPU has."""
+    wanted = name or os.environ.get("AXFORGE_HOST_CPU", "")
+    if not wanted:
+        return next(isa for isa in PATHS if usable(isa))
+    for isa in PATHS:
+        if isa.name == wanted:
+            if not usable(isa):
+                raise AxforgeError(f"this CPU cannot run the '{wanted}' code path", fix="Unset AXFORGE_HOST_CPU.")
+            return isa
+    raise AxforgeError(f"there is no code path '{wanted}'", fix=f"AXFORGE_HOST_CPU may be {', '.join(i.name for i in PATHS)}.")

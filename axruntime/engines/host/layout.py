@@ -1,0 +1,207 @@
+"""Where every int8 tensor lies: byte strides inside a root buffer, shared buffers for concat and slice, borders for convolutions.
+
+Inside the engine a code is a byte, code + 128. Tensors with four axes lie as N, H, W, C (channels next to each other), all others
+in row-major order. A tensor that a padded convolution reads has a border of zero-point bytes around each image. Operands of a
+concat are written straight into its result, and a slice is only a view, where strides can express it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from axcompiler import ir
+from axcompiler.ir import Graph, quant_of
+
+Border = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor in memory: logical shape, byte stride of each logical axis, byte offset of element 0 in buffer `root`."""
+
+    root: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass
+class Root:
+    """A buffer: its size in bytes, and the border around each of its images with the byte that fills it."""
+
+    name: str
+    size: int
+    view: View
+    border: Border = (0, 0, 0, 0)
+    fill: int = 0
+    first: int = -1
+    last: int = -1
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Tensor lies in `parent` at `starts` with `steps`."""
+
+    parent: str
+    starts: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+@dataclass
+class Layouts:
+    """Views of all quantized tensors that are no constants."""
+
+    views: dict[str, View] = field(default_factory=dict)
+    roots: dict[str, Root] = field(default_factory=dict)
+    placed: dict[str, _Placement] = field(default_factory=dict)
+
+
+def dense_strides(shape: tuple[int, ...], border: Border = (0, 0, 0, 0)) -> tuple[int, ...]:
+    """Byte strides of a tensor that has a buffer to itself."""
+    if len(shape) == 4:
+        _, c, h, w = shape
+        row = (w + border[1] + border[3]) * c
+        return (row * (h + border[0] + border[2]), 1, row, c)
+    strides, step = [], 1
+    for d in reversed(shape):
+        strides.append(step)
+        step *= max(d, 1)
+    return tuple(reversed(strides))
+
+
+def is_flat(view: View) -> bool:
+    """Whether the bytes lie in row-major order of the logical shape without gaps (axes of size 1 do not matter)."""
+    step = 1
+    for d, s in zip(reversed(view.shape), reversed(view.strides), strict=True):
+        if d > 1 and s != step:
+            return False
+        step *= d
+    return True
+
+
+def quantized(graph: Graph, name: str) -> bool:
+    """Whether the engine keeps tensor `name` itself (islands keep the others)."""
+    return graph.tensors[name].quant is not None
+
+
+def layout(graph: Graph) -> Layouts:
+    """Chooses placements, borders and strides."""
+    out = Layouts()
+    producers = {o: op for op in graph.ops for o in op.outputs}
+    for op in graph.ops:
+        if isinstance(op, ir.Slice) and op.inputs[0] not in graph.constants and _can_view(op):
+            out.placed[op.outputs[0]] = _Placement(op.inputs[0], op.starts, op.steps)
+    for op in graph.ops:
+        if isinstance(op, ir.Concat):
+            _place_operands(graph, op, producers, out)
+    borders = _borders(graph, out)
+    for name, tensor in graph.tensors.items():
+        if quantized(graph, name) and name not in graph.constants and name not in out.placed:
+            border = borders.get(name, (0, 0, 0, 0))
+            out.roots[name] = _root(name, tensor.shape, border, quant_of(graph, name).zero_point + 128)
+    for name in graph.tensors:
+        if quantized(graph, name) and name not in graph.constants:
+            _view(name, graph, out)
+    return out
+
+
+def _root(name: str, shape: tuple[int, ...], border: Border, fill: int) -> Root:
+    strides = dense_strides(shape, border)
+    if len(shape) == 4:
+        size = shape[0] * strides[0]
+        offset = border[0] * strides[2] + border[1] * strides[3]
+    else:
+        size, offset = math.prod(shape), 0
+    return Root(name, size, View(name, offset, shape, strides), border, fill)
+
+
+def _view(name: str, graph: Graph, out: Layouts) -> View:
+    if name in out.views:
+        return out.views[name]
+    if name in out.roots:
+        view = out.roots[name].view
+    else:
+        place = out.placed[name]
+        parent = _view(place.parent, graph, out)
+        offset = parent.offset + sum(a * s for a, s in zip(place.starts, parent.strides, strict=True))
+        strides = tuple(s * k for s, k in zip(parent.strides, place.steps, strict=True))
+        view = View(parent.root, offset, graph.tensors[name].shape, strides)
+    out.views[name] = view
+    return view
+
+
+def _can_view(op: ir.Slice) -> bool:
+    """Convolutions want channels next to each other, so only axes other than C may be stepped over."""
+    return all(s > 0 for s in op.steps) and (len(op.steps) != 4 or op.steps[1] == 1)
+
+
+def _place_operands(graph: Graph, op: ir.Concat, producers: Mapping[str, ir.AnyOp], out: Layouts) -> None:
+    """Places each operand, or the tensor that a run of operands are the slices of, into the concat's result."""
+    at, i = 0, 0
+    rank = len(graph.tensors[op.outputs[0]].shape)
+    while i < len(op.inputs):
+        name = op.inputs[i]
+        source, count = _slices_of_one(graph, op, i, producers)
+        candidate = source if count else name
+        # a slice inside another tensor, a constant, or something placed already has to be copied
+        free = candidate not in graph.constants and candidate not in out.placed and not _inside(out, op.outputs[0], candidate)
+        if free and all(t is None for t in op.tables[i : i + max(count, 1)]) and op.inputs.count(name) == 1:
+            starts = tuple(at if a == op.axis else 0 for a in range(rank))
+            out.placed[candidate] = _Placement(op.outputs[0], starts, (1,) * rank)
+        step = max(count, 1)
+        at += sum(graph.tensors[n].shape[op.axis] for n in op.inputs[i : i + step])
+        i += step
+
+
+def _inside(out: Layouts, name: str, ancestor: str) -> bool:
+    """Whether `name` already lies in `ancestor`."""
+    while name in out.placed:
+        name = out.placed[name].parent
+        if name == ancestor:
+            return True
+    return False
+
+
+def _slices_of_one(graph: Graph, op: ir.Concat, i: int, producers: Mapping[str, ir.AnyOp]) -> tuple[str, int]:
+    """If operands i, i+1, ... are consecutive slices that together are one whole tensor: its name and their number."""
+    source, at, n = "", 0, 0
+    for name in op.inputs[i:]:
+        made = producers.get(name)
+        if not isinstance(made, ir.Slice) or (source and made.inputs[0] != source):
+            break
+        source = made.inputs[0]
+        whole = graph.tensors[source].shape
+        starts = tuple(at if a == op.axis else 0 for a in range(len(whole)))
+        if made.starts != starts or any(s != 1 for s in made.steps):
+            break
+        at, n = at + graph.tensors[name].shape[op.axis], n + 1
+        if at == whole[op.axis]:
+            same = all(d == graph.tensors[name].shape[a] for a, d in enumerate(whole) if a != op.axis)
+            return (source, n) if same else ("", 0)
+    return "", 0
+
+
+def _borders(graph: Graph, out: Layouts) -> dict[str, Border]:
+    """Border of each root: the largest padding of the convolutions that read it or something in it."""
+    borders: dict[str, Border] = {}
+    for op in graph.ops:
+        if not isinstance(op, ir.Conv) or not any(op.pads):
+            continue
+        name = op.inputs[0]
+        if name in graph.constants or not border_fits(graph, name, out):
+            continue
+        while name in out.placed:
+            name = out.placed[name].parent
+        old = borders.get(name, (0, 0, 0, 0))
+        borders[name] = (max(old[0], op.pads[0]), max(old[1], op.pads[1]), max(old[2], op.pads[2]), max(old[3], op.pads[3]))
+    return borders
+
+
+def border_fits(graph: Graph, name: str, out: Layouts) -> bool:
+    """Whether a border around the root is a border around `name`: it is cut from the root along channels and images only."""
+    while name in out.placed:
+        place = out.placed[name]
+        if graph.tensors[name].shape[2:] != graph.tensors[place.parent].shape[2:]:
+            return False
+        name = place.parent
+    return True

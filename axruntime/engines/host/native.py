@@ -1,0 +1,77 @@
+"""The code cache: linked native code by what it was made from."""
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from axruntime.engines.host.features import Isa
+from axruntime.engines.host.objcode import Code, from_bytes
+from axruntime.engines.host.steps import Key
+
+#: changes whenever a kernel's code or its parameters change
+ENGINE_VERSION = 1
+
+
+class ObjectCache(Protocol):
+    """Where native code is kept between runs. A value is only ever what was put under its key."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+
+class FolderCache:
+    """Files in one folder, written beside and renamed. A folder that cannot be written is no error: code is compiled again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return (self.folder / key).read_bytes()
+        except OSError:
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as f:
+                    f.write(data)
+                Path(name).replace(self.folder / key)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def default_cache() -> FolderCache:
+    """`native/` under AXFORGE_CACHE_DIR, else under the user's cache folder."""
+    own = os.environ.get("AXFORGE_CACHE_DIR")
+    user = os.environ.get("XDG_CACHE_HOME")
+    root = Path(own) if own else (Path(user) if user else Path.home() / ".cache") / "axforge"
+    return FolderCache(root / "native")
+
+
+def code_key(kernels: Sequence[Key], isa: Isa) -> str:
+    """Everything the machine code depends on: kernels, path, engine, instruction set. (LLVM's version changes speed only.)"""
+    text = repr((ENGINE_VERSION, isa.name, isa.features, platform.machine(), list(kernels)))
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def load(kernels: Sequence[Key], isa: Isa, cache: ObjectCache) -> Code:
+    """Code of the kernels in order, then of the driver; from the cache, or compiled and put there."""
+    key = code_key(kernels, isa)
+    data = cache.get(key)
+    code = from_bytes(data) if data is not None else None
+    if code is None:
+        from axruntime.engines.host.compile import build
+
+        code = build(kernels, isa)
+        cache.put(key, code.to_bytes())
+    return code

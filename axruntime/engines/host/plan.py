@@ -1,0 +1,196 @@
+"""A graph as a plan: steps with their parameters, constants, and an arena that is planned by liveness."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import ir
+from axcompiler.ir import Graph, quant_of
+from axruntime.engines.host import emit_conv
+from axruntime.engines.host.arena import Life, allocate
+from axruntime.engines.host.codegen import families
+from axruntime.engines.host.emit import EMITTERS, Emitter, row_major
+from axruntime.engines.host.features import Isa
+from axruntime.engines.host.layout import Layouts, Root, View, layout, quantized
+from axruntime.engines.host.steps import ARENA, CONSTS, FIRST_ARRAY, Constants, IslandStep, Key, Step
+
+assert emit_conv  # its import fills EMITTERS
+
+#: bytes past a buffer's end that a kernel may read (never write): one whole tile row
+SLACK = 256
+
+
+@dataclass(frozen=True)
+class Port:
+    """A crossing between a caller's logical array and the arena.
+
+    array: number of its base address; step: number of the native step that converts.
+    """
+
+    tensor: str
+    array: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps [first, last) run in one native call; then the island, if there is one, whose results enter at the start of the next."""
+
+    first: int
+    last: int
+    island: ir.Island | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an engine needs besides code.
+
+    kernels: specialisations, numbered. program: (kernel, offset of its parameters in `params`, both for the plain step and for its
+    alternative) a step; the alternative converts int8 instead of float32 and equals the plain one elsewhere.
+    """
+
+    steps: tuple[Step, ...]
+    segments: tuple[Segment, ...]
+    constants: Constants
+    arena: int
+    params: NDArray[np.int64]
+    program: NDArray[np.int64]
+    kernels: tuple[Key, ...]
+    entries: dict[str, Port]
+    exits: dict[str, Port]
+    feeds: dict[str, dict[str, Port]]
+    arrays: int
+
+
+class _Ports:
+    """Numbers the caller's arrays and emits their conversions."""
+
+    def __init__(self, m: Emitter) -> None:
+        self.m, self.count = m, 0
+        self.alternatives: dict[int, Step] = {}
+
+    def entry(self, name: str, real: bool) -> Port:
+        """Into the arena: float32 (or, as alternative, codes) if `real`, else codes."""
+        view, quant = self.m.view(name), quant_of(self.m.graph, name)
+        bounds = ir.Epilogue(zero_point=quant.zero_point)
+        return self._convert(
+            name,
+            real,
+            "quantize",
+            lambda op, source, array: self.m.nd(name, op, [source], view, epilogue=bounds, scales=[quant.scale], array=(array, -1)),
+        )
+
+    def exit(self, name: str, real: bool) -> Port:
+        """Out of the arena: float32 (or codes) if `real`, else codes."""
+        view, quant = self.m.view(name), quant_of(self.m.graph, name)
+        return self._convert(
+            name,
+            real,
+            "dequantize",
+            lambda op, target, array: self.m.nd(
+                name, op, [view], target, zeros=[quant.zero_point], scales=[quant.scale], array=(-1, array)
+            ),
+        )
+
+    def _convert(self, name: str, real: bool, op: str, emit: Callable[[str, View, int], None]) -> Port:
+        array = FIRST_ARRAY + self.count
+        self.count += 1
+        shape = self.m.graph.tensors[name].shape
+        emit("flip", View("", 0, shape, row_major(shape)), array)
+        if math.prod(shape) == 0:
+            return Port(name, array, -1)
+        if real:
+            codes = self.m.steps.pop()
+            assert isinstance(codes, Step)
+            emit(op, View("", 0, shape, tuple(4 * s for s in row_major(shape))), array)
+            self.alternatives[len(self.m.steps) - 1] = codes
+        return Port(name, array, len(self.m.steps) - 1)
+
+
+def make(graph: Graph, isa: Isa) -> Plan:
+    """Plans `graph` for one path."""
+    layouts = layout(graph)
+    m = Emitter(graph, isa, layouts)
+    ports = _Ports(m)
+    entries = {n: ports.entry(n, True) for n in graph.inputs if quantized(graph, n)}
+    feeds: dict[str, dict[str, Port]] = {}
+    for op in graph.ops:
+        if isinstance(op, ir.Island):
+            feeds[op.name] = {n: ports.exit(n, False) for n in dict.fromkeys(op.inputs) if quantized(graph, n)}
+            m.steps.append(IslandStep(op.name, op))
+            feeds[op.name] |= {n: ports.entry(n, False) for n in op.outputs if quantized(graph, n)}
+        else:
+            EMITTERS[type(op)](m, op)
+    exits = {n: ports.exit(n, True) for n in dict.fromkeys(graph.outputs) if quantized(graph, n)}
+    return _assemble(m, layouts, ports, entries, exits, feeds)
+
+
+def _assemble(
+    m: Emitter, layouts: Layouts, ports: _Ports, entries: dict[str, Port], exits: dict[str, Port], feeds: dict[str, dict[str, Port]]
+) -> Plan:
+    native = [i for i, s in enumerate(m.steps) if isinstance(s, Step)]
+    number = {at: i for i, at in enumerate(native)}
+    steps = [s for s in m.steps if isinstance(s, Step)]
+    offsets, size = allocate(_lives(steps, layouts.roots))
+    kernels: dict[Key, int] = {}
+    params: list[int] = []
+    program = np.zeros((len(steps), 4), np.int64)
+    for at, i in number.items():
+        for column, step in ((0, steps[i]), (2, ports.alternatives.get(at, steps[i]))):
+            if column and step is steps[i]:
+                program[i, 2:] = program[i, :2]
+                continue
+            program[i, column] = kernels.setdefault(step.key, len(kernels))
+            program[i, column + 1] = len(params)
+            params += _parameters(step, offsets)
+
+    def renumber(group: dict[str, Port]) -> dict[str, Port]:
+        return {n: Port(n, p.array, number.get(p.step, -1)) for n, p in group.items()}
+
+    return Plan(
+        tuple(steps),
+        tuple(_segments(m.steps)),
+        m.consts,
+        size + SLACK,
+        np.array(params, np.int64),
+        program,
+        tuple(kernels),
+        renumber(entries),
+        renumber(exits),
+        {k: renumber(v) for k, v in feeds.items()},
+        FIRST_ARRAY + ports.count,
+    )
+
+
+def _segments(steps: Sequence[Step | IslandStep]) -> list[Segment]:
+    out, first, count = [], 0, 0
+    for step in steps:
+        if isinstance(step, IslandStep):
+            out.append(Segment(first, count, step.op))
+            first = count
+        else:
+            count += 1
+    return [*out, Segment(first, count)]
+
+
+def _lives(steps: Sequence[Step], roots: dict[str, Root]) -> dict[str, Life]:
+    spans: dict[str, tuple[int, int]] = {}
+    for i, step in enumerate(steps):
+        for root in (*step.reads, *step.writes):
+            spans[root] = (spans[root][0] if root in spans else i, i)
+    return {name: Life(roots[name].size, *span) for name, span in spans.items()}
+
+
+def _parameters(step: Step, offsets: dict[str, int]) -> list[int]:
+    """The kernel's int64 parameters in the order of its names; what a step does not give is 0 (and not read)."""
+    values = dict(step.numbers)
+    for name, ref in step.operands.items():
+        base = ref.array if ref.array >= 0 else ARENA if ref.root else CONSTS
+        values[name + ".base"], values[name] = base, ref.offset + (offsets[ref.root] if ref.root else 0)
+    names = families[step.key[0]][0](step.key[1])
+    unknown = values.keys() - set(names)
+    assert not unknown, f"{step.key}: no parameter {sorted(unknown)}"
+    return [values.get(n, 0) for n in names]
