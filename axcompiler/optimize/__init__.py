@@ -8,7 +8,7 @@ import onnx
 from axcompiler import graphfile, spec
 from axcompiler.errors import CompileError
 from axcompiler.ir import Graph
-from axcompiler.optimize.build import build
+from axcompiler.optimize.assemble import build
 from axcompiler.optimize.passes import PASSES
 from axcompiler.stages import OptimizeConfig, Progress, silent
 
