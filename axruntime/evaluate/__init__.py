@@ -10,6 +10,6 @@ evaluate.py
     Report(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
         .images_per_second: of the engine alone; .value: of the primary metric; .as_json()
 
-Metrics: top-1, top-5 (classification); mAP50-95, mAP50 (detection, COCO rules); mIoU, IoU, pixel accuracy (segmentation).
+Metrics: top-1, top-5 (classification); mAP50-95, mAP50 (detection, COCO rules); mIoU, mIoU of objects, pixel accuracy (segmentation).
 Every mistake a user can mend raises axcompiler.errors.AxforgeError.
 """

@@ -15,6 +15,8 @@ from axruntime.pipeline.preprocess import Prepared
 from axruntime.pipeline.results import Result
 
 Array = NDArray[Any]
+#: Shape (-1 where free) and NumPy type of each input, by name.
+Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 class Pipeline:
@@ -23,7 +25,7 @@ class Pipeline:
     def __init__(self, descriptor: Descriptor, engine: Engine) -> None:
         self.descriptor, self.engine = descriptor, engine
         self.engine_seconds = 0.0
-        self._input = only_input(engine, descriptor.name)
+        self._input = only_input(engine.inputs, descriptor.name)
 
     def run(self, image: Array) -> Result:
         """The result for one picture (uint8 RGB [H, W, 3], or an array of the model's dataset). Raises AxforgeError."""
@@ -32,7 +34,7 @@ class Pipeline:
 
     def infer(self, prepared: Prepared) -> dict[str, Array]:
         """The network's outputs by name, as float32."""
-        feeds = {self._input: fit(prepared.tensor, self._input, self.engine)}
+        feeds = {self._input: fit_input(prepared.tensor, self._input, self.engine.inputs)}
         start = time.perf_counter()
         outputs = self.engine.run(feeds)
         self.engine_seconds += time.perf_counter() - start
@@ -44,17 +46,17 @@ class Pipeline:
         return postprocess.run(self.descriptor.postprocessing, state)
 
 
-def only_input(engine: Engine, name: str) -> str:
+def only_input(inputs: Inputs, name: str) -> str:
     """The name of the network's one input. Raises AxforgeError when it has several, or none."""
-    if len(engine.inputs) != 1:
-        names = ", ".join(engine.inputs) or "none"
-        raise AxforgeError(f"a pipeline feeds one input, and the network has {len(engine.inputs)}: {names}", where=name)
-    return next(iter(engine.inputs))
+    if len(inputs) != 1:
+        names = ", ".join(inputs) or "none"
+        raise AxforgeError(f"a pipeline feeds one input, and the network has {len(inputs)}: {names}", where=name)
+    return next(iter(inputs))
 
 
-def fit(tensor: Array, name: str, engine: Engine) -> Array:
+def fit_input(tensor: Array, name: str, inputs: Inputs) -> Array:
     """`tensor` in the input's type. Raises AxforgeError when its shape is not the input's."""
-    shape, dtype = engine.inputs[name]
+    shape, dtype = inputs[name]
     if len(shape) != tensor.ndim or any(want not in (-1, got) for want, got in zip(shape, tensor.shape, strict=True)):
         what = f"pre-processing gives shape {list(tensor.shape)}, and the network's input '{name}' takes {list(shape)}"
         raise AxforgeError(what, where="preprocessing", fix="Mend the resize, crop or colour step in model.json.")

@@ -51,9 +51,16 @@ class Segmentation:
         ids, counts = np.unique(self.mask, return_counts=True)
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
+    def runs(self) -> list[list[int]]:
+        """The mask row by row as [class, number of pixels] pairs."""
+        flat = self.mask.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+        lengths = np.diff(np.append(starts, flat.size))
+        return np.stack([flat[starts].astype(np.int64), lengths], axis=1).tolist()
+
     def as_json(self) -> dict[str, Any]:
         areas = [{"class_id": c, "label": label(self.labels, c), "pixels": n} for c, n in self.areas().items()]
-        return {"type": "segmentation", "height": self.mask.shape[0], "width": self.mask.shape[1], "classes": areas}
+        return {"type": "segmentation", "height": self.mask.shape[0], "width": self.mask.shape[1], "classes": areas, "runs": self.runs()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""Measuring a model on its dataset."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import Progress, silent
+from axruntime.evaluate.datasets import Dataset
+from axruntime.evaluate.metrics import METRICS
+from axruntime.pipeline import results, steps
+from axruntime.pipeline.descriptor import Descriptor
+from axruntime.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out. metrics: in per cent. engine_seconds: time in the engine alone; seconds: all, with reading pictures."""
+
+    model: str
+    engine: str
+    dataset: str
+    images: int
+    metrics: dict[str, float]
+    primary: str
+    engine_seconds: float
+    seconds: float
+
+    @property
+    def value(self) -> float:
+        """The primary metric, in per cent."""
+        return self.metrics[self.primary]
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the engine alone."""
+        return self.images / self.engine_seconds if self.engine_seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "value": self.value, "images_per_second": self.images_per_second}
+
+
+def evaluate(pipeline: Pipeline, dataset: Dataset, *, limit: int | None = None, progress: Progress = silent) -> Report:
+    """Run `dataset`, or `limit` of its samples spread evenly, through the pipeline's engine and judge the results.
+
+    Raises AxforgeError when a sample cannot be read or dataset and pipeline do not fit each other.
+    """
+    descriptor = for_measuring(pipeline.descriptor)
+    measured = Pipeline(descriptor, pipeline.engine)
+    metric = METRICS[dataset.type]()
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    if count < 1:
+        raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
+    start = time.perf_counter()
+    for done in range(count):
+        sample = dataset[done * len(dataset) // count]
+        metric.add(_mapped(measured.run(sample.image), descriptor), sample.truth, sample.image)
+        progress(done + 1, count, sample.name)
+    return Report(
+        model=descriptor.name,
+        engine=pipeline.engine.name,
+        dataset=dataset.name,
+        images=count,
+        metrics=metric.values(),
+        primary=metric.primary,
+        engine_seconds=measured.engine_seconds,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def for_measuring(descriptor: Descriptor) -> Descriptor:
+    """The descriptor with the thresholds of its dataset, and every class of a box that is likely enough."""
+    dataset = descriptor.dataset
+    if dataset is None:
+        return descriptor
+    chain: list[steps.PostStep] = []
+    for step in descriptor.postprocessing:
+        changes: dict[str, Any] = {}
+        if isinstance(step, steps.Decode) and dataset.confidence_threshold is not None:
+            changes = {"confidence_threshold": dataset.confidence_threshold, "multi_label": True}
+        elif isinstance(step, steps.Nms) and dataset.iou_threshold is not None:
+            changes = {"iou_threshold": dataset.iou_threshold}
+        elif isinstance(step, steps.TopK):
+            changes = {"k": max(step.k, 5)}
+        chain.append(msgspec.structs.replace(step, **changes))
+    return msgspec.structs.replace(descriptor, postprocessing=tuple(chain))
+
+
+def _mapped(result: results.Result, descriptor: Descriptor) -> results.Result:
+    """The result in the dataset's classes, where model.json says how the network's outputs map to them."""
+    table = descriptor.dataset.class_map if descriptor.dataset else None
+    if table is None or not isinstance(result, results.Classification):
+        return result
+    ids = tuple(table[c] if c < len(table) else -1 for c in result.class_ids)
+    return results.Classification(ids, result.scores, result.labels)

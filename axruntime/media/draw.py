@@ -1,0 +1,151 @@
+"""Draws results on pictures: boxes with labels, the likeliest classes, a segmentation, or the picture that a network made."""
+
+import colorsys
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from axruntime.pipeline import results
+from axruntime.pipeline.results import Result
+
+Colour = tuple[int, int, int]
+_INK: Colour = (20, 20, 20)
+_PAPER: Colour = (255, 255, 255)
+#: Saturation and value.
+_SHADES = ((0.9, 0.85), (0.55, 1.0), (1.0, 0.55))
+#: A label may be this many times as wide as its box; in a crowd, labels would hide what they name.
+_WIDEST_LABEL = 3.0
+#: Share of the overlay's colour in a segmented pixel.
+_OVERLAY = 0.55
+
+
+def annotate(image: NDArray[Any], result: Result) -> NDArray[np.uint8]:
+    """A uint8 RGB picture that shows `result` on `image` (uint8 RGB [H, W, 3]; arrays that are no pictures get a plain ground)."""
+    ground = image if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 else _plain(image)
+    match result:
+        case results.Detections():
+            return _boxes(ground, result)
+        case results.Classification():
+            return _classes(ground, result)
+        case results.Segmentation():
+            return _overlay(ground, result)
+        case results.Picture():
+            return result.image
+        case results.Tensors():
+            return ground
+
+
+def class_colour(class_id: int) -> Colour:
+    """A colour for a class: steps of the golden angle on the hue circle, in three shades, so that near numbers differ much."""
+    hue = class_id * 0.618033988749895 % 1.0
+    saturation, value = _SHADES[class_id % len(_SHADES)]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever is more legible on `colour` (relative luminance, WCAG 2)."""
+    linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return _INK if luminance > 0.18 else _PAPER
+
+
+def _plain(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An array that is no picture as a picture: its values stretched to grey, enlarged to be seen."""
+    plane = np.asarray(image, np.float64).reshape(image.shape[0], -1)
+    low, high = float(plane.min()), float(plane.max())
+    grey = ((plane - low) / (high - low or 1) * 255).astype(np.uint8)
+    factor = max(1, 320 // max(grey.shape))
+    return np.repeat(np.repeat(grey, factor, axis=0), factor, axis=1)[:, :, np.newaxis].repeat(3, axis=2)
+
+
+@functools.lru_cache(maxsize=8)
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _font_for(width: int, height: int) -> Any:
+    return _font(max(10, round(min(width, height) / 38)))
+
+
+def _boxes(image: NDArray[Any], found: results.Detections) -> NDArray[np.uint8]:
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(canvas)
+    width, height = canvas.size
+    line, font = max(2, round(min(width, height) / 250)), _font_for(width, height)
+    rows = list(zip(found.boxes.tolist(), found.class_ids.tolist(), found.labels, found.scores.tolist(), strict=True))
+    for box, class_id, _, _ in reversed(rows):  # the best on top
+        left, top, right, bottom = box
+        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=class_colour(class_id), width=line)
+    taken: list[tuple[float, float, float, float]] = []
+    for (left, top, right, _), class_id, name, score in rows:
+        text = f"{name} {score:.2f}"
+        place = _place(draw, text, font, (left, top), (width, height), taken)
+        if place is None or place[2] - place[0] > _WIDEST_LABEL * (right - left):
+            continue
+        taken.append(place)
+        draw.rectangle(place, fill=class_colour(class_id))
+        draw.text((place[0] + 3, place[1] + 1), text, font=font, fill=ink_on(class_colour(class_id)))
+    return np.asarray(canvas)
+
+
+def _place(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    font: Any,
+    corner: tuple[float, float],
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float] | None:
+    """Where a label goes: above the box's corner, else in it, else further down; None where every place is taken."""
+    _, _, wide, high = draw.textbbox((0, 0), text, font=font)
+    wide, high = wide + 6, high + 4
+    left = min(max(0.0, corner[0]), max(0.0, size[0] - wide))
+    for top in (corner[1] - high, corner[1], corner[1] + high, corner[1] + 2 * high):
+        place = (left, top, left + wide, top + high)
+        inside = top >= 0 and place[3] <= size[1]
+        if inside and not any(a[0] < place[2] and place[0] < a[2] and a[1] < place[3] and place[1] < a[3] for a in taken):
+            return place
+    return None
+
+
+def _classes(image: NDArray[Any], found: results.Classification) -> NDArray[np.uint8]:
+    lines = [
+        f"{name}  {score:.1%}" if 0 <= score <= 1 else f"{name}  {score:.3g}"
+        for name, score in zip(found.labels, found.scores, strict=True)
+    ]
+    return _panel(image, [(text, class_colour(c)) for text, c in zip(lines, found.class_ids, strict=True)])
+
+
+def _panel(image: NDArray[Any], rows: list[tuple[str, Colour]]) -> NDArray[np.uint8]:
+    """The picture (a tiny one enlarged) with a dark panel below it that lists `rows`, each with a swatch of its colour."""
+    if (factor := 160 // max(image.shape[:2])) > 1:
+        image = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    width = max(image.shape[1], 240)
+    font = _font(max(12, round(width / 32)))
+    step = round(font.size * 1.5)
+    canvas = Image.new("RGB", (width, image.shape[0] + step * len(rows) + step // 2), (30, 30, 34))
+    canvas.paste(Image.fromarray(np.ascontiguousarray(image)), ((width - image.shape[1]) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for i, (text, colour) in enumerate(rows):
+        top = image.shape[0] + step // 4 + i * step
+        draw.rectangle((8, top + step // 4, 8 + step // 2, top + step // 4 + step // 2), fill=colour)
+        draw.text((16 + step // 2, top + (step - font.size) // 2), text, font=font, fill=_PAPER)
+    return np.asarray(canvas)
+
+
+def _overlay(image: NDArray[Any], found: results.Segmentation) -> NDArray[np.uint8]:
+    """Class 0 stays as it is; every other class is tinted, and listed below with its share of the picture."""
+    blended = image.astype(np.float32)
+    rows = []
+    for class_id, count in sorted(found.areas().items(), key=lambda item: -item[1]):
+        share = f"{count / found.mask.size:.1%}"
+        colour = class_colour(class_id) if class_id else (110, 110, 110)
+        rows.append((f"{results.label(found.labels, class_id)}  {share}", colour))
+        if class_id:
+            where = found.mask == class_id
+            blended[where] = (1 - _OVERLAY) * blended[where] + _OVERLAY * np.array(colour, np.float32)
+    return _panel(np.rint(blended).astype(np.uint8), rows[:12])

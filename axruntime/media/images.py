@@ -1,0 +1,62 @@
+"""Reading and writing pictures."""
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from axcompiler.container import write_atomic
+from axcompiler.errors import AxforgeError
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The picture at `path`: uint8 RGB [H, W, 3], turned upright by its EXIF orientation.
+
+    Strict: a truncated file is an error, not a picture with a grey end. Raises AxforgeError.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise AxforgeError(f"the picture cannot be read: {e.strerror}", where=str(path), fix="Check the path.") from e
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
+    """As `read_image`, from bytes."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except _DAMAGED as e:
+        reason = "it is in no format that is known here" if isinstance(e, UnidentifiedImageError) else str(e)
+        raise AxforgeError(f"the picture is damaged or no picture: {reason}", where=where, fix="Replace or remove the file.") from e
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 255 instead of scaling them
+        return Image.fromarray((np.asarray(image, np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def write_image(path: Path, image: NDArray[Any]) -> None:
+    """Write a uint8 RGB picture, atomically, in the format that the file name's end says. Raises AxforgeError."""
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        fix = f"Use one of: {', '.join(sorted(_FORMATS))}."
+        raise AxforgeError(f"pictures cannot be written as '{path.suffix}'", where=str(path), fix=fix)
+    buffer = io.BytesIO()
+    options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
+    try:
+        write_atomic(path, buffer.getvalue())
+    except OSError as e:
+        raise AxforgeError(
+            f"the picture cannot be written: {e.strerror}", where=str(path), fix="Check the folder and the space on the disk."
+        ) from e

@@ -1,0 +1,141 @@
+"""Calibration samples: which ones (light: no file is opened), and the feeds made of them.
+
+A sample is decided by the bytes of its file and by its `variant`, so whoever keeps results can name them by content.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from axcompiler.errors import AxforgeError
+from axruntime.media.files import images_in
+from axruntime.media.samples import sample_names, sample_path
+from axruntime.pipeline.descriptor import Descriptor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Seed of the crops that are made of sample photos.
+_SEED = 2024
+
+
+@dataclass(frozen=True)
+class CalibrationItem:
+    """One sample. variant: '' for a whole picture, else JSON: {"row": [i, of]} of an .npz, or how a photo is cropped and lit."""
+
+    name: str
+    path: Path
+    variant: str = ""
+
+
+def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: int | None = None) -> list[CalibrationItem]:
+    """The samples that `descriptor` asks for, at most `count` of them, spread evenly over what is there, in a fixed order.
+
+    Raises AxforgeError when there are none, saying which folder to fill or how to name another.
+    """
+    wanted = descriptor.calibration
+    if wanted is None:
+        fix = 'Add to model.json: "calibration": {"path": "FOLDER"}, a folder of pictures below the data root.'
+        raise AxforgeError("model.json names no calibration data", where=descriptor.name, fix=fix)
+    count = wanted.count if count is None else count
+    if count < 1:
+        raise AxforgeError(f"{count} calibration samples are too few", where=descriptor.name, fix="Use at least 1; 100 or more are usual.")
+    path = data_root / wanted.path if data_root is not None else Path(wanted.path)
+    if path.is_file() and path.suffix == ".npz":
+        return [CalibrationItem(f"{path.name}[{i}/{count}]", path, json.dumps({"row": [i, count]})) for i in range(count)]
+    if path.is_dir():
+        return _of_folder(path, count, descriptor.name)
+    if wanted.samples:
+        return _of_photos(count, descriptor.name)
+    fix = "Put pictures there." if data_root is not None else "Name the folder above it with --data-root or AXFORGE_DATA_ROOT."
+    raise AxforgeError("the calibration data of this model is not there", where=f"{descriptor.name}: {path}", fix=fix)
+
+
+def _of_folder(folder: Path, count: int, model: str) -> list[CalibrationItem]:
+    files = images_in(folder)
+    if not files:
+        raise AxforgeError("the calibration folder has no pictures", where=f"{model}: {folder}", fix="Put .jpg or .png files there.")
+    chosen = files if len(files) <= count else [files[i * len(files) // count] for i in range(count)]
+    return [CalibrationItem(path.name, path) for path in chosen]
+
+
+def _of_photos(count: int, model: str) -> list[CalibrationItem]:
+    """Crops of the photos that packages ship: 20 % to 100 % of the area, mirrored or not, brighter or darker, tinted."""
+    names = sample_names()
+    if not names:
+        raise AxforgeError("no installed package ships a photo to calibrate with", where=model, fix="Name a folder of pictures.")
+    rng = random.Random(_SEED)
+    items = []
+    for i in range(count):
+        name = names[i % len(names)]
+        width, height = (round(rng.uniform(0.45, 1.0), 4) for _ in range(2))
+        left, top = (round(rng.uniform(0.0, 1.0 - side), 4) for side in (width, height))
+        gains = [round(rng.uniform(0.7, 1.3) * tint, 4) for tint in [rng.uniform(0.9, 1.1) for _ in range(3)]]
+        mirrored = rng.random() < 0.5
+        variant = {"crop": [left, top, left + width, top + height], "gains": gains, "mirrored": mirrored} if i >= len(names) else {}
+        items.append(CalibrationItem(f"sample:{name}#{i}", sample_path(name), json.dumps(variant) if variant else ""))
+    return items
+
+
+def load_sample(item: CalibrationItem) -> "NDArray[Any]":
+    """The sample as the pipeline takes it: uint8 RGB [H, W, 3], or the row of an .npz. Raises AxforgeError."""
+    from axruntime.media.arrays import read_arrays
+    from axruntime.media.images import read_image
+
+    variant = json.loads(item.variant) if item.variant else {}
+    if "row" in variant:
+        rows = read_arrays(item.path)[0]
+        i, count = variant["row"]
+        return rows[i * len(rows) // count]
+    image = read_image(item.path)
+    return _varied(image, variant) if variant else image
+
+
+def _varied(image: "NDArray[Any]", variant: Mapping[str, Any]) -> "NDArray[Any]":
+    import numpy as np
+
+    height, width = image.shape[:2]
+    left, top, right, bottom = variant["crop"]
+    crop = image[int(top * height) : max(int(bottom * height), 1), int(left * width) : max(int(right * width), 1)]
+    lit = np.clip(crop * np.asarray(variant["gains"], np.float32), 0, 255).astype(np.uint8)
+    return lit[:, ::-1] if variant["mirrored"] else lit
+
+
+def feeds(
+    descriptor: Descriptor, items: Sequence[CalibrationItem], inputs: Mapping[str, tuple[tuple[int, ...], str]]
+) -> Iterator[dict[str, "NDArray[Any]"]]:
+    """One feed {input: array} for each of `items`, made by the model's own pre-processing.
+
+    inputs: shape (-1 where free) and type of the network's inputs, as `Engine.inputs` or `onnx_inputs` give them.
+    Raises AxforgeError that names the sample which cannot be read or does not fit.
+    """
+    from axruntime.pipeline.pipeline import fit_input, only_input
+    from axruntime.pipeline.preprocess import prepare
+
+    name = only_input(inputs, descriptor.name)
+    for item in items:
+        try:
+            prepared = prepare(descriptor.preprocessing, load_sample(item))
+            yield {name: fit_input(prepared.tensor, name, inputs)}
+        except AxforgeError as e:
+            if str(item.path) in e.where:
+                raise
+            raise AxforgeError(e.what, where=f"{item.path}: {e.where}".removesuffix(": "), fix=e.fix) from e
+
+
+def onnx_inputs(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape (-1 where free) and NumPy type of the inputs of the ONNX at `path`, without its weights that are listed as inputs."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    signature = {}
+    for value in model.graph.input:
+        if value.name not in weights:
+            tensor = value.type.tensor_type
+            shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+            signature[value.name] = (shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    return signature
