@@ -4,9 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from axcompiler import container
 from axcompiler.calibrate import statistics
@@ -47,8 +45,7 @@ def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfi
     plan = make_plan(model, config.exclude)
     functions = _functions(plan, list(model.opset_import)) if config.scheme == "mse" else {}
     quants = ranges.assign(plan, measured, config, functions)
-    corrections: dict[str, NDArray[np.float64]] = {}
-    result = Writer(model, plan, quants, corrections).write()
+    result = Writer(model, plan, quants, measured.means).write()
     onnx.helper.set_model_props(result, {HOST_METADATA: json.dumps(sorted(_host(plan)))})
     return result
 

@@ -18,19 +18,22 @@ from axcompiler.check.units import Unit
 from axcompiler.ir import Quant
 from axcompiler.operators.base import NodeView, Operator, Role, Scale
 from axcompiler.quantize import ranges, weights
+from axcompiler.quantize.algorithms import bias_correction
 from axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 
 #: key of quantized.onnx's metadata: JSON list of the nodes that stay float32 although the AIPU has their operators
 HOST_METADATA = "axforge.host"
+#: layers whose bias is corrected (MatMul has none)
+CORRECTED = ("Conv", "Gemm")
 
 
 class Writer:
     """Collects the nodes and constants of the QDQ model of one plan."""
 
-    def __init__(self, model: onnx.ModelProto, plan: Plan, quants: Mapping[str, Quant], biases: Mapping[str, Array]) -> None:
-        self._plan, self._quants, self._biases = plan, quants, biases
+    def __init__(self, model: onnx.ModelProto, plan: Plan, quants: Mapping[str, Quant], means: Mapping[str, Array]) -> None:
+        self._plan, self._quants, self._means = plan, quants, means
         self._view = plan.view
         self._model = model
         self._taken = {*(o for n in model.graph.node for o in n.output), *(t.name for t in model.graph.initializer)}
@@ -131,6 +134,7 @@ class Writer:
         bias = self._bias(node, weight.shape[axis] * groups)
         by_group = None if bias is None else np.abs(bias.reshape(groups, -1)).max(axis=0)
         scale = weights.channel_scales(weight, axis, by_group, x_scale)
+        bias = self._corrected(node, weight, scale, axis, bias)
         key = (node.inputs[at], axis, scale.tobytes())
         if key not in self._dequantized:
             codes = weights.quantize_weight(weight, scale, axis)
@@ -145,14 +149,19 @@ class Writer:
             proto.input.append(name)
 
     def _bias(self, node: NodeView, channels: int) -> Array | None:
-        """The bias, one number a channel: the model's own plus what corrections add; None for a node that has none."""
+        """The bias, one number a channel: the model's own, zeros where a correction needs one; else None."""
         has = len(node.inputs) > 2 and bool(node.inputs[2])
         own = np.asarray(node.constant(2), np.float32).reshape(-1) if has else np.zeros(1, np.float32)
-        extra = self._biases.get(node.name)
-        if not has and extra is None:
-            return None
-        total = np.broadcast_to(own, (channels,)).astype(np.float64)
-        return (total if extra is None else total + extra).astype(np.float32)
+        corrected = node.inputs[0] in self._means and node.op_type in CORRECTED
+        return np.broadcast_to(own, (channels,)) if has or corrected else None
+
+    def _corrected(self, node: NodeView, weight: Array, scale: Array, axis: int, bias: Array | None) -> Array | None:
+        """The bias less what rounding the weights adds to the mean of each channel."""
+        if bias is None or node.inputs[0] not in self._means or node.op_type not in CORRECTED:
+            return bias
+        codes = weights.quantize_weight(weight, scale, axis).astype(np.float64)
+        rounded = codes * scale.astype(np.float64).reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+        return (bias - bias_correction.shift(node, weight, rounded, self._means[node.inputs[0]])).astype(np.float32)
 
     def _dequantize(self, base: str, codes: Array, scale: Array, zero: Array, axis: int | None) -> str:
         names = [
