@@ -45,7 +45,9 @@ class Blobs:
     def keep_bytes(self, name: str, data: bytes) -> None:
         """Store bytes whose SHA-256 is `name`."""
         target = self._layout.blob(name)
-        if not self.has(Blob(name, len(data))):
+        hasher = Hasher()
+        hasher.update(data)
+        if not self._sound(target, FileDigest(hasher.size, hasher.xxh3, name)):
             make_folder(target.parent, self._durable)
             with written(target, self._layout.temporary(), durable=self._durable) as temporary:
                 write_bytes(temporary, data)
@@ -123,6 +125,6 @@ class Blobs:
         self._warn(f"{sentence}; it was set aside in {self._layout.quarantine} and what needs it is built again.")
         try:
             note = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {path}: {why}\n"
-            target.with_name(target.name + ".why").write_text(note, encoding="utf-8")
+            write_bytes(target.with_name(target.name + ".why"), note.encode())
         except OSError as error:
             self._warn(f"No note could be left beside {target.name}: {error.strerror}.")

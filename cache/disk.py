@@ -28,6 +28,26 @@ def unique_name() -> str:
     return f"{host()}-{os.getpid()}-{time.monotonic_ns():x}-{os.urandom(4).hex()}"
 
 
+def sweep(folder: Path) -> None:
+    """Remove unfinished files (".<name>.<unique name>") that processes of this host left in a folder when they were killed."""
+    mine = f".{host()}-"
+    for name in os.listdir(folder):
+        _, found, rest = name.partition(mine)
+        process = rest.partition("-")[0]
+        if name.startswith(".") and found and process.isdigit() and not _is_alive(int(process)):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

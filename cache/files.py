@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cache import digest
 from cache.digest import FileDigest, Stat, file_stat, hash_file
+from cache.disk import unique_name, write_all, write_bytes
 from cache.errors import CacheError
 
 _TICK = 20_000_000  # ns; file systems stamp with a clock of 1 to 10 ms
@@ -77,7 +78,7 @@ class Files:
         result, stat = hash_file(os.path.join(folder, name))
         if result.xxh3 != weak:
             raise CacheError("changed while it was in use.", where=os.path.join(folder, name), fix="Start again when nobody writes to it.")
-        self._keep_content_name(result)
+        self.learn(result)
         if _settled(stat, now):
             self._entries(folder)[name] = (stat, result.xxh3, result.sha256)
             self._save(folder)
@@ -108,9 +109,9 @@ class Files:
             return
         files = {name: [*stat, weak, strong] for name, (stat, weak, strong) in self._folders[folder].items()}
         text = json.dumps({"folder": folder, "files": files}, sort_keys=True).encode()
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.{time.monotonic_ns()}")
+        temporary = file.with_name(f".{unique_name()}")
         try:
-            temporary.write_bytes(b"%08x %s" % (zlib.crc32(text), text))
+            write_bytes(temporary, b"%08x %s" % (zlib.crc32(text), text))
             os.replace(temporary, file)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -131,16 +132,29 @@ class Files:
                 return body.rpartition(" ")[2]
         return ""
 
-    def _keep_content_name(self, found: FileDigest) -> None:
+    def learn(self, found: FileDigest) -> None:
+        """Remember the SHA-256 of a content that was hashed here, so that its xxh3 suffices when it turns up again."""
         file = self._content_file(found.xxh3)
         body = f"{found.xxh3} {found.size} {found.sha256}"
-        if file and not self._content_name(found.xxh3, found.size):
+        if file and found.size >= digest.LAZY_FROM and not self._content_name(found.xxh3, found.size):
             try:
                 handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-                with open(handle, "wb", buffering=0) as stream:
-                    stream.write(f"\n{body} {zlib.crc32(body.encode()):08x}\n".encode())
+                try:
+                    write_all(handle, f"\n{body} {zlib.crc32(body.encode()):08x}\n".encode())
+                finally:
+                    os.close(handle)
             except OSError:
                 return  # the name is asked for again next time
+
+    def forget_gone(self) -> None:
+        """Drop entries of folders that are no more."""
+        for file in self._root.glob("*.json") if self._root else ():
+            try:
+                folder = json.loads(file.read_bytes().partition(b" ")[2])["folder"]
+            except (OSError, ValueError, KeyError, TypeError):
+                folder = ""
+            if not os.path.isdir(folder):
+                file.unlink(missing_ok=True)
 
 
 def _private(root: Path | None) -> Path | None:

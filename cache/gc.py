@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import stats
+from cache.disk import write_bytes
 from cache.errors import CacheError
 from cache.lease import leased
 from cache.lock import acquire, is_held
@@ -136,7 +137,7 @@ def _chosen(found: list[Entry], stored: dict[str, os.stat_result], wanted: Wante
         chosen.update({entry.record.key: entry for entry in pool if condition(entry)})
 
     if wanted.unreachable:
-        choose(lambda entry: any(blob.sha256 not in stored for blob in entry.record.blobs()))
+        choose(lambda entry: any(blob.sha256 not in stored for blob in entry.record.contents()))
     if wanted.older_than is not None:
         oldest = now - wanted.older_than
         choose(lambda entry: entry.used < oldest)
@@ -172,6 +173,7 @@ def _leftovers(store: "Store", now: float, dry_run: bool, *, everything: bool, l
     dead += [path for path in sorted(store.layout.quarantine.iterdir()) if everything or now - path.stat().st_mtime > QUARANTINE]
     if dry_run:
         return len(dead)
+    store.files.forget_gone()
     for path in dead:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -191,7 +193,7 @@ def _is_dead(path: Path, now: float, locked: bool) -> bool:
     except FileNotFoundError:
         return False
     if path.suffix == ".lock":
-        return not is_held(path) and not path.with_suffix("").exists()
+        return not is_held(path) or (not locked and old)
     if path.is_dir():
         lock = path.with_name(path.name + ".lock")
         return not is_held(lock) and (lock.exists() or old)
@@ -207,7 +209,7 @@ def _usage_file(store: "Store") -> Path:
 
 def _note_usage(store: "Store", total: int) -> None:
     temporary = store.layout.temporary()
-    temporary.write_text(f"{total}\n", encoding="ascii")
+    write_bytes(temporary, f"{total}\n".encode())
     os.replace(temporary, _usage_file(store))
 
 

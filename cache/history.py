@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.digest import sha256
-from cache.disk import unique_name
+from cache.disk import unique_name, write_bytes
 from cache.errors import CacheError
 from cache.key import canonical
 from cache.record import Record, parse
@@ -53,7 +53,7 @@ def remember(store: "Store", scope: str, label: str, record: Record) -> None:
     temporary = file.with_name(f".{unique_name()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(canonical([scope, label, record.key]) + b"\n" + record.to_bytes())
+        write_bytes(temporary, canonical([scope, label, record.key]) + b"\n" + record.to_bytes())
         os.replace(temporary, file)
     except OSError:
         return

@@ -71,10 +71,17 @@ class Record:
                 return output
         raise KeyError(name)
 
+    def contents(self) -> tuple[Blob, ...]:
+        """What a restore needs: the contents of the outputs."""
+        return tuple(Blob(output.sha256, output.size) for output in self.outputs)
+
+    def extras(self) -> tuple[Blob, ...]:
+        """What only explains: lists of files, and the log."""
+        return (*(self.manifests[name] for name in sorted(self.manifests)), *((self.log,) if self.log else ()))
+
     def blobs(self) -> tuple[Blob, ...]:
-        """All stored bytes that it refers to, outputs first."""
-        rest = [self.manifests[name] for name in sorted(self.manifests)] + ([self.log] if self.log else [])
-        return (*(Blob(output.sha256, output.size) for output in self.outputs), *rest)
+        """All stored bytes that it refers to."""
+        return (*self.contents(), *self.extras())
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON types."""

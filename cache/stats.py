@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cache.disk import host, unique_name
+from cache.disk import host, unique_name, write_bytes
 
 
 @dataclass
@@ -92,7 +92,7 @@ def fold(folder: Path) -> None:
     """Replace all lines by their sum. Only while the store's lock is held exclusively."""
     total = read(folder)
     temporary = folder / f".{unique_name()}"
-    temporary.write_text(json.dumps(asdict(total), sort_keys=True), encoding="utf-8")
+    write_bytes(temporary, json.dumps(asdict(total), sort_keys=True).encode())
     for path in sorted(folder.glob("*")):
         if not path.name.startswith("."):
             path.unlink(missing_ok=True)

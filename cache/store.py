@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cache import stats
 from cache.blobs import Blobs
 from cache.digest import FileDigest, hash_file, sha256
-from cache.disk import FULL, READ_ONLY, copy_hashing, make_folder, unique_name, write_bytes, written
+from cache.disk import FULL, READ_ONLY, copy_hashing, make_folder, sweep, unique_name, write_bytes, written
 from cache.errors import CacheError, Damaged, masked
 from cache.files import Files
 from cache.key import Action
@@ -80,7 +80,7 @@ class Store:
         key = action.key()
         with self._in_use():
             record = self.record(key)
-            if record is not None and not all(self.blobs.has(blob) for blob in record.blobs()):
+            if record is not None and not all(self.blobs.has(blob) for blob in record.contents()):
                 record = self._completed(record)
             tier = "local"
             if record is None and self.remote is not None and self.layout.writable:
@@ -109,7 +109,7 @@ class Store:
 
     def _completed(self, record: Record) -> Record | None:
         """The record, if the remote can supply what is missing here."""
-        missing = [blob for blob in record.blobs() if not self.blobs.has(blob)]
+        missing = [blob for blob in record.contents() if not self.blobs.has(blob)]
         if self.remote is not None and self.layout.writable and all(self.remote.fetch_blob(self, blob) for blob in missing):
             return record
         self.warn(f"A content of {record.stage} ({record.label or record.key[:16]}) is gone from the cache; the stage runs again.")
@@ -121,6 +121,7 @@ class Store:
         Damaged when a content is missing or is not itself: it has been set aside, and nothing in `dest` has changed.
         """
         dest.mkdir(parents=True, exist_ok=True)
+        sweep(dest)
         ready: list[tuple[Path, Path]] = []
         try:
             for output in record.outputs:
@@ -161,6 +162,7 @@ class Store:
                 record = self._checked_against_previous(record)
                 for name, content in found.items():
                     self.blobs.keep_file(produced / name, content, private=private)
+                    self.files.learn(content)
                 for data in extra:
                     self.blobs.keep_bytes(sha256(data), data)
                 self.write_record(record)

@@ -57,7 +57,7 @@ def verify(store: "Store", progress: Callable[[int, int], None] | None = None) -
         if progress is not None:
             progress(result.bytes, total)
     bad = set(result.damaged)
-    result.rebuilt = [entry for entry in found if any(blob.sha256 in bad or not store.blobs.has(blob) for blob in entry.record.blobs())]
+    result.rebuilt = [entry for entry in found if any(blob.sha256 in bad or not store.blobs.has(blob) for blob in entry.record.contents())]
     return result
 
 

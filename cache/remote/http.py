@@ -5,6 +5,7 @@ bazel-remote, nginx with WebDAV and artifact stores speak it. Action results are
 
 import base64
 import http.client
+import os
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from cache.remote.base import RemoteError, Sink
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PIECE = 1 << 18
+_LIKE = "Write it like https://host:8080/path."
 T = TypeVar("T")
 
 
 class HttpRemote:
     """A cache server. user:password in the URL or `token` (bearer) are sent with every request, over TLS or loopback only.
 
-    connect_timeout, timeout: seconds to connect, and without any byte. A transfer may take `timeout` plus its size / `min_rate` (bytes/s).
+    connect_timeout, timeout: seconds to connect, and without any byte. After `timeout` seconds a transfer must have kept up with
+    `min_rate` (bytes/s) or it is given up. Not for use by several threads; a forked child opens its own connection.
     """
 
     def __init__(self, url: str, *, token: str = "", connect_timeout: float = 2.0, timeout: float = 10.0, min_rate: float = 500e3) -> None:
@@ -34,7 +37,7 @@ class HttpRemote:
                 f"The address of the remote cache is not valid: {error}.", fix="Write it like https://host:8080/path."
             ) from error
         if not parts.hostname:
-            raise CacheError("The address of the remote cache names no host.", fix="Write it like https://host:8080/path.")
+            raise CacheError("The address of the remote cache names no host.", fix=_LIKE)
         self._tls, self._host, self._port = parts.scheme == "https", parts.hostname, port
         self._base = parts.path.rstrip("/")
         self._shown = f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{self._base}"
@@ -44,6 +47,7 @@ class HttpRemote:
                 "Credentials would cross the network in the clear.", where=self._shown, fix="Use https:// for this remote cache."
             )
         self._connect_timeout, self._timeout, self._min_rate = connect_timeout, timeout, min_rate
+        self._owner = 0
         self._connection: http.client.HTTPConnection | None = None
 
     def describe(self) -> str:
@@ -121,12 +125,13 @@ class HttpRemote:
         if source is not None:
             size = len(source) if isinstance(source, bytes) else source.stat().st_size
             headers["Content-Length"] = str(size)
-            body = self._pieces(source, size)
+            body = self._pieces(source)
         connection.request(method, f"{self._base}/{kind}/{name}", body=body, headers=headers)
         return use(connection.getresponse())
 
     def _connected(self) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if self._connection is None or self._owner != os.getpid():
+            self._owner = os.getpid()
             kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
             self._connection = kind(self._host, self._port, timeout=self._connect_timeout)
             self._connection.connect()
@@ -138,40 +143,37 @@ class HttpRemote:
             self._connection.close()
             self._connection = None
 
-    def _pieces(self, source: Path | bytes, size: int) -> Iterator[bytes]:
-        deadline = self._deadline(size)
+    def _pieces(self, source: Path | bytes) -> Iterator[bytes]:
         if isinstance(source, bytes):
             yield source
             return
+        begun, count = time.monotonic(), 0
         with open(source, "rb") as stream:
             while piece := stream.read(_PIECE):
-                _in_time(deadline)
+                self._keep_pace(begun, count)
                 yield piece
+                count += len(piece)
 
     def _receive(self, answer: http.client.HTTPResponse, limit: int, sink: Sink) -> None:
-        deadline, count = self._deadline(limit), 0
+        begun, count = time.monotonic(), 0
         while piece := answer.read1(_PIECE):
             count += len(piece)
             if count > limit:
                 raise RemoteError(f"sent more than the {limit} bytes that were expected", grave=False)
             sink(piece)
-            _in_time(deadline)
+            self._keep_pace(begun, count)
         if answer.length:  # read1 tells the end of a connection and of an answer alike
             raise RemoteError(f"broke off {answer.length} bytes before the end", grave=False)
 
-    def _deadline(self, size: int) -> float:
-        return time.monotonic() + self._timeout + size / self._min_rate
+    def _keep_pace(self, begun: float, count: int) -> None:
+        if time.monotonic() - begun > self._timeout + count / self._min_rate:
+            raise RemoteError("is too slow", grave=True)
 
     def _expect(self, answer: http.client.HTTPResponse, *statuses: int) -> None:
         if answer.status not in statuses:
             refused = answer.status in (401, 403, 405, 407)
             hint = {401: ": credentials are missing or wrong", 403: ": not allowed"}.get(answer.status, "")
             raise RemoteError(f"answered {answer.status}{hint}", grave=refused)
-
-
-def _in_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise RemoteError("is too slow", grave=True)
 
 
 def _credentials(parts: urllib.parse.SplitResult, token: str) -> dict[str, str]:

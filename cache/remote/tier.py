@@ -54,9 +54,12 @@ class Tier:
             if record is None:
                 return None
             weak = {output.sha256: output.xxh3 for output in record.outputs}
-            for blob in dict.fromkeys(record.blobs()):
-                if not store.blobs.has(blob) and not self._blob(store, blob, weak.get(blob.sha256)):
+            for blob in dict.fromkeys(record.contents()):
+                if not store.blobs.has(blob) and not self._blob(store, blob, weak[blob.sha256]):
                     return None
+            for blob in dict.fromkeys(record.extras()):
+                if not store.blobs.has(blob):
+                    self._blob(store, blob, None)  # what only explains may be missing
             record = replace(record, provenance={**record.provenance, "from": self._remote.describe()})
             store.write_record(record)
             return record
