@@ -107,7 +107,9 @@ def load(name: str) -> Target:
     if not path.is_file():
         near = get_close_matches(name, names(), 1)
         hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise AxforgeError(f"there is no target '{name}'", fix=f"{hint}Known targets: {', '.join(names())}; or give the path of a YAML file.")
+        raise AxforgeError(
+            f"there is no target '{name}'", fix=f"{hint}Known targets: {', '.join(names())}; or give the path of a YAML file."
+        )
     try:
         return parse(path.read_text(), where=str(path))
     except (OSError, UnicodeDecodeError) as e:
@@ -129,4 +131,3 @@ def parse(text: str, *, where: str) -> Target:
     if target.word_bytes & (target.word_bytes - 1):
         raise AxforgeError(f"word_bytes is {target.word_bytes} and must be a power of two", where=where)
     return target
-

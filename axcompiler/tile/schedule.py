@@ -1,0 +1,71 @@
+"""schedule.json: what the compiler decided, for people and tools to read."""
+
+import msgspec
+import numpy as np
+
+from axcompiler import ir
+from axcompiler.ir import Graph
+from axcompiler.program import Opcode, Program, Space
+from axcompiler.target import Target
+from axcompiler.tile.memory import Plan
+
+
+def multiply_adds(graph: Graph, op: ir.AnyOp) -> int:
+    """Products that an operator sums, padding included."""
+    out = graph.tensors[op.outputs[0]].shape
+    size = int(np.prod(out, dtype=np.int64))
+    match op:
+        case ir.Conv():
+            return size * graph.constants[op.weight][0].size
+        case ir.ConvTranspose():
+            weight = graph.constants[op.weight]
+            return int(np.prod(graph.tensors[op.inputs[0]].shape, dtype=np.int64)) * weight[0].size
+        case ir.FullyConnected():
+            return size * graph.constants[op.weight].shape[1]
+        case ir.MatMul():
+            return size * graph.tensors[op.inputs[0]].shape[-1]
+    return 0
+
+
+def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) -> bytes:
+    """Memory plan, and instructions and DMA of every layer on every core."""
+    layers = []
+    for i, op in enumerate(graph.ops):
+        counts = [stream["op"][stream["layer"] == i] for stream in program.streams]
+        layers.append(
+            {
+                "name": op.name,
+                "operator": type(op).__struct_config__.tag,
+                "multiply_adds": multiply_adds(graph, op),
+                "instructions": [
+                    {Opcode(code).name: int(n) for code, n in zip(*np.unique(c[c != Opcode.END], return_counts=True), strict=True)}
+                    for c in counts
+                ],
+            }
+        )
+    tensors = {}
+    for name, place in sorted(plan.places.items()):
+        row = program.buffers[place.view.buffer]
+        tensors[name] = {
+            "memory": Space(int(row["space"])).name,
+            "offset": int(row["offset"]),
+            "bytes": int(row["size"]),
+            "layers": [int(row["first"]), int(row["last"])] if row["space"] != Space.CONST else None,
+        }
+    header = program.header
+    document = {
+        "target": target.name,
+        "cores": header.cores,
+        "instructions": [len(s) for s in program.streams],
+        "memory": {
+            **msgspec.to_builtins(plan.report),
+            "l1_peak": header.l1_size,
+            "l1_usable": target.memories.l1.usable,
+            "l2_usable": target.memories.l2.usable,
+            "ddr_usable": target.memories.ddr.usable,
+            "constants": header.const_size,
+        },
+        "layers": layers,
+        "tensors": tensors,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"

@@ -1,0 +1,120 @@
+"""The simulator: runs the packed AIPU program instruction by instruction in modelled memories, and counts cycles."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import ir
+from axcompiler.errors import AxforgeError
+from axcompiler.ir import Graph
+from axcompiler.islands import Islands, to_real
+from axcompiler.program import Opcode, Program, const_image
+from axcompiler.reference import entry_codes
+from axruntime.engines.sim_machine import Machine, Step
+
+Array = NDArray[Any]
+
+
+class SimEngine:
+    """An `Engine` on a program and its graph (both checked)."""
+
+    name = "sim"
+
+    def __init__(self, graph: Graph, program: Program) -> None:
+        self.graph, self.program = graph, program
+        self.inputs, self.outputs = signature(graph, graph.inputs), signature(graph, graph.outputs)
+        const = const_image(program, graph.constants)
+        const.flags.writeable = False
+        self.machine = Machine(program, const)
+        self._islands = Islands(graph)
+        self._host: dict[str, Array] = {}
+        self._places = {name: self.machine.view(index) for name, index in program.header.places.items()}
+        self._steps = [self._prepare(core, stream) for core, stream in enumerate(program.streams)]
+
+    def close(self) -> None:
+        """Drop the memories."""
+        self._steps, self._places = [], {}
+
+    def _prepare(self, core: int, stream: NDArray[np.void]) -> list[tuple[Opcode, list[int], Step | None]]:
+        out: list[tuple[Opcode, list[int], Step | None]] = []
+        for record in stream:
+            opcode = Opcode(int(record["op"]))
+            special = opcode in (Opcode.END, Opcode.SIGNAL, Opcode.WAIT, Opcode.HOST)
+            out.append((opcode, [int(v) for v in record["imm"]], None if special else self.machine.prepare(core, record)))
+        return out
+
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+        """Outputs by name; see `Engine.run`."""
+        self._host = {}
+        for name, value in entry_codes(self.graph, feeds).items():
+            self._write(name, value)
+        self._run_streams()
+        outs = {name: self._read(name) for name in self.graph.outputs}
+        return outs if raw else {name: to_real(value, self.graph.tensors[name]) for name, value in outs.items()}
+
+    # ---- streams
+
+    def _run_streams(self) -> None:
+        """Each core in turn, until it waits for a signal that has not come."""
+        at, semaphores = [0] * len(self._steps), dict[int, int]()
+        while True:
+            moved = False
+            for core, steps in enumerate(self._steps):
+                start = at[core]
+                at[core] = self._advance(steps, start, semaphores)
+                moved |= at[core] > start
+            if all(i == len(s) for i, s in zip(at, self._steps, strict=True)):
+                return
+            if not moved:
+                raise AxforgeError("the cores wait for each other forever", where=self.graph.name, fix="Compile the model again.")
+
+    def _advance(self, steps: list[tuple[Opcode, list[int], Step | None]], i: int, semaphores: dict[int, int]) -> int:
+        while i < len(steps):
+            opcode, imm, step = steps[i]
+            if step is not None:
+                step()
+            elif opcode == Opcode.SIGNAL:
+                semaphores[imm[0]] = semaphores.get(imm[0], 0) + 1
+            elif opcode == Opcode.WAIT:
+                if semaphores.get(imm[0], 0) < imm[1]:
+                    return i
+            elif opcode == Opcode.HOST:
+                self._island(imm[0])
+            i += 1
+        return i
+
+    # ---- the host's side
+
+    def _island(self, index: int) -> None:
+        op = self.graph.ops[index]
+        if not isinstance(op, ir.Island):
+            raise AxforgeError(f"the program asks the host to run '{op.name}', which is no island", where=self.graph.name)
+        for name, value in zip(op.outputs, self._islands.run(op, [self._read(n) for n in op.inputs]), strict=True):
+            self._write(name, value)
+
+    def _write(self, name: str, value: Array) -> None:
+        """A tensor from the host: into DDR, padding around it, where the AIPU knows it."""
+        if name not in self._places:
+            self._host[name] = value
+            return
+        port = self.program.header.ports[name]
+        row = self.program.operands[self.program.header.places[name]]
+        region = self.machine.region(int(row["buffer"]))
+        region[: int(np.prod(port.shape))] = np.int8(port.fill).view(np.uint8)
+        np.copyto(self._places[name], value)
+
+    def _read(self, name: str) -> Array:
+        if name in self._host:
+            return self._host[name]
+        if name in self._places:
+            return np.array(self._places[name])
+        if name in self.graph.constants:
+            return np.asarray(self.graph.constants[name])
+        return np.zeros(self.graph.tensors[name].shape, self.graph.tensors[name].dtype)
+
+
+def signature(graph: Graph, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of what `run` takes or gives by default: float32 where a tensor is quantized."""
+    return {n: (graph.tensors[n].shape, "float32" if graph.tensors[n].quant else graph.tensors[n].dtype) for n in names}
