@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import UnsetType
@@ -13,6 +13,7 @@ from axcompiler.errors import AxforgeError
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*?)`)?$", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`$")
 _TAG = re.compile(r"^Invalid value (?P<value>.*)$")
+_ENUM = re.compile(r"^Invalid enum value '(.*)'$")
 _MISSING = re.compile(r"missing required field `(.*)`$")
 
 
@@ -20,6 +21,7 @@ def suggest(name: str, known: Iterable[str], kind: str) -> str:
     """A sentence with the nearest known names, or with all of them when none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.55)
+    near += [known for known in names if len(name) > 1 and name.lower() in known.lower() and known not in near][:3]
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
     if not names:
@@ -41,6 +43,8 @@ def explain(error: msgspec.ValidationError, data: bytes, root: type[msgspec.Stru
     if (tag := _TAG.match(what)) and place.endswith(".type") and (steps := _steps(root, place)):
         name = tag["value"].strip("'")
         return AxforgeError(f"there is no step '{name}'", where=f"{where}: {place}", fix=suggest(name, steps, "step"))
+    if (enum := _ENUM.match(what)) and (choices := _choices(root, place)):
+        return AxforgeError(f"'{enum[1]}' is not one of its values", where=f"{where}: {place}", fix=suggest(enum[1], choices, "value"))
     if missing := _MISSING.search(what):
         return AxforgeError(f"the key '{missing[1]}' is missing", where=f"{where}: {place}" if place else where, fix="Add it.")
     value = _at(msgspec.json.decode(data), place)
@@ -80,6 +84,13 @@ def _candidates(root: type[msgspec.Struct], place: str) -> list[type[msgspec.Str
             fields = [f for struct in found for f in msgspec.structs.fields(struct) if f.encode_name == segment]
             found = [struct for field in fields for struct in _structs(field.type)]
     return found
+
+
+def _choices(root: type[msgspec.Struct], place: str) -> list[str]:
+    """The values that may stand at `place`, where its type lists them."""
+    outer, _, key = place.rpartition(".")
+    types = [field.type for s in _candidates(root, outer) for field in msgspec.structs.fields(s) if field.encode_name == key]
+    return sorted({str(v) for t in types for part in (t, *get_args(t)) if get_origin(part) is Literal for v in get_args(part)})
 
 
 def _tag(struct: type[msgspec.Struct]) -> str | None:
