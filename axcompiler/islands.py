@@ -10,18 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axcompiler import numerics
+from axcompiler.errors import AxforgeError
 from axcompiler.ir import Graph, Island, Tensor
 
 
 def session(model: bytes, threads: int = 1) -> Any:
-    """An onnxruntime session of one island."""
+    """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime's exceptions have no common base
+        raise AxforgeError(
+            f"onnxruntime cannot run a part of the model that is for the CPU: {_first_line(e)}",
+            fix="Export the model with an older opset, or with other operators.",
+        ) from e
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def to_real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
@@ -46,6 +57,9 @@ class Islands:
         if op.island not in self._sessions:
             self._sessions[op.island] = session(self._graph.islands[op.island], self._threads)
         tensors: Mapping[str, Tensor] = self._graph.tensors
-        feeds = {name: to_real(value, tensors[name]) for name, value in zip(op.inputs, values, strict=True)}
-        results = self._sessions[op.island].run(list(op.outputs), feeds)
-        return [from_real(np.asarray(r), tensors[name]) for name, r in zip(op.outputs, results, strict=True)]
+        feeds = {name: np.asarray(to_real(value, tensors[name])) for name, value in zip(op.inputs, values, strict=True)}
+        try:
+            results = self._sessions[op.island].run(list(op.outputs), feeds)
+        except Exception as e:  # onnxruntime's exceptions have no common base
+            raise AxforgeError(f"onnxruntime failed in '{op.name}', a part of the model that runs on the CPU: {_first_line(e)}") from e
+        return [np.asarray(from_real(np.asarray(r), tensors[name])) for name, r in zip(op.outputs, results, strict=True)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from axcompiler import graphfile, spec
+from axcompiler import graphfile, islands, spec
 from axcompiler.errors import CompileError
 from axcompiler.ir import Graph
 from axcompiler.optimize.assemble import build
@@ -21,7 +21,7 @@ def run(inputs: Mapping[str, Path], config: OptimizeConfig, out: Path, progress:
 
 
 def optimize(model: onnx.ModelProto, progress: Progress = silent) -> Graph:
-    """The fused graph of a QDQ model. Raises CompileError on what no part of it can express."""
+    """The fused graph of a QDQ model. Raises AxforgeError on what neither AIPU nor CPU can run."""
     steps = len(PASSES) + 1
     progress(0, steps, "read QDQ")
     try:
@@ -33,5 +33,7 @@ def optimize(model: onnx.ModelProto, progress: Progress = silent) -> Graph:
         progress(k, steps, rewrite.__name__)
         graph = rewrite(graph)
         spec.check(graph)
+    for name in sorted(graph.islands):
+        islands.session(graph.islands[name])  # better refused here than on the device
     progress(steps, steps, "")
     return graph

@@ -9,11 +9,16 @@ from axcompiler import ir
 from axcompiler.errors import CompileError
 from axcompiler.ir import Graph, Tensor
 from axcompiler.operators import find
-from axcompiler.optimize import islands, qdq
-from axcompiler.optimize.islands import Group
+from axcompiler.optimize import cut, qdq
+from axcompiler.optimize.cut import Group
 from axcompiler.optimize.lowering import Lowering
 from axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
 from axcompiler.optimize.qdq import Qdq
+
+#: types of values that NumPy and onnxruntime both have
+PLAIN = frozenset(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
+)
 
 
 def build(model: onnx.ModelProto) -> Graph:
@@ -21,7 +26,7 @@ def build(model: onnx.ModelProto) -> Graph:
     known = qdq.read(model)
     planned = plan(known)
     lowering = Lowering(qdq=known, names=planned.names, opsets=list(model.opset_import))
-    units = islands.group(planned.items)
+    units = cut.group(planned.items)
     _declare(lowering, planned, units)
     models: dict[str, bytes] = {}
     for unit in units:
@@ -63,8 +68,12 @@ def _plain(known: Qdq, name: str) -> Tensor:
             f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is no tensor of known rank",
             fix="Sequences, optionals and values of unknown rank can only be used inside one part of the model that runs on the CPU.",
         )
-    if view.dtypes[name] == "str":
-        raise CompileError(f"'{name}' is a tensor of text, which cannot pass into or out of a compiled model")
+    if view.dtypes[name] not in PLAIN:
+        kind = "text" if view.dtypes[name] == "str" else view.dtypes[name]
+        raise CompileError(
+            f"'{name}' is a tensor of {kind}, which cannot pass into or out of the AIPU or a compiled model",
+            fix="Convert the model's inputs and outputs to float32.",
+        )
     return Tensor(view.sizes[name], view.dtypes[name])
 
 
@@ -98,7 +107,7 @@ def _island(lowering: Lowering, model: onnx.ModelProto, unit: Group, units: Sequ
         return
     name = f"island{len(models)}"
     codes = [n for n in (*unit.reads, *outputs) if lowering.tensors[n].quant]
-    models[name] = islands.extract(model, view, unit, name, outputs, codes)
+    models[name] = cut.extract(model, view, unit, name, outputs, codes)
     lowering.ops.append(
         ir.Island(
             name=name,
@@ -106,6 +115,6 @@ def _island(lowering: Lowering, model: onnx.ModelProto, unit: Group, units: Sequ
             outputs=outputs,
             origin=tuple(item.proto.name or item.proto.output[0] for item in unit.items),
             island=name,
-            reason=islands.reason(unit.items),
+            reason=cut.reason(unit.items),
         )
     )

@@ -258,6 +258,7 @@ def _conversions(qdq: Qdq, names: Names, visible: set[str], aipu: Sequence[AipuI
         if name in qdq.dequantized and source != name:
             items.append(CopyItem(len(view.nodes) + k, source, name))
         elif name in view.constants:
-            proto = onnx.helper.make_node("Identity", [name], [f"{name}"], name=f"{name}_constant")
+            value = onnx.numpy_helper.from_array(view.constants[name])
+            proto = onnx.helper.make_node("Constant", [], [name], name=f"{name}_constant", value=value)
             items.append(FloatItem(len(view.nodes) + k, proto, (), (name,), {}, "a constant output"))
     return items

@@ -50,9 +50,11 @@ def drop_identities(graph: Graph) -> Graph:
     """
     alias: dict[str, str] = {}
     ops: list[AnyOp] = []
+    # an island's operands have the names its model has inside
+    fixed = {*graph.outputs, *(n for op in graph.ops if isinstance(op, ir.Island) for n in op.inputs)}
     for op in graph.ops:
         op = msgspec.structs.replace(op, inputs=tuple(alias.get(n, n) for n in op.inputs))
-        if op.outputs[0] not in graph.outputs and _is_identity(graph, op):
+        if op.outputs[0] not in fixed and _is_identity(graph, op):
             alias[op.outputs[0]] = op.inputs[0]
         else:
             ops.append(op)
