@@ -99,6 +99,11 @@ def region_bounds(view: ModelView, unit: Unit) -> tuple[float, float] | None:
     return bounds(tuple(view.nodes[i] for i in unit.nodes)) if unit.region else None
 
 
+def is_join(unit: Unit) -> bool:
+    """Whether the unit is a concatenation the AIPU can do."""
+    return unit.operator is not None and unit.refusal is None and unit.operator.scale is Scale.JOIN
+
+
 def copies(unit: Unit) -> bool:
     """Whether the unit only moves codes about."""
     return unit.operator is not None and unit.refusal is None and unit.operator.scale is Scale.COPY

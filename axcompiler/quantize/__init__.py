@@ -1,6 +1,5 @@
 """checked.onnx, ranges.json, histograms.npz -> quantized.onnx: a standard QDQ model that Netron shows and onnxruntime runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from axcompiler.quantize import ranges
 from axcompiler.quantize.algorithms.clipping import Function
 from axcompiler.quantize.functions import function_of
 from axcompiler.quantize.plan import Plan, is_quantized, make_plan
-from axcompiler.quantize.transform import HOST_METADATA, Writer
+from axcompiler.quantize.transform import Writer
 from axcompiler.stages import Progress, QuantizeConfig
 
 __all__ = ["quantize", "run"]
@@ -45,9 +44,7 @@ def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfi
     plan = make_plan(model, config.exclude)
     functions = _functions(plan, list(model.opset_import)) if config.scheme == "mse" else {}
     quants = ranges.assign(plan, measured, config, functions)
-    result = Writer(model, plan, quants, measured.means).write()
-    onnx.helper.set_model_props(result, {HOST_METADATA: json.dumps(sorted(_host(plan)))})
-    return result
+    return Writer(model, plan, quants, measured.means).write()
 
 
 def _functions(plan: Plan, opsets: list[onnx.OperatorSetIdProto]) -> dict[str, Function]:
@@ -58,8 +55,3 @@ def _functions(plan: Plan, opsets: list[onnx.OperatorSetIdProto]) -> dict[str, F
         if len(readers) == 1 and readers[0] in plan.aipu - plan.fused and plan.parts[readers[0]].region and name not in plan.view.outputs:
             found[name] = function_of(plan.view, plan.parts[readers[0]], opsets)
     return found
-
-
-def _host(plan: Plan) -> set[str]:
-    """Names of the nodes that are not for the AIPU."""
-    return {plan.view.nodes[i].name for k, unit in enumerate(plan.parts) if k not in plan.aipu for i in unit.nodes}

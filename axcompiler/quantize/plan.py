@@ -7,15 +7,14 @@ from functools import cached_property
 import onnx
 
 from axcompiler.check import place
-from axcompiler.check.units import Unit, activations, copies, is_layer, region_bounds, units
+from axcompiler.check.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
 from axcompiler.errors import CompileError
-from axcompiler.operators.base import Scale
 from axcompiler.operators.views import ModelView, view
 
 
 @dataclass(frozen=True)
 class Plan:
-    """parts: the units of the model; aipu: indices of those that run in int8.
+    """parts: the units of the model; aipu: indices of those that run in int8; excluded: those that could, but must not.
 
     fused: bounds units (Relu, Clip) that the unit before them does; no Q/DQ between. quantized: activations that are int8,
     in the order they come to be. source: the tensor whose range each of them has (itself, or what it is a copy of).
@@ -24,6 +23,7 @@ class Plan:
     view: ModelView
     parts: tuple[Unit, ...]
     aipu: frozenset[int]
+    excluded: frozenset[int]
     fused: frozenset[int]
     quantized: tuple[str, ...]
     source: dict[str, str]
@@ -45,7 +45,7 @@ class Plan:
     @cached_property
     def joins(self) -> dict[str, int]:
         """Results of concatenations on the AIPU, with the index of the unit."""
-        return {u.outputs[0]: k for k, u in enumerate(self.parts) if k in self.aipu and u.operator and u.operator.scale is Scale.JOIN}
+        return {u.outputs[0]: k for k, u in enumerate(self.parts) if k in self.aipu and is_join(u)}
 
     @cached_property
     def entering(self) -> frozenset[str]:
@@ -86,7 +86,7 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = ()) -> Plan:
     aipu -= excluded
     fused = frozenset(bound for bound in partners if bound in aipu)
     quantized = _quantized(seen, parts, aipu, fused)
-    return Plan(seen, parts, frozenset(aipu), fused, quantized, _sources(parts, aipu, quantized))
+    return Plan(seen, parts, frozenset(aipu), frozenset(excluded), fused, quantized, _sources(parts, aipu, quantized))
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from axcompiler.calibrate.statistics import Statistics
+from axcompiler.check.units import copies, is_join
 from axcompiler.errors import CompileError
 from axcompiler.ir import Quant
 from axcompiler.quantize.algorithms import clipping
@@ -44,15 +45,25 @@ def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: 
     if fixed is not None:
         return fixed
     if name not in statistics.ranges:
-        raise CompileError(
-            f"tensor '{name}' has no measured range", where="quantize", fix="Run the calibrate stage again on this checked.onnx."
-        )
+        return _extremes(plan, statistics, name)
     measured = statistics.ranges[name]
     if name in plan.entering and plan.maker.get(name) is None:
         return snapped(clipping.minmax(measured))
     if name in plan.entering or name in plan.leaving:
         return clipping.minmax(measured)
     return _with_padding(plan, name, clipping.choose(measured, config.scheme, config.percentile, function))
+
+
+def _extremes(plan: Plan, statistics: Statistics, name: str) -> Bounds:
+    """Extremes of a tensor that may be a copy or a concatenation, which are not measured themselves."""
+    if name in statistics.ranges:
+        return clipping.minmax(statistics.ranges[name])
+    k = plan.maker.get(name)
+    if k is None or not (copies(plan.parts[k]) or is_join(plan.parts[k])):
+        raise CompileError(
+            f"tensor '{name}' has no measured range", where="quantize", fix="Run the calibrate stage again on this checked.onnx."
+        )
+    return hull([_extremes(plan, statistics, i) for i in plan.parts[k].inputs])
 
 
 def _fixed(plan: Plan, name: str) -> Bounds | None:

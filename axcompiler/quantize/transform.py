@@ -23,8 +23,6 @@ from axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 
-#: key of quantized.onnx's metadata: JSON list of the nodes that stay float32 although the AIPU has their operators
-HOST_METADATA = "axforge.host"
 #: layers whose bias is corrected (MatMul has none)
 CORRECTED = ("Conv", "Gemm")
 
@@ -88,6 +86,8 @@ class Writer:
         if name in self._view.outputs and not outside:
             source, result = self._name(f"{name}_real"), name
             self._rename_maker(name, source)
+        if self._plan.maker.get(name, -1) in self._plan.excluded:
+            source = self._barrier(name)
         code = self._name(f"{name}_quantized")
         self._nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero], [code], self._name(f"{name}_q")))
         self._nodes.append(helper.make_node("DequantizeLinear", [code, scale, zero], [result], self._name(f"{name}_dq")))
@@ -95,6 +95,13 @@ class Writer:
             if result != name and (not outside or k in self._plan.aipu):
                 for i in self._plan.parts[k].nodes:
                     rename_reads(self._protos[i], name, result)
+
+    def _barrier(self, name: str) -> str:
+        """A Reshape to the same shape: without it, the pattern DQ -> node -> Q would be an int8 operator to whoever reads the model."""
+        shape = self._constant(f"{name}_shape", np.asarray(self._view.shapes[name], np.int64))
+        result = self._name(f"{name}_float32")
+        self._nodes.append(helper.make_node("Reshape", [name, shape], [result], self._name(f"{name}_keep_float32")))
+        return result
 
     def _rename_maker(self, name: str, source: str) -> None:
         maker = self._protos[self._view.makers[name]]

@@ -1,0 +1,106 @@
+"""`python -m axcompiler MODEL.onnx -o model.axmodel --calibration samples.npz`: compile without doit."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from axcompiler import api
+from axcompiler.calibrate.arrays import ArraySamples
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 after a mistake of the user's, which is printed."""
+    args = _parser().parse_args(argv)
+    try:
+        _compile(args)
+    except AxforgeError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m axcompiler", description="Compile an ONNX model to an int8 .axmodel.")
+    parser.add_argument("model", type=Path, help="ONNX file")
+    parser.add_argument("-o", "--output", type=Path, help=".axmodel to write (default: beside the model, with its name)")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="pre-processed inputs: .npz (an array an input), .npy (one input), or a folder of them; may be repeated",
+    )
+    parser.add_argument("--input-shape", action="append", default=[], metavar="NAME=N,C,H,W", help="pin a dynamic shape; may be repeated")
+    parser.add_argument("--cores", type=int, default=1, choices=range(1, 5), help="AIPU cores (default: 1)")
+    parser.add_argument("--target", default="metis", help="AIPU description: a name, or the path of a YAML file (default: metis)")
+    parser.add_argument("--scheme", default="mse", choices=("minmax", "percentile", "mse"), help="how ranges are chosen (default: mse)")
+    parser.add_argument("--percentile", type=float, default=99.999, help="share of values that scheme 'percentile' keeps")
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes to leave in float32, on the CPU")
+    parser.add_argument("--end-node", nargs="+", default=[], metavar="NAME", help="tensors or nodes after which the host takes over")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the artefacts of all stages here")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _compile(args: argparse.Namespace) -> None:
+    output = args.output or args.model.with_suffix(".axmodel")
+    options = api.Options(
+        check=CheckConfig(input_shapes=dict(_shape(text) for text in args.input_shape), end_nodes=tuple(args.end_node)),
+        calibrate=CalibrateConfig(),
+        quantize=QuantizeConfig(args.scheme, args.percentile, tuple(args.exclude)),
+        tile=TileConfig(args.cores, args.target),
+        pack=PackConfig(args.model.stem),
+    )
+
+    def samples(checked: onnx.ModelProto) -> api.Samples:
+        return _samples(args.calibration, checked)
+
+    with tempfile.TemporaryDirectory(prefix="axforge-") as scratch:
+        compiled = api.compile(args.model, samples, options, workdir=scratch, progress=None if args.quiet else _show)
+        if args.keep:
+            shutil.copytree(scratch, args.keep, dirs_exist_ok=True)
+        compiled.save(output)
+    if not args.quiet:
+        print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not equals or not shape or min(shape) < 1:
+        raise AxforgeError(f"'{text}' is no shape", where="--input-shape", fix="Write NAME=N,C,H,W, for example images=1,3,640,640.")
+    return name, shape
+
+
+def _samples(paths: Sequence[Path], checked: onnx.ModelProto) -> api.Samples:
+    if any(node.op_type == "QuantizeLinear" for node in checked.graph.node):
+        return ()
+    if not paths:
+        raise AxforgeError(
+            "ranges of activations cannot be measured without data",
+            where="--calibration",
+            fix="Give --calibration a .npz with pre-processed inputs, 100 samples or so.",
+        )
+    shapes = {i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim) for i in checked.graph.input}
+    return ArraySamples(paths, shapes)
+
+
+def _show(stage: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{stage:<10} {done}/{total} ", end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
