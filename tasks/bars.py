@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Task as Bar
+from rich.table import Column
 from rich.text import Text
 
 from tasks import progress
@@ -100,11 +101,13 @@ class Bars:
         progress.close_channel()
 
     def _begin(self) -> None:
-        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), _Blocks(), TextColumn("{task.percentage:>3.0f}%"))
         self._progress = Progress(
-            *columns,
-            _Clock(),
-            TextColumn("{task.fields[stage]}", style="dim"),
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            _Blocks(table_column=Column(min_width=26, no_wrap=True)),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Clock(table_column=Column(min_width=8, no_wrap=True)),
+            TextColumn("{task.fields[stage]}", style="dim", table_column=Column(no_wrap=True)),
             console=self._console,
             redirect_stdout=False,
             redirect_stderr=False,

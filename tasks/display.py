@@ -29,14 +29,14 @@ def counting(title: str) -> Iterator[Progress]:
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are right-aligned."""
+    """Print a table; columns of numbers are right-aligned."""
     if fancy():
         from rich.console import Console
         from rich.table import Table
 
         drawn = Table(title=title, title_justify="left")
         for i, name in enumerate(head):
-            drawn.add_column(name, justify="right" if i else "left")
+            drawn.add_column(name, justify="right" if numeric(i, rows) else "left")
         for row in rows:
             drawn.add_row(*row)
         Console().print(drawn)
@@ -47,8 +47,15 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table as lines of text."""
     cells = [list(head), *[list(row) for row in rows]]
+    right = [numeric(i, rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return [
-        "  " + "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    ]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+
+    return [f"  {line(row)}" for row in cells]
+
+
+def numeric(column: int, rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a column holds numbers."""
+    return all(not row[column] or row[column][0] in "+-0123456789" for row in rows)

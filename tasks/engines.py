@@ -27,10 +27,8 @@ def pipe_of(word: str) -> str:
 
 
 def has_host() -> bool:
-    """Whether the fast engine for this CPU is there."""
-    import importlib.util
-
-    return importlib.util.find_spec("axruntime.engines.host.engine") is not None
+    """Whether the fast engine for this CPU is there (looked up without importing it, which would load NumPy)."""
+    return (Path(__file__).resolve().parent.parent / "axruntime" / "engines" / "host" / "engine.py").is_file()
 
 
 def needs(pipe: str) -> str:

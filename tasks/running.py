@@ -16,7 +16,6 @@ from tasks.plan import Plan
 
 if TYPE_CHECKING:
     from axruntime.media.sources import Frame, Source
-
     from axruntime.pipeline.results import Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -28,7 +27,6 @@ ROWS = 20
 def run(plan: Plan, text: str, pipe: str) -> dict[str, Any]:
     """Run `text`, a source as it was typed, through the model on the engine `pipe`. Raises AxforgeError."""
     from axruntime.media.sources import open_source
-
     from axruntime.pipeline.pipeline import Pipeline
 
     settings, descriptor = plan.settings, plan.descriptor
@@ -70,7 +68,7 @@ class Output:
     def __post_init__(self) -> None:
         self._stack = ExitStack()
         self._video: Any = None
-        self.stem = slug(self.text)
+        self.stem = slug(where(self.text, self.plan))
         asked = self.plan.options.save_output
         self.asked = self.plan.settings.typed(asked) if asked else None
         if self.asked is not None and self.source.video and self.asked.suffix.lower() in PICTURES:
@@ -111,9 +109,8 @@ class Output:
 
     def _draw(self, frame: "Frame", result: "Result") -> None:
         from axruntime.media.draw import annotate
-        from axruntime.media.sinks import VideoWriter
-
         from axruntime.media.images import write_image
+        from axruntime.media.sinks import VideoWriter
 
         drawn = annotate(frame.image, result)
         if self.source.video:
@@ -146,7 +143,10 @@ def _tell(plan: Plan, pipe: str, output: Output, engine_seconds: float, seconds:
     summary = {"model": plan.model.name, "pipe": pipe, "source": masked(output.text), "frames": output.documents}
     write_json(output.json, summary)
     title, head, rows = rows_of(output)
-    table(title, head, rows[:ROWS])
+    if rows:
+        table(title, head, rows[:ROWS])
+    else:
+        print(f"{title}: nothing found")
     if len(rows) > ROWS:
         print(f"  … and {len(rows) - ROWS} more, in the JSON")
     each = 1000 * engine_seconds / count

@@ -1,0 +1,19 @@
+"""Projects to try the tasks on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tasks_support import Project, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh project with an empty cache; real stages."""
+    return make_project(tmp_path / "project", tmp_path / "cache")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str], Project]:
+    """Makes further projects that share the cache of `project`."""
+    return lambda name: make_project(tmp_path / name, tmp_path / "cache")
