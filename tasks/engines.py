@@ -1,7 +1,7 @@
 """Which engine runs a model: the words after --pipe."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import BY_NAME
@@ -37,11 +37,7 @@ def needs(pipe: str) -> str:
 
 
 def open_for(plan: Plan, pipe: str) -> "Engine":
-    """The engine with the model loaded."""
-    if pipe in FLOAT:
-        from axruntime.engines.onnx import OnnxEngine
-
-        return cast("Engine", OnnxEngine(model_path(plan, pipe)))
+    """The engine with the model loaded. Raises AxforgeError."""
     from axruntime.engines.factory import open_engine
 
     return open_engine(pipe, model_path(plan, pipe))
