@@ -32,13 +32,26 @@ def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: st
 
 
 def validate(model: onnx.ModelProto, where: str) -> None:
-    """Raises CompileError if ONNX's own checker refuses the model."""
+    """Raises CompileError if ONNX's own checker refuses the model.
+
+    Inputs and outputs without a shape, which the checker refuses, are common and harmless: they get one while it looks.
+    """
+    shapeless = [v for v in (*model.graph.input, *model.graph.output) if _lacks_shape(v)]
+    for value in shapeless:
+        value.type.tensor_type.shape.SetInParent()
     try:
         checker.check_model(model)
     except (checker.ValidationError, ValueError, RuntimeError) as e:
         raise CompileError(
             f"the model is no valid ONNX: {' '.join(str(e).split())}", where=where, fix="Export the model again, or ask who made it."
         ) from e
+    finally:
+        for value in shapeless:
+            value.type.tensor_type.ClearField("shape")
+
+
+def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
 def is_quantized(net: Net) -> bool:
