@@ -21,6 +21,10 @@ from axcompiler.target import Target
 
 MAGIC = b"AXPROG\0\0"
 VERSION = 1
+#: of an `.axmodel`: a container with the sections meta, graph, weights, islands, program and schedule
+AXMODEL_MAGIC = b"AXMODEL\0"
+AXMODEL_VERSIONS = range(1, 2)
+AXMODEL_SECTIONS = ("meta", "graph", "weights", "islands", "program", "schedule")
 NONE = 0xFFFFFFFF
 MAX_RANK = 8
 

@@ -9,7 +9,7 @@ from axcompiler.ir import Graph
 from axcompiler.program import Header, Opcode, Program, Space
 from axcompiler.stages import Progress, silent
 from axcompiler.target import Target
-from axcompiler.tile import convolution, copies, elementwise, spatial
+from axcompiler.tile import along, convolution, copies, elementwise, products, resize, spatial
 from axcompiler.tile.context import Context
 from axcompiler.tile.emit import Emitter
 from axcompiler.tile.memory import Plan, plan
@@ -24,16 +24,16 @@ def _island(ctx: Context, op: ir.Island) -> None:
 LOWERINGS: dict[type[ir.Op], Callable[[Context, Any], None]] = {
     ir.Conv: convolution.lower_conv,
     ir.ConvTranspose: convolution.lower_conv,
-    ir.FullyConnected: elementwise.lower_fully_connected,
-    ir.MatMul: elementwise.lower_matmul,
+    ir.FullyConnected: products.lower_fully_connected,
+    ir.MatMul: products.lower_matmul,
     ir.Add: elementwise.lower_pointwise,
     ir.Mul: elementwise.lower_pointwise,
     ir.Table: elementwise.lower_table,
     ir.MaxPool: spatial.lower_max_pool,
     ir.AveragePool: spatial.lower_average_pool,
-    ir.ReduceSum: elementwise.lower_reduce,
-    ir.ReduceMax: elementwise.lower_reduce,
-    ir.ResizeLinear: elementwise.lower_resize,
+    ir.ReduceSum: along.lower_reduce,
+    ir.ReduceMax: along.lower_reduce,
+    ir.ResizeLinear: resize.lower_resize,
     ir.Concat: copies.lower_concat,
     ir.Reshape: copies.lower_reshape,
     ir.Transpose: copies.lower_transpose,
@@ -41,7 +41,7 @@ LOWERINGS: dict[type[ir.Op], Callable[[Context, Any], None]] = {
     ir.Take: copies.lower_take,
     ir.Pad: copies.lower_pad,
     ir.Broadcast: copies.lower_broadcast,
-    ir.Softmax: elementwise.lower_softmax,
+    ir.Softmax: along.lower_softmax,
     ir.Island: _island,
 }
 

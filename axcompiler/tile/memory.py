@@ -172,7 +172,7 @@ def internal_layout(shape: Shape) -> tuple[Shape, int]:
 
 
 def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
-    """First and last layer (index of operator) of every quantized tensor that is not constant. Inputs live from layer 0, outputs to the end."""
+    """First and last layer (index of operator) of every quantized activation. Inputs live from layer 0, outputs to the end."""
     end = max(0, len(graph.ops) - 1)
     spans: dict[str, list[int]] = {name: [0, 0] for name in graph.inputs}
     for i, op in enumerate(graph.ops):

@@ -234,6 +234,10 @@ class Machine:
         def step() -> None:
             x = a.astype(np.int32) - zero
             (h0, h1, v0, v1), (w0, w1, u0, u1) = b, c
+            if min(h0.min(), h1.min()) < first or max(h0.max(), h1.max()) >= first + x.shape[0]:
+                raise AccessError("a resize reads rows that were not loaded")
+            if min(w0.min(), w1.min()) < 0 or max(w0.max(), w1.max()) >= x.shape[1]:
+                raise AccessError("a resize reads columns that are not there")
             rows = x[h0 - first] * v0[:, None, None] + x[h1 - first] * v1[:, None, None]
             np.copyto(out, rows[:, w0] * u0[:, None] + rows[:, w1] * u1[:, None])
 

@@ -1,0 +1,116 @@
+"""Reads an `.axmodel` and verifies all of it: nothing in the file is run, and nothing is used before it was checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from axcompiler import container, graphfile, target
+from axcompiler.container import Buffer
+from axcompiler.errors import AxforgeError, FormatError
+from axcompiler.ir import Graph, Quant
+from axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, decode
+from axcompiler.program_check import ProgramError, check
+
+FIX = "Compile the model again, or copy the file again from where it came from."
+
+
+class PortMeta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output in the section `meta`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quant: Quant | None
+
+
+class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `meta`."""
+
+    name: str
+    sdk_version: str
+    target: str
+    cores: int
+    inputs: tuple[PortMeta, ...]
+    outputs: tuple[PortMeta, ...]
+    provenance: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AxModel:
+    """A sound `.axmodel`. Weights are read-only views of the mapped file."""
+
+    path: Path
+    meta: Meta
+    graph: Graph
+    _sections: Mapping[str, Buffer]
+
+    @staticmethod
+    def open(path: Path | str, *, program: bool = True) -> "AxModel":
+        """The model at `path`. program: check the AIPU program too (an engine that does not run it may leave that out).
+
+        Raises FormatError, one sentence that says what is wrong with the file.
+        """
+        path = Path(path)
+        sections = container.read(path, AXMODEL_MAGIC, AXMODEL_VERSIONS, kind=".axmodel")
+        if tuple(sorted(sections)) != tuple(sorted(AXMODEL_SECTIONS)):
+            raise FormatError("the file has not the sections it should have", where=str(path), fix=FIX)
+        try:
+            meta = msgspec.json.decode(sections["meta"], type=Meta)
+        except msgspec.DecodeError as e:
+            raise FormatError(f"the section 'meta' cannot be understood: {e}", where=str(path), fix=FIX) from e
+        model = AxModel(path, meta, graphfile.from_sections(sections, where=str(path)), sections)
+        model._agrees()
+        if program:
+            model.schedule  # noqa: B018 - reads and checks it
+            model.program  # noqa: B018
+        return model
+
+    def _agrees(self) -> None:
+        for ports, names in ((self.meta.inputs, self.graph.inputs), (self.meta.outputs, self.graph.outputs)):
+            told = [(p.name, p.shape, p.dtype, p.quant) for p in ports]
+            real = [(n, t.shape, t.dtype, t.quant) for n, t in ((n, self.graph.tensors[n]) for n in names)]
+            if told != real:
+                raise FormatError("the section 'meta' speaks of another graph", where=str(self.path), fix=FIX)
+
+    @cached_property
+    def target(self) -> target.Target:
+        """The AIPU it was compiled for."""
+        try:
+            return target.load(self.meta.target)
+        except AxforgeError as e:
+            raise FormatError(f"it is for the AIPU '{self.meta.target}', which this axforge does not know", where=str(self.path)) from e
+
+    @cached_property
+    def program(self) -> Program:
+        """The AIPU program, checked against graph and target."""
+        program = decode(self._sections["program"], where=f"{self.path}, section 'program'")
+        if (program.header.cores, program.header.target) != (self.meta.cores, self.meta.target):
+            raise FormatError("the program is for another AIPU than the file says", where=str(self.path), fix=FIX)
+        try:
+            check(program, self.graph, self.target)
+        except ProgramError as e:
+            raise FormatError(f"the program is unsound: {e}", where=str(self.path), fix=FIX) from e
+        return program
+
+    @cached_property
+    def schedule(self) -> dict[str, Any]:
+        """schedule.json, as it was packed."""
+        try:
+            value = msgspec.json.decode(self._sections["schedule"], type=dict[str, Any])
+        except msgspec.DecodeError as e:
+            raise FormatError(f"the section 'schedule' cannot be understood: {e}", where=str(self.path), fix=FIX) from e
+        return value
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        """Padded NHWC buffers of the tensors that the host writes or reads, by name."""
+        return self.program.header.ports
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each section."""
+        return {name: len(self._sections[name]) for name in AXMODEL_SECTIONS}
