@@ -16,8 +16,8 @@ _INK: Colour = (20, 20, 20)
 _PAPER: Colour = (255, 255, 255)
 #: Saturation and value.
 _SHADES = ((0.9, 0.85), (0.55, 1.0), (1.0, 0.55))
-#: A label may be this many times as wide as its box; in a crowd, labels would hide what they name.
-_WIDEST_LABEL = 3.0
+#: A label may be this many times as wide as its box, else it loses its score, then itself: in a crowd it would hide its neighbours.
+_WIDEST_LABEL = 2.0
 #: Share of the overlay's colour in a segmented pixel.
 _OVERLAY = 0.55
 
@@ -82,9 +82,10 @@ def _boxes(image: NDArray[Any], found: results.Detections) -> NDArray[np.uint8]:
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=class_colour(class_id), width=line)
     taken: list[tuple[float, float, float, float]] = []
     for (left, top, right, _), class_id, name, score in rows:
-        text = f"{name} {score:.2f}"
-        place = _place(draw, text, font, (left, top), (width, height), taken)
-        if place is None or place[2] - place[0] > _WIDEST_LABEL * (right - left):
+        widest = _WIDEST_LABEL * (right - left)
+        text = next((t for t in (f"{name} {score:.2f}", name) if draw.textlength(t, font=font) <= widest), None)
+        place = _place(draw, text, font, (left, top), (width, height), taken) if text else None
+        if text is None or place is None:
             continue
         taken.append(place)
         draw.rectangle(place, fill=class_colour(class_id))
