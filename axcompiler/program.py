@@ -1,8 +1,7 @@
 """The AIPU's program: fixed-width instruction records, one stream a core, and the tables they index.
 
-A program is data. `decode` checks all of it before anything runs: every index, shape and offset, that each operand lies in a
-buffer that is live in that layer, that no two live buffers share memory, that every buffer fits the target, and that the cores'
-signals and waits come to an end. docs/aipu.md explains each instruction.
+A program is data. `decode` takes it apart and checks its form; `axruntime/program_check.py` checks the rest before anything runs
+(indices, shapes, memory, liveness, synchronisation). docs/aipu.md explains each instruction.
 """
 
 from collections.abc import Mapping
@@ -179,7 +178,7 @@ def to_bytes(program: Program) -> bytes:
 
 
 def decode(data: Buffer, *, where: str) -> Program:
-    """The program in `data`, its records taken apart but not yet checked against a target and a graph (see `program_check`)."""
+    """The program in `data`, its records taken apart but not yet checked against a target and a graph; a reader checks the rest."""
     sections = container.decode(data, MAGIC, range(1, VERSION + 1), where=where, kind=".axprogram")
     fix = "Compile the model again."
     try:

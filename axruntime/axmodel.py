@@ -13,7 +13,7 @@ from axcompiler.container import Buffer
 from axcompiler.errors import AxforgeError, FormatError
 from axcompiler.ir import Graph, Quant
 from axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, decode
-from axcompiler.program_check import ProgramError, check
+from axruntime.program_check import ProgramError, check
 
 FIX = "Compile the model again, or copy the file again from where it came from."
 

@@ -158,7 +158,7 @@ class Machine:
                 x, y = a[r : r + rows], out[r : r + rows]
                 total = np.zeros(y.shape, kind)
                 for i, j in taps:
-                    total += x[..., i, j].astype(kind) * weights[:, i, j]
+                    np.add(total, x[..., i, j].astype(kind) * weights[:, i, j], out=total)
                 np.copyto(y, total, casting="unsafe")
 
         return step
