@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import history
-from cache.disk import host
+from cache.disk import FULL, host
 from cache.errors import CacheError, Damaged
 from cache.key import Action
 from cache.record import Record
@@ -14,6 +14,7 @@ from cache.store import Store, publish
 
 #: Writes exactly the outputs of the action into the folder; returns its log, or None.
 Run = Callable[[Path], str | None]
+Recheck = Callable[[], Action] | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def obtain(
     label: str = "",
     scope: str = "",
     force: bool = False,
-    recheck: Callable[[], Action] | None = None,
+    recheck: Recheck = None,
 ) -> Result:
     """Bring the outputs of an action to `dest`.
 
@@ -66,8 +67,19 @@ def _restored(store: Store, action: Action, dest: Path, start: float) -> Result 
     return Result("restored", record, time.monotonic() - start)
 
 
-def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: float, recheck: Callable[[], Action] | None) -> Result:
-    with store.work() as work:
+def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: float, recheck: Recheck) -> Result:
+    try:
+        record = _run_in(store, action, dest, run, label, recheck, beside=None)
+    except OSError as error:
+        if error.errno not in FULL or not store.layout.writable:
+            raise
+        store.warn(f"There is no room in {store.layout.root} ({error.strerror}); {action.stage} runs again where its result goes.")
+        record = _run_in(store, action, dest, run, label, recheck, beside=dest.parent)
+    return Result("ran", record, time.monotonic() - start)
+
+
+def _run_in(store: Store, action: Action, dest: Path, run: Run, label: str, recheck: Recheck, beside: Path | None) -> Record:
+    with store.work(beside=beside) as work:
         began, clock = time.time(), time.monotonic()
         log = run(work)
         seconds = time.monotonic() - clock
@@ -81,7 +93,7 @@ def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: 
         provenance = {"label": label, "started": round(began, 3), "seconds": round(seconds, 3), "host": host()}
         record = store.put(action, work, provenance, log=log, private=True)
         _deliver(store, record, work, dest)
-    return Result("ran", record, time.monotonic() - start)
+    return record
 
 
 def _deliver(store: Store, record: Record, work: Path, dest: Path) -> None:

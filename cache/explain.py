@@ -93,10 +93,20 @@ def _changed_values(kind: str, before: Mapping[str, Any], after: Mapping[str, An
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:
-    """Nested configuration as dotted names; lists and scalars are values, scalars that are no strings in JSON spelling."""
+    """Nested configuration as dotted names; lists and scalars are values."""
     if isinstance(value, Mapping) and value:
         return {key: item for part in sorted(value) for key, item in _flat(value[part], f"{name}.{part}").items()}
-    return {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+    return {name: _shown(value)}
+
+
+def _shown(value: Any) -> str:
+    """JSON; texts without quotes, unless they would read as something else ("1" and 1)."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _short(value: Mapping[str, Any] | None) -> str:

@@ -87,7 +87,8 @@ def look(store: "Store", what: str) -> dict[str, Any]:
         return {"file": what, **result}
     if len(what) >= 6 and set(what) <= set("0123456789abcdef"):
         keys = [entry for entry in found if entry.record.key.startswith(what)]
-        names = sorted({name for name in [*contents(store), *references(found)] if name.startswith(what)})
+        known = {*contents(store), *references(found), *_input_contents(store, found)}
+        names = sorted(name for name in known if name.startswith(what))
         if len(keys) + len(names) > 1:
             raise CacheError(f"{len(keys) + len(names)} stored things begin with {what}.", fix="Give more digits.")
         if keys:
@@ -133,6 +134,12 @@ def _users(store: "Store", name: str, found: list[Entry]) -> list[dict[str, Any]
         for inp, manifest in sorted(_manifests(store, entry.record).items()):
             rows += [{**_row(entry), "input": f"{inp}/{item}"} for item, content in manifest["items"] if content == name]
     return rows
+
+
+def _input_contents(store: "Store", found: list[Entry]) -> set[str]:
+    lists = [_manifests(store, entry.record) for entry in found]
+    files = {content for trees in lists for tree in trees.values() for _, content in tree["items"]}
+    return files.union(*(_inputs_of(entry.record) for entry in found))
 
 
 def _manifests(store: "Store", record: Record) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Store:
         try:
             with open(path, "rb") as stream:
                 return parse(stream.read(MAX_RECORD + 1), key)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self.warn(f"The record {key[:16]}… cannot be read ({error.strerror}); its stage runs again.")
@@ -226,12 +226,20 @@ class Store:
     # ------------------------------------------------------------------ sharing
 
     @contextmanager
-    def work(self) -> Iterator[Path]:
-        """A private folder for a stage to write to, on the cache's file system when possible; gone afterwards."""
-        if not self.layout.writable:
+    def work(self, *, beside: Path | None = None) -> Iterator[Path]:
+        """A private folder for a stage to write to, gone afterwards.
+
+        On the cache's file system, so that what it holds can be kept without copying; in folder `beside` if that is given (the cache
+        is full), or wherever temporary files go if the cache cannot be written. OSError when it cannot be made.
+        """
+        import shutil
+
+        if beside is not None or not self.layout.writable:
             import tempfile
 
-            with tempfile.TemporaryDirectory(prefix="axforge-") as elsewhere:
+            if beside is not None:
+                beside.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".axforge-", dir=beside) as elsewhere:
                 yield Path(elsewhere)
             return
         folder = self.layout.temporary()
@@ -240,8 +248,6 @@ class Store:
             folder.mkdir()
             yield folder
         finally:
-            import shutil
-
             shutil.rmtree(folder, ignore_errors=True)
             folder.with_name(folder.name + ".lock").unlink(missing_ok=True)
             if lock is not None:
