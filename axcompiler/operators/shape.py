@@ -44,7 +44,8 @@ def _lower_space_to_depth(lw: Lowering, view: NodeView) -> None:
     n, ch, h, w = c.shape_of(view)
     b = int(c.attribute(view, "blocksize", 1))
     inner = (n, ch, h // b, b, w // b, b)
-    x = lw.transposed(lw.reshaped(lw.operand(view, 0), inner), (0, 3, 5, 1, 2, 4))
+    perm = (0, 3, 5, 1, 2, 4) if c.attribute(view, "mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    x = lw.transposed(lw.reshaped(lw.operand(view, 0), inner), perm)
     lw.copy(ir.Reshape, x, lw.result(view))
 
 
