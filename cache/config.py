@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.errors import CacheError, masked
+from cache.errors import CacheError
 from cache.layout import Warn
 from cache.store import Store, to_stderr
 
@@ -108,5 +108,5 @@ def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to
     if found.remote and found.mode != "off":
         from cache.remote import connect
 
-        tier = connect(found.remote, found.mode, warn=lambda sentence: warn(masked(sentence)))
+        tier = connect(found.remote, found.mode)
     return Store(found.dir, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn)

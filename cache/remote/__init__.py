@@ -4,13 +4,12 @@ import os
 from typing import TYPE_CHECKING
 
 from cache.errors import CacheError, masked
-from cache.layout import Warn
 
 if TYPE_CHECKING:
     from cache.remote.tier import Tier
 
 
-def connect(url: str, mode: str, *, warn: Warn) -> "Tier":
+def connect(url: str, mode: str) -> "Tier":
     """The tier at `url`: http(s):// by Bazel's protocol, a folder, or any URL of fsspec. Does not yet talk to it.
 
     mode: "ro" or "rw". CacheError when the URL cannot be used.
@@ -20,17 +19,17 @@ def connect(url: str, mode: str, *, warn: Warn) -> "Tier":
     if url.startswith(("http://", "https://")):
         from cache.remote.http import HttpRemote
 
-        return Tier(HttpRemote(url, token=os.environ.get("AXFORGE_CACHE_TOKEN", "")), mode, warn)
+        return Tier(HttpRemote(url, token=os.environ.get("AXFORGE_CACHE_TOKEN", "")), mode)
     if "://" not in url or url.startswith("file://"):
         from pathlib import Path
 
         from cache.remote.folder import FolderRemote
 
-        return Tier(FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute()), mode, warn)
+        return Tier(FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute()), mode)
     try:
         from cache.remote.objects import ObjectRemote
 
-        return Tier(ObjectRemote(url), mode, warn)
+        return Tier(ObjectRemote(url), mode)
     except ImportError as error:
         name = url.partition("://")[0]
         raise CacheError(

@@ -164,6 +164,7 @@ class HttpRemote:
             self._keep_pace(begun, count)
         if answer.length:  # read1 tells the end of a connection and of an answer alike
             raise RemoteError(f"broke off {answer.length} bytes before the end", grave=False)
+        answer.read()  # nothing is left, but only this lets the connection be used again
 
     def _keep_pace(self, begun: float, count: int) -> None:
         if time.monotonic() - begun > self._timeout + count / self._min_rate:

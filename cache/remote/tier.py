@@ -15,7 +15,6 @@ from cache.digest import Hasher, sha256
 from cache.disk import make_folder, write_all, written
 from cache.errors import CacheError
 from cache.key import Action, document_of, is_hash
-from cache.layout import Warn
 from cache.record import MAX_RECORD, Blob, Record, parse
 from cache.remote.base import Remote, RemoteError
 
@@ -31,8 +30,8 @@ _PATIENCE = 3
 class Tier:
     """A remote in mode "ro" or "rw"."""
 
-    def __init__(self, remote: Remote, mode: str, warn: Warn) -> None:
-        self._remote, self._mode, self._warn = remote, mode, warn
+    def __init__(self, remote: Remote, mode: str) -> None:
+        self._remote, self._mode = remote, mode
         self._trouble = 0
 
     def describe(self) -> str:
@@ -64,11 +63,11 @@ class Tier:
             store.write_record(record)
             return record
         except RemoteError as error:
-            self._note(error)
+            self._note(store, error)
         except CacheError as error:
-            self._note(RemoteError(f"sent a record that is not used: {error.what}", grave=False))
+            self._note(store, RemoteError(f"sent a record that is not used: {error.what}", grave=False))
         except OSError as error:
-            self._warn(f"What the remote cache sent could not be stored ({error.strerror}); the stage runs again.")
+            store.warn(f"What the remote cache sent could not be stored ({error.strerror}); the stage runs again.")
         return None
 
     def fetch_blob(self, store: "Store", blob: Blob) -> bool:
@@ -76,9 +75,9 @@ class Tier:
         try:
             return self.usable and self._blob(store, blob, None)
         except RemoteError as error:
-            self._note(error)
+            self._note(store, error)
         except OSError as error:
-            self._warn(f"What the remote cache sent could not be stored ({error.strerror}).")
+            store.warn(f"What the remote cache sent could not be stored ({error.strerror}).")
         return False
 
     def push(self, store: "Store", record: Record) -> None:
@@ -95,14 +94,14 @@ class Tier:
                     self._remote.put("cas", name, content)
             self._remote.put("ac", record.key, _action_result(record, data))
         except RemoteError as error:
-            self._note(error)
+            self._note(store, error)
         except OSError as error:
-            self._warn(f"A result could not be sent to the remote cache ({error.strerror}).")
+            store.warn(f"A result could not be sent to the remote cache ({error.strerror}).")
 
-    def _note(self, error: RemoteError) -> None:
+    def _note(self, store: "Store", error: RemoteError) -> None:
         self._trouble += _PATIENCE if error.grave else 1
         rest = "" if self.usable else "; it is not used for the rest of this run"
-        self._warn(f"The remote cache {self._remote.describe()} {error}{rest}.")
+        store.warn(f"The remote cache {self._remote.describe()} {error}{rest}.")
 
     def _record(self, key: str) -> Record | None:
         data = self._small("ac", key, _MAX_RESULT)

@@ -13,7 +13,7 @@ BIG = 1_500_000  # above the size from which files are linked
 def make_store(root: Path, **options: Any) -> tuple[Store, list[str]]:
     """A store (not synced to disk, to spare it) and the list that its warnings go to."""
     said: list[str] = []
-    return Store(root, warn=said.append, **{"durable": False, **options}), said
+    return Store(root, **{"durable": False, "warn": said.append, **options}), said
 
 
 def outputs_for(source: bytes) -> dict[str, bytes]:
