@@ -46,7 +46,7 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     total = len(samples) if isinstance(samples, Sized) else 0
     names = [n for probe in probes for n in (probe.lo, probe.hi, probe.values)]
     for i, sample in enumerate(samples):
-        values = session.run(names, _feeds(plan, sample, i))
+        values = _run(session, names, _feeds(plan, sample, i), i)
         for j, probe in enumerate(probes):
             _observe(probe, values[3 * j : 3 * j + 3], i, result, sums)
         result.samples += 1
@@ -63,7 +63,17 @@ def _session(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.use_deterministic_compute = True
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime raises many types that share no base but this
+        raise CompileError(f"onnxruntime cannot run the model: {' '.join(str(e).split())}", where="calibrate") from e
+
+
+def _run(session: Any, names: list[str], feeds: dict[str, NDArray[Any]], i: int) -> list[NDArray[Any]]:
+    try:
+        return list(session.run(names, feeds))
+    except Exception as e:  # as above
+        raise CompileError(f"onnxruntime failed on sample {i}: {' '.join(str(e).split())}", where="calibrate") from e
 
 
 def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
@@ -88,6 +98,12 @@ def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
 
 def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics, sums: dict[str, "_ChannelSum"]) -> None:
     lo, hi, values = float(seen[0]), float(seen[1]), seen[2]
+    masked = lo == -np.inf and hi < np.inf and not np.isnan(values).any()
+    if masked:  # attention masks with -inf: the tensor cannot be int8, and quantize leaves its readers in float32
+        finite = values[np.isfinite(values)]
+        values, hi = finite, hi if np.isfinite(hi) else 0.0
+        result.masked.add(probe.tensor)
+        lo = min(float(finite.min()), hi) if finite.size else min(hi, 0.0)
     if not (np.isfinite(lo) and np.isfinite(hi) and bool(np.isfinite(values).all())):
         raise CompileError(
             f"tensor '{probe.tensor}' is not finite (NaN or infinite) in sample {i}",

@@ -28,17 +28,21 @@ class Range:
 
 @dataclass
 class Statistics:
-    """samples: how many were seen. ranges: by tensor. means: of each channel of tensors that layers multiply, by tensor."""
+    """samples: how many were seen. ranges: by tensor. means: of each channel of tensors that layers multiply, by tensor.
+
+    masked: tensors that hold minus infinity, as attention masks do; they cannot be int8.
+    """
 
     samples: int = 0
     ranges: dict[str, Range] = field(default_factory=dict)
     means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    masked: set[str] = field(default_factory=set)
 
 
 def save(statistics: Statistics, out: Path) -> None:
     """Write ranges.json (exact extremes, for people too) and histograms.npz; equal statistics give equal bytes."""
     ranges = {name: {"min": r.lo, "max": r.hi} for name, r in sorted(statistics.ranges.items())}
-    document = {"samples": statistics.samples, "tensors": ranges, "means": sorted(statistics.means)}
+    document = {"samples": statistics.samples, "masked": sorted(statistics.masked), "tensors": ranges, "means": sorted(statistics.means)}
     container.write_atomic(out / "ranges.json", (json.dumps(document, indent=1) + "\n").encode())
     histograms = [r.histogram for _, r in sorted(statistics.ranges.items())]
     arrays = {
@@ -82,7 +86,7 @@ def _assemble(document: Any, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
     if not len(names) == len(arrays["length"]) == len(arrays["exponent"]) or len(document["means"]) != len(arrays["channels"]):
         raise ValueError("ranges.json and histograms.npz name different tensors")
     counts = np.split(arrays["counts"], np.cumsum(arrays["length"])[:-1]) if names else []
-    out = Statistics(int(document["samples"]))
+    out = Statistics(int(document["samples"]), masked=set(document["masked"]))
     for i, name in enumerate(names):
         h = Histogram(int(arrays["bins"][i]), int(arrays["exponent"][i]), int(arrays["first"][i]), counts[i].astype(np.int64))
         out.ranges[name] = Range(float(document["tensors"][name]["min"]), float(document["tensors"][name]["max"]), h)

@@ -20,11 +20,17 @@ _TYPES = frozenset(helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in "?bBhHi
 
 def constants_to_initializers(net: Net) -> bool:
     """Constant nodes become initializers. True if there were any."""
-    found = [n for n in net.nodes if n.op_type == "Constant" and n.domain in ("", "ai.onnx") and n.output[0] not in net.output_names]
     done = []
-    for node in found:
-        value = _constant_value(node)
-        if value is not None:
+    for node in net.nodes:
+        value = _constant_value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
+        if value is None:
+            continue
+        if node.output[0] in net.output_names:  # what the user reads must be made by a node
+            name = net.add_constant(f"{node.output[0]}_value", numpy_helper.to_array(value))
+            del node.attribute[:]
+            node.op_type = "Identity"
+            node.input.append(name)
+        else:
             value.name = node.output[0]
             net.constants[node.output[0]] = value
             done.append(node)

@@ -18,14 +18,18 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def convert_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The model at opset 13 or later. Raises CompileError if onnx cannot convert it."""
+    """The model at the first opset from 13 on in which its operators mean the same. Raises CompileError if onnx cannot convert it.
+
+    The newest opsets have operators that onnxruntime does not, QuantizeLinear among them, so none is newer than need be.
+    """
     opset = opset_of(model)
-    if opset == 0 or opset >= TARGET_OPSET:
+    if opset == 0:
         return model
-    if _same_schemas(model.graph, opset):
+    lowest = max(_since(model.graph, opset), TARGET_OPSET) if opset >= TARGET_OPSET else TARGET_OPSET
+    if opset >= TARGET_OPSET or _same_schemas(model.graph, opset):
         for entry in model.opset_import:
             if entry.domain in ("", "ai.onnx"):
-                entry.version = TARGET_OPSET
+                entry.version = min(lowest, max(opset, TARGET_OPSET))
         return model
     try:
         return version_converter.convert_version(model, TARGET_OPSET)
@@ -35,6 +39,19 @@ def convert_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             where=where,
             fix=f"Export the model again with opset {TARGET_OPSET} or later (17 is a good choice).",
         ) from e
+
+
+def _since(graph: onnx.GraphProto, opset: int) -> int:
+    """The opset at which the newest operator in the graph came to be as it is."""
+    newest = 1
+    for node in graph.node:
+        if node.domain in ("", "ai.onnx"):
+            try:
+                newest = max(newest, defs.get_schema(node.op_type, opset).since_version)
+            except defs.SchemaError:
+                return opset
+        newest = max(newest, *(_since(g, opset) for a in node.attribute for g in (a.g, *a.graphs)), 1)
+    return newest
 
 
 def _same_schemas(graph: onnx.GraphProto, opset: int) -> bool:

@@ -41,7 +41,7 @@ def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfi
         raise CompileError(f"quantize.scheme is '{config.scheme}', which is unknown", where="quantize", fix=f"Use {', '.join(SCHEMES)}.")
     if not 50 < config.percentile <= 100:
         raise CompileError(f"quantize.percentile is {config.percentile}", where="quantize", fix="Use more than 50 and at most 100.")
-    plan = make_plan(model, config.exclude)
+    plan = make_plan(model, config.exclude, measured.masked)
     functions = _functions(plan, list(model.opset_import)) if config.scheme == "mse" else {}
     quants = ranges.assign(plan, measured, config, functions)
     return Writer(model, plan, quants, measured.means).write()

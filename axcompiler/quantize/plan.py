@@ -68,8 +68,9 @@ class Plan:
         return tuple(n for n in self.quantized if self.source[n] == n and n not in self.joins)
 
 
-def make_plan(model: onnx.ModelProto, exclude: Collection[str] = ()) -> Plan:
-    """The plan for a checked model. exclude: names of nodes to leave in float32, with what is fused to them.
+def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Collection[str] = ()) -> Plan:
+    """The plan for a checked model. exclude: names of nodes to leave in float32, with what is fused to them; masked: tensors that
+    cannot be int8, whose makers and readers stay in float32 too.
 
     Raises CompileError if a name in `exclude` is no node of the model.
     """
@@ -80,6 +81,7 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = ()) -> Plan:
     aipu = {k for k, u in enumerate(parts) if u.refusal is None and not any(seen.nodes[i].name in host for i in u.nodes)}
     partners = _fusions(seen, parts, aipu)
     excluded = {k for k in aipu if any(seen.nodes[i].name in exclude for i in parts[k].nodes)}
+    excluded |= {k for k in aipu if not {*parts[k].inputs, *parts[k].outputs}.isdisjoint(masked)}
     for bound, layer in partners.items():
         if excluded & {bound, layer}:
             excluded |= {bound, layer}
