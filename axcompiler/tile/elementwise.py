@@ -78,6 +78,7 @@ def lower_pointwise(ctx: Context, op: ir.Add | ir.Mul) -> None:
         limit = em.l1_free(core) // 6 - 64
         if limit < 1:
             raise em.no_fit(em.l1_capacity)
+        limit = min(limit, y.size)
         rings = [Ring(em, core, limit, True) for _ in range(3)]
         for box in cut_tiles(y.shape, limit):
             tiles = []
@@ -102,6 +103,7 @@ def table_copy(ctx: Context, out: View, a: View, table: str, users: int = 1) -> 
         limit = em.l1_free(core) // users // 4 - 128
         if limit < 1:
             raise em.no_fit(em.l1_capacity)
+        limit = min(limit, y.size)
         sources, results = Ring(em, core, limit, True), Ring(em, core, limit, True)
         for box in cut_tiles(y.shape, limit):
             shape = tuple(e - s for s, e in box)

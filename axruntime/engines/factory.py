@@ -34,7 +34,7 @@ def _compiled(pipe: str, path: Path, threads: int) -> Engine:
     if pipe == "sim":
         from axruntime.engines.sim import SimEngine
 
-        return cast(Engine, SimEngine(model.graph, model.program))
+        return cast(Engine, SimEngine(model.graph, model.program, model.target))
     if pipe == "reference":
         from axruntime.engines.reference import ReferenceEngine
 

@@ -1,6 +1,7 @@
 """The simulator: runs the packed AIPU program instruction by instruction in modelled memories, and counts cycles."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,20 @@ from axcompiler.ir import Graph
 from axcompiler.islands import Islands, to_real
 from axcompiler.program import Opcode, Program, const_image
 from axcompiler.reference import entry_codes
+from axcompiler.target import Target, load
+from axruntime.engines.sim_cycles import Cycles, count_cycles
 from axruntime.engines.sim_machine import Machine, Step
 
 Array = NDArray[Any]
 
 
 class SimEngine:
-    """An `Engine` on a program and its graph (both checked)."""
+    """An `Engine` on a program and its graph (both checked). target: whose clock `cycles` counts with."""
 
     name = "sim"
 
-    def __init__(self, graph: Graph, program: Program) -> None:
-        self.graph, self.program = graph, program
+    def __init__(self, graph: Graph, program: Program, target: Target | None = None) -> None:
+        self.graph, self.program, self._target = graph, program, target
         self.inputs, self.outputs = signature(graph, graph.inputs), signature(graph, graph.outputs)
         const = const_image(program, graph.constants)
         const.flags.writeable = False
@@ -32,6 +35,11 @@ class SimEngine:
         self._host: dict[str, Array] = {}
         self._places = {name: self.machine.view(index) for name, index in program.header.places.items()}
         self._steps = [self._prepare(core, stream) for core, stream in enumerate(program.streams)]
+
+    @cached_property
+    def cycles(self) -> Cycles:
+        """Cycles of a frame, whole and by layer. Raises AxforgeError on a target that is not known."""
+        return count_cycles(self.program, self._target or load(self.program.header.target))
 
     def close(self) -> None:
         """Drop the memories."""

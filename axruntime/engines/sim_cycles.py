@@ -1,0 +1,217 @@
+"""How many cycles a program takes: each unit of each core works in order, and waits for its operands and for free buffers.
+
+No data decides the time, so it is counted once from the program and the target. Units of a core: `in` (DMA into L1), `out` (DMA
+from L1 and between shared memories), `load` (weights into the array), `array`, `dwpu`, `dpu`. Figures that the vendor has not
+published are assumptions of the target file; docs/aipu.md names them.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from axcompiler.program import ITEMSIZE, NONE, Kind, Opcode, Program, Space
+from axcompiler.target import Target
+
+UNITS = ("in", "out", "load", "array", "dwpu", "dpu")
+
+
+@dataclass(frozen=True)
+class LayerCycles:
+    """One layer. start, end: cycles since the frame began; layers overlap. cycles: by how much it delays the end of all before it.
+
+    busy: cycles that each unit worked, of all cores together. macs: products the array and the DWPU were asked for.
+    """
+
+    name: str
+    start: int
+    end: int
+    cycles: int
+    busy: dict[str, int]
+    macs: int
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """A frame. total: cycles from the first instruction to the last; one frame at a time, all cores on it."""
+
+    total: int
+    clock_hz: int
+    peak_macs: int
+    cores: int
+    layers: tuple[LayerCycles, ...]
+
+    @property
+    def frames_per_second(self) -> float:
+        """One frame after the other, without transfers to the host."""
+        return self.clock_hz / self.total if self.total else float("inf")
+
+    @property
+    def utilisation(self) -> float:
+        """Products made, of those the arrays of all cores could have made."""
+        return sum(layer.macs for layer in self.layers) / (self.total * self.peak_macs * self.cores) if self.total else 0.0
+
+    def layer_utilisation(self, layer: LayerCycles) -> float:
+        """The same for the cycles one layer adds."""
+        return layer.macs / (layer.cycles * self.peak_macs * self.cores) if layer.cycles else 0.0
+
+
+class _Core:
+    """Times of one core."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.issue = 0
+        self.free = dict.fromkeys(UNITS, 0)
+        self.written: dict[int, int] = defaultdict(int)
+        self.read: dict[int, int] = defaultdict(int)
+        self.loaded = 0
+        self.products = [0, 0]
+
+    def drained(self) -> int:
+        """When all that was issued is done."""
+        return max(self.issue, *self.free.values())
+
+
+class Timeline:
+    """Plays the streams of a program against a target's clock."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self.program, self.target = program, target
+        operands, buffers = program.operands, program.buffers
+        used = np.arange(operands["shape"].shape[1]) < operands["rank"][:, None]
+        self._elements = np.prod(np.where(used, operands["shape"], 1), axis=1, dtype=np.int64)
+        self._bytes = self._elements * np.array([ITEMSIZE[k] for k in Kind], np.int64)[operands["kind"]]
+        self._buffer = operands["buffer"].astype(np.int64)
+        self._space = buffers["space"][self._buffer]
+        count = len(program.header.layers)
+        self._start, self._end = [0] * count, [0] * count
+        self._seen = [False] * count
+        self._busy: list[dict[str, int]] = [defaultdict(int) for _ in range(count)]
+        self._macs = [0] * count
+        self._first, self._last = self._extent()
+        self._signals: dict[int, list[int]] = defaultdict(list)
+
+    def _extent(self) -> tuple[int, int]:
+        """First and last layer in which a unit of the AIPU works."""
+        work = [s["layer"][s["op"] >= Opcode.DMA] for s in self.program.streams]
+        layers = np.concatenate(work)
+        return (int(layers.min()), int(layers.max())) if len(layers) else (0, 0)
+
+    def play(self) -> Cycles:
+        """Count."""
+        cores = [_Core() for _ in self.program.streams]
+        moved = True
+        while moved:
+            moved = False
+            for core, stream in zip(cores, self.program.streams, strict=True):
+                while core.at < len(stream) and self._step(core, stream[core.at]):
+                    core.at += 1
+                    moved = True
+        array = self.target.array
+        peak = array.rows * array.columns // array.cycles_per_vector
+        total = max(core.drained() for core in cores)
+        return Cycles(total, self.target.clock_hz, peak, len(cores), tuple(self._layers()))
+
+    def _layers(self) -> list[LayerCycles]:
+        out, last = [], 0
+        for i, name in enumerate(self.program.header.layers):
+            end = max(last, self._end[i])
+            out.append(LayerCycles(name, self._start[i], self._end[i], end - last, dict(sorted(self._busy[i].items())), self._macs[i]))
+            last = end
+        return out
+
+    def _step(self, core: _Core, record: Any) -> bool:
+        """Play one instruction; False if it waits for a signal that has not come."""
+        opcode = Opcode(int(record["op"]))
+        if opcode == Opcode.SIGNAL:
+            core.issue = core.drained()
+            self._signals[int(record["imm"][0])].append(core.issue + self.target.sync_cycles)
+        elif opcode == Opcode.WAIT:
+            times = sorted(self._signals[int(record["imm"][0])])
+            need = int(record["imm"][1])
+            if len(times) < need:
+                return False
+            core.issue = max([core.drained(), *times[:need]])
+        elif opcode == Opcode.HOST:
+            start, layer = core.drained(), int(record["layer"])
+            inside = self._first < layer < self._last  # the host runs head and tail while the AIPU is at other frames
+            core.issue = start + (self.target.host_cycles if inside else 0)
+            self._mark(layer, start, core.issue)
+        elif opcode != Opcode.END:
+            self._work(core, record, opcode)
+        return True
+
+    def _work(self, core: _Core, record: Any, opcode: Opcode) -> None:
+        out, reads = int(record["out"]), [int(record[f]) for f in ("a", "b", "c") if int(record[f]) != NONE]
+        unit, cycles, macs = self._cost(record, opcode)
+        start = max([core.issue, core.free[unit], *(core.written[int(self._buffer[r])] for r in reads)])
+        if out != NONE:
+            target = int(self._buffer[out])
+            start = max(start, core.read[target], core.written[target] if self._space[out] == Space.L1 else 0)
+        if opcode == Opcode.LOADW:  # a second set of cells is free once the product before the last is done
+            start = max(start, core.products[-2] if self.target.array.load_hidden else core.products[-1])
+        if opcode == Opcode.MVM:
+            start = max(start, core.loaded)
+        end = start + cycles
+        core.free[unit] = end
+        if opcode == Opcode.LOADW:
+            core.loaded = end
+        if opcode == Opcode.MVM:
+            core.products = [core.products[-1], end]
+        for r in reads:
+            core.read[int(self._buffer[r])] = max(core.read[int(self._buffer[r])], end)
+        if out != NONE:
+            core.written[int(self._buffer[out])] = max(core.written[int(self._buffer[out])], end)
+        layer = int(record["layer"])
+        self._mark(layer, start, end)
+        self._busy[layer][unit] += cycles
+        self._macs[layer] += macs
+
+    def _mark(self, layer: int, start: int, end: int) -> None:
+        self._start[layer] = min(self._start[layer], start) if self._seen[layer] else start
+        self._end[layer] = max(self._end[layer], end)
+        self._seen[layer] = True
+
+    def _cost(self, record: Any, opcode: Opcode) -> tuple[str, int, int]:
+        """Unit, cycles, products."""
+        t, out, a = self.target, int(record["out"]), int(record["a"])
+        if opcode in (Opcode.DMA, Opcode.FILL, Opcode.GATHER):
+            return self._dma(record, opcode)
+        if opcode == Opcode.LOADW:
+            return ("load" if t.array.load_hidden else "array"), _up(int(self._bytes[a]), t.array.load_bytes_per_cycle), 0
+        size = int(self._elements[out])
+        if opcode == Opcode.MVM:
+            row = self.program.operands[out]
+            pixels = size // int(row["shape"][int(row["rank"]) - 1])
+            return "array", pixels * t.array.cycles_per_vector, size * (int(self._elements[a]) // pixels)
+        if opcode in (Opcode.DWCONV, Opcode.REDUCE):
+            work = int(self._elements[a])
+            return "dwpu", t.depthwise.start_cycles + _up(work, t.depthwise.products), work if opcode == Opcode.DWCONV else 0
+        rate = {Opcode.SOFTMAX: t.vector.softmax, Opcode.RESIZE: t.vector.resize}.get(opcode, t.vector.elementwise)
+        return "dpu", t.vector.start_cycles + _up(size, rate), 0
+
+    def _dma(self, record: Any, opcode: Opcode) -> tuple[str, int, int]:
+        dma, out = self.target.dma, int(record["out"])
+        rates = {
+            int(Space.CONST): dma.ddr_bytes_per_cycle,
+            int(Space.DDR): dma.ddr_bytes_per_cycle,
+            int(Space.L2): dma.l2_bytes_per_cycle,
+            int(Space.L1): dma.l1_bytes_per_cycle,
+        }
+        ends = [out] if opcode == Opcode.FILL else [out, int(record["a"])]
+        rate = min(rates[int(self._space[e])] for e in ends)
+        cycles = dma.start_cycles + _up(int(self._bytes[out]), rate)
+        if opcode == Opcode.GATHER:
+            cycles += dma.gather_cycles * int(self._elements[int(record["b"])])
+        return ("in" if self._space[out] == Space.L1 else "out"), cycles, 0
+
+
+def _up(work: int, rate: int) -> int:
+    return -(-work // rate)
+
+
+def count_cycles(program: Program, target: Target) -> Cycles:
+    """Cycles of one frame of a checked program."""
+    return Timeline(program, target).play()

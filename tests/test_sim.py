@@ -1,0 +1,167 @@
+"""The simulator runs the packed program and equals the NumPy reference bit for bit, on any number of cores."""
+
+import numpy as np
+import pytest
+from graphs import KINDS, feeds_for, graphs, random_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from axcompiler import ir, target
+from axcompiler.errors import AxforgeError
+from axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axcompiler.program import INSTRUCTION, Opcode, Program, decode, to_bytes
+from axcompiler.reference import Reference
+from axcompiler.tile.lower import compile_program
+from axruntime.engines.sim import SimEngine
+from axruntime.engines.sim_machine import AccessError, Machine
+from axruntime.program_check import check
+
+METIS = target.load("metis")
+
+
+def packed(graph: Graph, cores: int, aipu: target.Target = METIS) -> Program:
+    """The program after it went through its bytes, checked as a reader checks it."""
+    program = decode(to_bytes(compile_program(graph, aipu, cores)[0]), where="test")
+    check(program, graph, aipu)
+    return program
+
+
+def assert_equal(graph: Graph, cores: int, seed: int, aipu: target.Target = METIS) -> None:
+    feeds = feeds_for(graph, seed)
+    expected = Reference(graph).run(feeds, raw=True)
+    engine = SimEngine(graph, packed(graph, cores, aipu))
+    engine.machine.poison(seed)  # whatever is read before it is written becomes visible
+    for _ in range(2):
+        got = engine.run(feeds, raw=True)
+        for name in graph.outputs:
+            np.testing.assert_array_equal(got[name], expected[name], err_msg=f"{name} on {cores} cores")
+
+
+@settings(max_examples=80, deadline=None)
+@given(graphs(), st.integers(1, 4), st.integers(0, 999))
+def test_equals_reference_on_random_graphs(graph, cores, seed):
+    assert_equal(graph, cores, seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_reference_on_each_operator(kind):
+    for seed in range(8):
+        for cores in (1, 4):
+            assert_equal(random_graph(seed, (kind,)), cores, seed)
+
+
+def small_target(l1: int) -> target.Target:
+    """Metis with only `l1` bytes of L1 and 16 KiB of L2, so that small graphs need many tiles and spill to DDR."""
+    import msgspec
+
+    memories = target.Memories(target.Memory(l1, 0), target.Memory(16384, 0), METIS.memories.ddr)
+    return msgspec.structs.replace(METIS, memories=memories)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(3), st.sampled_from([9_000, 20_000, 60_000]), st.integers(1, 4), st.integers(0, 999))
+def test_many_small_tiles_give_the_same_bits(graph, l1, cores, seed):
+    aipu = small_target(l1)
+    try:
+        compile_program(graph, aipu, cores)
+    except AxforgeError as e:
+        assert "bytes of L1" in str(e)  # a layer may really be too large; then it must say so
+        return
+    assert_equal(graph, cores, seed, aipu)
+
+
+def conv_graph(k: int, m: int, size: int, kernel: int, w: int) -> Graph:
+    """A convolution of extreme codes and weights, so that sums reach the largest numbers."""
+    pad = kernel // 2
+    return Graph(
+        name="deep",
+        tensors={"x": Tensor((1, k, size, size), quant=Quant(1.0, -128)), "y": Tensor((1, m, size, size), quant=Quant(1.0, 0))},
+        ops=(
+            ir.Conv(
+                name="conv",
+                inputs=("x",),
+                outputs=("y",),
+                weight="w",
+                bias="b",
+                multiplier="m",
+                pads=(pad,) * 4,
+                epilogue=Epilogue(0),
+            ),
+        ),
+        inputs=("x",),
+        outputs=("y",),
+        constants={
+            "w": np.full((m, k, kernel, kernel), w, np.int8),
+            "b": np.arange(m, dtype=np.int32),
+            "m": np.full(m, 1e-6, np.float32),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "k,m,kernel,w", [(512, 70, 1, 127), (513, 3, 3, -128), (1300, 520, 1, 127), (60, 1030, 3, -127), (3, 8, 7, 127), (700, 2, 5, 127)]
+)
+def test_sums_beyond_float32_stay_exact(k, m, kernel, w):
+    graph = conv_graph(k, m, 5, kernel, w)
+    feeds = {"x": np.full((1, k, 5, 5), 127, np.int8)}
+    expected = Reference(graph).run(feeds, raw=True)["y"]
+    for cores in (1, 3):
+        np.testing.assert_array_equal(SimEngine(graph, packed(graph, cores)).run(feeds, raw=True)["y"], expected)
+
+
+def test_float_inputs_are_quantized_and_outputs_dequantized():
+    graph = random_graph(3, ("conv", "add"))
+    rng = np.random.default_rng(0)
+    feeds = {n: rng.standard_normal(graph.tensors[n].shape).astype(np.float32) for n in graph.inputs}
+    got, expected = SimEngine(graph, packed(graph, 2)).run(feeds), Reference(graph).run(feeds)
+    for name in graph.outputs:
+        assert got[name].dtype == np.float32
+        np.testing.assert_array_equal(got[name], expected[name])
+
+
+def test_a_missing_input_is_named():
+    graph = random_graph(3, ("conv",))
+    with pytest.raises(AxforgeError, match=f"input '{graph.inputs[0]}' is missing"):
+        SimEngine(graph, packed(graph, 1)).run({})
+
+
+def changed(program: Program, **tables: np.ndarray) -> Program:
+    return Program(**({f: getattr(program, f) for f in Program.__dataclass_fields__} | tables))
+
+
+def test_an_access_outside_the_plan_is_an_error():
+    graph = random_graph(1, ("conv",))
+    program = packed(graph, 1)
+    operands = program.operands.copy()
+    operands["offset"][int(program.streams[0]["out"][program.streams[0]["op"] == Opcode.MVM][0])] += 1 << 22
+    with pytest.raises(AccessError, match="reaches bytes"):
+        SimEngine(graph, changed(program, operands=operands))
+    buffers = program.buffers.copy()
+    buffers["first"] = buffers["last"] = 7
+    with pytest.raises(AccessError, match="lives from 7 to 7"):
+        SimEngine(graph, changed(program, buffers=buffers))
+
+
+def test_parameters_and_weights_cannot_be_written():
+    graph = random_graph(1, ("conv",))
+    engine = SimEngine(graph, packed(graph, 1))
+    const = next(i for i, b in enumerate(engine.program.buffers) if b["space"] == 0)
+    with pytest.raises(ValueError, match="read-only"):
+        engine.machine.region(const)[:] = 0
+
+
+def test_cores_that_wait_forever_are_an_error():
+    graph = random_graph(1, ("table",))
+    program = packed(graph, 2)
+    streams = [s.copy() for s in program.streams]
+    streams[0] = streams[0][streams[0]["op"] != Opcode.SIGNAL].astype(INSTRUCTION)
+    with pytest.raises(AxforgeError, match="wait for each other"):
+        SimEngine(graph, changed(program, streams=tuple(streams))).run(feeds_for(graph), raw=True)
+
+
+def test_machine_memories_have_the_planned_sizes():
+    graph = random_graph(2, ("conv", "max_pool"))
+    program = packed(graph, 3)
+    machine = Machine(program, np.zeros(program.header.const_size, np.uint8))
+    for i in range(len(program.buffers)):
+        assert machine.region(i).size == int(program.buffers["size"][i])
