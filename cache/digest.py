@@ -14,7 +14,7 @@ from typing import IO, Any
 from cache.errors import CacheError
 
 #: Read in pieces that stay in the second-level cache of a core.
-PIECE = 1 << 20
+PIECE = 1 << 18
 #: Up to this size both hashes are taken at once; larger files get their SHA-256 when it is asked for.
 LAZY_FROM = 4 << 20
 

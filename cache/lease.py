@@ -1,10 +1,13 @@
 """Which keys a living process uses. A lease is a locked file with one key a line; the lock goes with the process."""
 
+import atexit
 import os
 from pathlib import Path
 
 from cache.disk import unique_name, write_all
 from cache.lock import acquire, is_held
+
+_MANY = 64
 
 
 class Lease:
@@ -21,6 +24,8 @@ class Lease:
         """Note a key. OSError when the lease cannot be written."""
         if self._owner != os.getpid():  # after a fork the parent's lease is the parent's
             self._owner, self._keys = os.getpid(), set()
+            if len(os.listdir(self._folder)) > _MANY:
+                leased(self._folder)  # removes those of processes that ended without closing theirs
             self._path = self._folder / unique_name()
             self._handle = acquire(self._path)
         if self._handle is not None and key not in self._keys:
@@ -33,6 +38,17 @@ class Lease:
             self._path.unlink(missing_ok=True)
             os.close(self._handle)
         self._handle, self._owner = None, 0
+
+
+_of_this_process: dict[Path, Lease] = {}
+
+
+def lease_in(folder: Path) -> Lease:
+    """The one lease of this process in a folder, however many stores it opens; closed at its end."""
+    if folder not in _of_this_process:
+        _of_this_process[folder] = Lease(folder)
+        atexit.register(_of_this_process[folder].close)
+    return _of_this_process[folder]
 
 
 def leased(folder: Path) -> set[str]:

@@ -20,7 +20,7 @@ from cache.errors import CacheError, Damaged, masked
 from cache.files import Files
 from cache.key import Action
 from cache.layout import Layout, Warn, is_refusal
-from cache.lease import Lease
+from cache.lease import lease_in
 from cache.lock import acquire, held
 from cache.record import MAX_RECORD, Blob, Output, Record, parse, unstored
 
@@ -61,7 +61,7 @@ class Store:
         self.index = index or self.layout.index
         self.files = Files(self.index)
         self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link)
-        self._lease = Lease(self.layout.leases)
+        self._lease = lease_in(self.layout.leases)
 
     def warn(self, sentence: str) -> None:
         """Tell the user something that did not stop the work; once, and without credentials."""
@@ -70,7 +70,7 @@ class Store:
             self._warn(masked(sentence))
 
     def close(self) -> None:
-        """Give back what `clean` must not touch. The end of the process does the same."""
+        """This process uses nothing of the cache any more, as far as `clean` is concerned. Its end does the same."""
         self._lease.close()
 
     # ------------------------------------------------------------------ reading
@@ -88,6 +88,8 @@ class Store:
             if record is None:
                 return None
             self._use(key)
+        if tier == "remote":
+            self._keep_size(record.size)
         if count and self.layout.writable:
             stats.note(self.layout.stats, tier, record.size, float(record.provenance.get("seconds", 0)), record.stage, record.label)
         return record

@@ -222,3 +222,20 @@ def test_keep_size_leaves_the_most_recently_used_that_fit(
         expected.pop(0)
     clean(store, Wanted(keep_size=keep * 100))
     assert {path.name for path in stored_files(root / "c", "ac")} == set(expected)
+
+
+def test_a_process_that_opens_many_stores_has_one_lease(tmp_path: Path) -> None:
+    for number in range(20):
+        store, _ = make_store(tmp_path / "c")
+        build(store, b"source %d" % number, tmp_path / "d")
+    assert len(stored_files(tmp_path / "c", "leases")) == 1
+    store.close()
+    assert stored_files(tmp_path / "c", "leases") == []
+
+
+def test_leases_of_the_dead_do_not_pile_up(tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path / "c")
+    for number in range(100):
+        (store.layout.leases / f"other-{number}").write_text("ab" * 32 + "\n")
+    build(store, b"model", tmp_path / "d")
+    assert len(stored_files(tmp_path / "c", "leases")) == 1
