@@ -8,6 +8,8 @@ Everything here that leans on doit's insides is held by tests/tasks/test_doit_st
 
 import os
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
@@ -45,6 +47,19 @@ def snapshot(path: str) -> list[Any]:
     except FileNotFoundError:
         return [None, None, now]
     return [signature(status), sorted(os.listdir(path)) if S_ISDIR(status.st_mode) else content(path), now]
+
+
+def settled_snapshots(paths: Iterable[Path]) -> dict[str, list[Any]]:
+    """Snapshots of files that were published just now, taken when their stamps have become certain (after a few ms).
+
+    Otherwise every later question about them would have to read them.
+    """
+    names = [str(path) for path in paths]
+    newest = max((os.stat(name).st_ctime_ns for name in names), default=0)
+    wait = newest + _TICK_NS + 1 - time.time_ns()
+    if 0 < wait <= _TICK_NS + 1:
+        time.sleep(wait / 1e9)
+    return {name: snapshot(name) for name in names}
 
 
 def same(path: str, before: list[Any], status: os.stat_result | None = None) -> bool:

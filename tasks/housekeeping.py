@@ -1,7 +1,5 @@
 """`doit cache inspect|clean|verify|explain|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -64,6 +62,9 @@ def _explains_a_build(rest: list[str]) -> bool:
 
 
 def _explain(rest: list[str]) -> int:
+    import argparse
+    import json
+
     from tasks import zoo
     from tasks.explaining import explain
     from tasks.plan import Plan

@@ -80,4 +80,4 @@ class Accuracy:
         from tasks.judging import judge
 
         verdict = judge(self.plan, self.pipe)
-        return True if verdict.passed else TaskFailed(verdict.sentence)
+        return True if verdict.passed else TaskFailed(verdict.sentence, report=False)  # it has been printed

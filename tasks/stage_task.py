@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import Stage
 from tasks import calibration, progress
-from tasks.doit_state import same, snapshot
+from tasks.doit_state import same, settled_snapshots, snapshot
 from tasks.plan import SDK, Plan, digest, versions
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class StageTask:
             "quick": quick,
             "spec": spec,
             "watched": {str(path): snapshot(str(path)) for path in work.watched()},
-            "outputs": {str(path): snapshot(str(path)) for path in self.plan.outputs(self.stage).values()},
+            "outputs": settled_snapshots(self.plan.outputs(self.stage).values()),
         }
 
     def action(self, store: Any, work: "Work", made: Mapping[str, str] | None = None) -> "Action":

@@ -77,6 +77,7 @@ class Words:
     swallowed: tuple[str, ...]
     common: Options
     by_model: dict[str, Options] = field(default_factory=dict)
+    in_full: bool = False
 
     def of_group(self, group: str) -> list[str]:
         """What stands after `group:` in the words typed, each once."""
@@ -89,6 +90,8 @@ class Words:
 
     def everything(self) -> bool:
         """Whether the tasks of all models are wanted: a whole group, a pattern, a target, or `doit list`."""
+        if self.command == "list" and not self.tasks:
+            return self.in_full
         if self.command != "run":
             return not self.models()
         return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer")) for task in self.tasks)
@@ -136,7 +139,7 @@ def read(words: Sequence[str] | None = None) -> Words:
             by_model[model] = _merge(by_model.get(model), _flags(common, rest[i + 1 :]), model)
         if word == "cache":
             break  # the rest belongs to `cache`
-    return Words(command, tuple(tasks), tuple(swallowed), common, by_model)
+    return Words(command, tuple(tasks), tuple(swallowed), common, by_model, "--all" in rest)
 
 
 def _names_a_task(word: str, before: str) -> bool:
