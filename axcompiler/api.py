@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from axcompiler import container, graphfile
 from axcompiler.ir import Graph
+from axcompiler.pack import read_graph
 from axcompiler.reference import Reference
 from axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
 
@@ -124,6 +125,4 @@ def load(path: Path | str) -> Runnable:
     path = Path(path)
     if path.suffix == ".axgraph":
         return Runnable(graphfile.load(path))
-    from axcompiler.pack import read_graph
-
     return Runnable(read_graph(path))

@@ -54,6 +54,8 @@ def _types_refusal(view: ModelView, i: int) -> str | None:
             return f"it works on {view.dtypes.get(name, 'an unknown type')}, and the AIPU quantizes float32"
         if name not in view.shapes:
             return "a size in it depends on data"
+        if 0 in view.shapes[name]:
+            return "a tensor in it is empty"
     return None
 
 

@@ -1,0 +1,81 @@
+"""The compiler as a library and as `python -m axcompiler`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx_models import image_samples, run, save, small_net
+
+from axcompiler import api
+from axcompiler.__main__ import main
+from axcompiler.errors import AxforgeError, FormatError
+from axcompiler.stages import QuantizeConfig, TileConfig
+
+
+def test_compile_run_save_load(tmp_path: Path) -> None:
+    proto, samples = small_net(), image_samples(8)
+    told: list[str] = []
+    compiled = api.compile(proto, samples, progress=lambda stage, done, total: told.append(stage))
+    real = run(proto, samples[0])["y"]
+    assert compiled.inputs == {"x": (1, 3, 16, 16)}
+    assert np.abs(compiled.run(samples[0])["y"] - real).max() < 0.02
+    again = api.load(compiled.save(tmp_path / "out" / "net.axmodel"))
+    np.testing.assert_array_equal(again.run(samples[0])["y"], compiled.run(samples[0])["y"])
+    assert list(dict.fromkeys(told))[:3] == ["check", "calibrate", "quantize"]
+
+
+def test_same_inputs_same_file(tmp_path: Path) -> None:
+    options = api.Options(quantize=QuantizeConfig("minmax"), tile=TileConfig(cores=2))
+    files = [
+        api.compile(save(small_net(), tmp_path), image_samples(4), options, workdir=tmp_path / w).axmodel.read_bytes() for w in ("a", "b")
+    ]
+    assert files[0] == files[1]
+
+
+def test_bad_feeds_are_errors(tmp_path: Path) -> None:
+    compiled = api.compile(small_net(), image_samples(2))
+    with pytest.raises(AxforgeError, match="input 'x' is missing"):
+        compiled.run({})
+    with pytest.raises(AxforgeError, match="must have"):
+        compiled.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    (tmp_path / "bad.axmodel").write_bytes(compiled.axmodel.read_bytes()[:-10])
+    with pytest.raises(FormatError):
+        api.load(tmp_path / "bad.axmodel")
+
+
+def command(tmp_path: Path, *arguments: str) -> int:
+    return main([str(tmp_path / "model.onnx"), "-o", str(tmp_path / "out.axmodel"), "--quiet", *arguments])
+
+
+def test_command_compiles(tmp_path: Path) -> None:
+    save(small_net(batch="N", size="side"), tmp_path)
+    np.savez(tmp_path / "samples.npz", x=np.concatenate([s["x"] for s in image_samples(5)]))
+    options = ["--calibration", str(tmp_path / "samples.npz"), "--input-shape", "x=1,3,16,16", "--cores", "2"]
+    assert command(tmp_path, *options, "--scheme", "minmax", "--exclude", "conv1", "--keep", str(tmp_path / "kept")) == 0
+    sample = image_samples(1)[0]
+    out = api.load(tmp_path / "out.axmodel").run(sample)["y"]
+    assert np.abs(out - run(small_net(), sample)["y"]).max() < 0.02
+    assert (tmp_path / "kept" / "support.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "cannot be measured without data"),
+        (["--calibration", "nowhere"], "no such calibration file"),
+        (["--calibration", "samples.npz", "--input-shape", "x=3,a"], "'x=3,a' is no shape"),
+        (["--calibration", "samples.npz", "--exclude", "nobody"], "exclude names nobody"),
+        (["--calibration", "samples.npz", "--target", "nowhere"], "nowhere"),
+    ],
+)
+def test_command_refuses_with_a_sentence(
+    tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(small_net(), tmp_path)
+    np.savez(tmp_path / "samples.npz", x=np.concatenate([s["x"] for s in image_samples(2)]))
+    assert command(tmp_path, *arguments) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out.axmodel").exists()
