@@ -73,7 +73,8 @@ def _of_photos(count: int, model: str) -> list[CalibrationItem]:
         name = names[i % len(names)]
         width, height = (round(rng.uniform(0.45, 1.0), 4) for _ in range(2))
         left, top = (round(rng.uniform(0.0, 1.0 - side), 4) for side in (width, height))
-        gains = [round(rng.uniform(0.7, 1.3) * tint, 4) for tint in [rng.uniform(0.9, 1.1) for _ in range(3)]]
+        brightness = rng.uniform(0.7, 1.3)
+        gains = [round(brightness * rng.uniform(0.9, 1.1), 4) for _ in range(3)]
         mirrored = rng.random() < 0.5
         variant = {"crop": [left, top, left + width, top + height], "gains": gains, "mirrored": mirrored} if i >= len(names) else {}
         items.append(CalibrationItem(f"sample:{name}#{i}", sample_path(name), json.dumps(variant) if variant else ""))
