@@ -1,6 +1,7 @@
 """`doit infer:MODEL:SOURCE` for any SOURCE that is typed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from axcompiler.errors import AxforgeError
@@ -20,12 +21,20 @@ def task_infer() -> Iterator[dict[str, Any]]:
     if typed.command == "run" and ("infer" in typed.tasks or "infer:" in typed.tasks):
         raise AxforgeError("infer needs a model and a source.", fix=EXAMPLE)
     here = settings.current()
+    _refuse_one_file_for_many(typed)
     for rest in typed.of_group("infer"):
         model, _, source = rest.partition(":")
         if not source:
             raise AxforgeError(f"infer:{rest} says no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
         plan = Plan(zoo.find(model, here), typed.options(model), here)
         yield Infer(plan, source).as_doit(words.encoded(rest))
+
+
+def _refuse_one_file_for_many(typed: words.Words) -> None:
+    asked = [typed.options(rest.partition(":")[0]).save_output for rest in typed.of_group("infer")]
+    for name in asked:
+        if name and asked.count(name) > 1 and Path(name).suffix:
+            raise AxforgeError(f"{len(asked)} sources cannot all be written to {name}.", fix="Name a folder after --save-output.")
 
 
 class Infer:

@@ -1,0 +1,54 @@
+"""The same inputs give the same bytes, wherever, however and by whomever they are compiled (real stages)."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks_support import Project, make_project
+
+
+def artefacts(project: Project) -> dict[str, str]:
+    """SHA-256 of everything published, by path below the model's folder."""
+    root = project.built.parent
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_hash_seed_locale_folder_and_workers_change_no_byte(project: Project, tmp_path: Path) -> None:
+    project.compile(PYTHONHASHSEED="1")
+    other = make_project(tmp_path / "some" / "other place", tmp_path / "another cache")
+    done = other.doit("-n", "2", "compile:tiny", PYTHONHASHSEED="2", LC_ALL="tr_TR.UTF-8", TZ="Pacific/Auckland")
+    assert done.status == 0, done.out + done.err
+    assert artefacts(other) == artefacts(project)
+
+
+def test_another_folder_with_the_same_inputs_restores(project: Project, make: Callable[[str], Project]) -> None:
+    project.compile()
+    other = make("elsewhere")
+    assert set(other.compile().stages().values()) == {"restored"}
+    assert artefacts(other) == artefacts(project)
+
+
+def test_artefacts_name_no_path_of_this_machine(project: Project) -> None:
+    project.compile()
+    for path in project.built.parent.rglob("*"):
+        if path.is_file() and path.name != "model.json":
+            assert str(project.root).encode() not in path.read_bytes(), path
+
+
+def test_model_json_is_published_as_it_is(project: Project) -> None:
+    project.compile()
+    assert (project.built / "model.json").read_bytes() == project.descriptor.read_bytes()
+    assert json.loads((project.built / "manifest.json").read_text())["input_shapes"]
+
+
+def test_versions_are_part_of_the_key(project: Project) -> None:
+    project.compile()
+    dodo = project.root / "dodo.py"
+    plain = dodo.read_text()
+    dodo.write_text("import axcompiler\naxcompiler.__version__ = '99'\n" + plain)
+    assert len(project.compile().ran()) == 7
+    bump = "import dataclasses, axcompiler.stages as s\nnew = lambda x: dataclasses.replace(x, version=99) if x.name == 'tile' else x\n"
+    bump += "s.STAGES = tuple(map(new, s.STAGES))\ns.BY_NAME.update({x.name: x for x in s.STAGES})\n"
+    dodo.write_text(bump + plain)
+    assert project.compile().ran() == ["tile"], "pack gets the bytes it had"
