@@ -45,7 +45,7 @@ def from_sections(sections: Mapping[str, Buffer], *, where: str) -> Graph:
             raise FormatError(f"section '{name}' is missing", where=where, fix="Compile the model again.")
     try:
         header = msgspec.json.decode(sections["graph"], type=Header)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FormatError(f"the graph cannot be understood: {e}", where=where, fix="Compile the model again.") from e
     if header.ir_version != IR_VERSION:
         raise FormatError(

@@ -26,6 +26,7 @@ AXMODEL_VERSIONS = range(1, 2)
 AXMODEL_SECTIONS = ("meta", "graph", "weights", "islands", "program", "schedule")
 NONE = 0xFFFFFFFF
 MAX_RANK = 8
+MAX_CORES = 16
 
 
 class Space(IntEnum):
@@ -183,10 +184,10 @@ def decode(data: Buffer, *, where: str) -> Program:
     fix = "Compile the model again."
     try:
         header = msgspec.json.decode(sections.get("header", b""), type=Header)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FormatError(f"the program's header cannot be understood: {e}", where=where, fix=fix) from e
-    expected = {"header", "buffers", "operands", "epilogues", "constants", *(f"core{i}" for i in range(header.cores))}
-    if not 1 <= header.cores <= 16 or set(sections) != expected:
+    expected = {"header", "buffers", "operands", "epilogues", "constants", *(f"core{i}" for i in range(min(header.cores, MAX_CORES)))}
+    if not 1 <= header.cores <= MAX_CORES or set(sections) != expected:
         raise FormatError("the program has not the sections it should have", where=where, fix=fix)
 
     def records(name: str, dtype: np.dtype[Any]) -> Records:
@@ -275,7 +276,8 @@ def fits(target: Target, header: Header) -> str | None:
     for name, need, have in (
         ("L1", header.l1_size, target.memories.l1.usable),
         ("L2", header.l2_size, target.memories.l2.usable),
-        ("DDR", header.const_size + header.ddr_size, target.memories.ddr.usable),
+        ("DDR", header.const_size, target.memories.ddr.usable),
+        ("DDR", header.ddr_size, target.memories.ddr.usable - header.const_size),
     ):
         if not 0 <= need <= have:
             return f"it needs {need} bytes of {name}, {target.name} has {have}"

@@ -60,7 +60,7 @@ class AxModel:
             raise FormatError("the file has not the sections it should have", where=str(path), fix=FIX)
         try:
             meta = msgspec.json.decode(sections["meta"], type=Meta)
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise FormatError(f"the section 'meta' cannot be understood: {e}", where=str(path), fix=FIX) from e
         model = AxModel(path, meta, graphfile.from_sections(sections, where=str(path)), sections)
         model._agrees()
@@ -101,7 +101,7 @@ class AxModel:
         """schedule.json, as it was packed."""
         try:
             value = msgspec.json.decode(self._sections["schedule"], type=dict[str, Any])
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise FormatError(f"the section 'schedule' cannot be understood: {e}", where=str(self.path), fix=FIX) from e
         return value
 

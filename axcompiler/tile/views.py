@@ -96,7 +96,7 @@ def coalesce(views: Sequence[View], keep: int = 0) -> list[View]:
 
 
 def refine(a: Shape, b: Shape) -> Shape | None:
-    """The coarsest shape of which both `a` and `b` are made by joining neighbours; None if there is none."""
+    """A shape of which both `a` and `b` are made by joining neighbours; None if there is none."""
 
     def borders(shape: Shape) -> set[int]:
         out, product = set(), 1

@@ -1,12 +1,14 @@
 """Datasets: samples with the truth about them. Every sample is read when its turn comes, from a folder below the data root.
 
-type           layout                                                             truth
-image-folder   PATH/labels.txt with lines `file class`                            the class
-yolo           PATH/images/SPLIT/*.jpg, PATH/labels/SPLIT/*.txt (YOLO format)     boxes and their classes
-npz            x and y                                                            the class
-segmentation   a picture NAME.ext, or a folder of them, each with NAME_mask.ext   the class of each pixel
+type           layout                                                               truth
+image-folder   PATH/labels.txt with lines `file class`                              the class
+yolo           PATH/images/SPLIT/*.jpg, PATH/labels/SPLIT/*.txt (YOLO format)       boxes and their classes
+coco           PATH/SPLIT/*.jpg (or images/SPLIT), annotations/instances_SPLIT.json boxes and their classes
+npz            x and y                                                              the class
+segmentation   a picture NAME.ext, or a folder of them, each with NAME_mask.ext     the class of each pixel
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,10 +32,14 @@ IGNORED = 255
 
 @dataclass(frozen=True)
 class Boxes:
-    """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n]."""
+    """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n].
+
+    crowd: bool [n], COCO's mark of a box around many objects, which costs nobody anything; None where there are none.
+    """
 
     boxes: Array
     class_ids: Array
+    crowd: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,40 @@ def _yolo_boxes(path: Path, width: int, height: int) -> Boxes:
     return Boxes(np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1), table[:, 0].astype(np.int64))
 
 
+class Coco(Dataset):
+    """Pictures with boxes, as COCO publishes them. Classes are numbered from 0 in the order of COCO's category ids."""
+
+    type = "coco"
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.name = f"{folder.name}/{split}"
+        path = folder / "annotations" / f"instances_{split}.json"
+        try:
+            document = json.loads(path.read_bytes())
+            classes = {c["id"]: i for i, c in enumerate(sorted(document["categories"], key=lambda c: int(c["id"])))}
+            self._files = sorted((str(image["file_name"]), int(image["id"])) for image in document["images"])
+            self._boxes: dict[int, list[list[float]]] = {}
+            for row in document["annotations"]:
+                x, y, width, height = (float(v) for v in row["bbox"])
+                box = [x, y, x + width, y + height, classes[row["category_id"]], int(row.get("iscrowd", 0))]
+                self._boxes.setdefault(int(row["image_id"]), []).append(box)
+        except OSError as e:
+            raise AxforgeError(f"the annotations cannot be read: {e.strerror}", where=str(path), fix="Put them there.") from e
+        except (ValueError, KeyError, TypeError) as e:
+            raise AxforgeError(f"this is no annotation file of COCO: {e!r}", where=str(path), fix="Copy the file again.") from e
+        self._images = folder / split if (folder / split).is_dir() else folder / "images" / split
+        _require_some(len(self._files), path)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Sample:
+        file, image_id = self._files[index]
+        table = np.array(self._boxes.get(image_id, []), np.float64).reshape(-1, 6)
+        truth = Boxes(table[:, :4], table[:, 4].astype(np.int64), table[:, 5].astype(bool))
+        return Sample(file, read_image(self._images / file), truth)
+
+
 class Npz(Dataset):
     """Arrays with one class each."""
 
@@ -191,6 +231,8 @@ def open_dataset(descriptor: Descriptor, data_root: Path | None, split: str | No
             return ImageFolder(path)
         case "yolo":
             return Yolo(path, split or wanted.split or "val")
+        case "coco":
+            return Coco(path, split or wanted.split or "val2017")
         case "npz":
             return Npz(path)
         case "segmentation":

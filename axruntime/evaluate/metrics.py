@@ -55,14 +55,15 @@ class MeanAveragePrecision:
         found = _expect(result, Detections)
         image_id = len(self._images) + 1
         self._images.append({"id": image_id, "height": image.shape[0], "width": image.shape[1]})
-        for box, class_id in zip(_xywh(truth.boxes), truth.class_ids.tolist(), strict=True):
+        crowd = [0] * len(truth.boxes) if truth.crowd is None else truth.crowd.astype(int).tolist()
+        for box, class_id, many in zip(_xywh(truth.boxes), truth.class_ids.tolist(), crowd, strict=True):
             row = {
                 "id": len(self._truths) + 1,
                 "image_id": image_id,
                 "category_id": class_id,
                 "bbox": box,
                 "area": box[2] * box[3],
-                "iscrowd": 0,
+                "iscrowd": many,
             }
             self._truths.append(row)
         for box, class_id, score in zip(_xywh(found.boxes), found.class_ids.tolist(), found.scores.tolist(), strict=True):
@@ -126,6 +127,7 @@ METRICS: Mapping[str, type[Accuracy] | type[MeanAveragePrecision] | type[Interse
     "image-folder": Accuracy,
     "npz": Accuracy,
     "yolo": MeanAveragePrecision,
+    "coco": MeanAveragePrecision,
     "segmentation": IntersectionOverUnion,
 }
 

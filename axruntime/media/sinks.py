@@ -1,6 +1,7 @@
 """Sinks: JSON files and videos. Both appear under their name only when they are complete."""
 
 import json
+import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +24,23 @@ def result_document(frame: Frame, result: Result) -> dict[str, Any]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write `document` as indented JSON, atomically. Floats are written so that reading gives the same number. Raises AxforgeError."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=True) + "\n"
+    """Write `document` as indented JSON, atomically. Raises AxforgeError.
+
+    Floats are written so that reading gives the same number; null stands for those that JSON cannot write (NaN, infinity).
+    """
+    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         write_atomic(path, text.encode())
     except OSError as e:
         raise _unwritable(path, e) from e
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _unwritable(path: Path, error: OSError) -> AxforgeError:

@@ -67,7 +67,7 @@ class Dataset(Part, frozen=True):
     max_loss: points of the main metric that the compiled model may lose before `accuracy` calls it worse.
     """
 
-    type: Literal["image-folder", "yolo", "npz", "segmentation"]
+    type: Literal["image-folder", "yolo", "coco", "npz", "segmentation"]
     path: str
     split: str | None = None
     class_map: tuple[int, ...] | None = None
@@ -145,7 +145,12 @@ def load_descriptor(path: Path, label_roots: Iterable[Path] = ()) -> Descriptor:
 def _read_labels(name: str, folders: Sequence[Path], where: str) -> tuple[str, ...]:
     for folder in folders:
         if (file := folder / name).is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
+            try:
+                lines = file.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as e:
+                raise AxforgeError(
+                    f"the labels cannot be read: {e}", where=str(file), fix="Write them as UTF-8, one name a line."
+                ) from None
             return tuple(line.strip() for line in lines if line.strip())
     raise AxforgeError(f"there is no label file '{name}'", where=f"{where}: labels", fix=f"Put it into {folders[0]}.")
 

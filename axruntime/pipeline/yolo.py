@@ -100,7 +100,8 @@ def yolox(step: steps.DecodeYolox, state: State) -> State:
     strides = np.concatenate([np.full((h * w, 1), s, np.float32) for (h, w), s in zip(shapes, step.strides, strict=True)])
     rows = output[0]
     centers = (rows[:, :2] + cells) * strides
-    sizes = np.exp(rows[:, 2:4]) * strides
+    with np.errstate(over="ignore"):  # a box of infinite size is clipped to the picture
+        sizes = np.exp(rows[:, 2:4]) * strides
     return state.with_candidates(candidates(corners(centers, sizes), rows[:, 4:5] * rows[:, 5:], step))
 
 

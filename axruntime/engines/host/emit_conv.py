@@ -1,7 +1,6 @@
 """Steps of the operators with constant weights: convolution (dense, depthwise, grouped, transposed) and fully connected."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,46 +8,17 @@ from numpy.typing import NDArray
 
 from axcompiler import ir
 from axcompiler.ir import Epilogue
-from axruntime.engines.host.codegen.amx import AmxSpec
 from axruntime.engines.host.codegen.conv import ConvSpec, lanes_of
+from axruntime.engines.host.codegen.depthwise import DepthwiseSpec
+from axruntime.engines.host.codegen.epilogue import PACKED
 from axruntime.engines.host.codegen.spatial import SpatialSpec
 from axruntime.engines.host.emit import EMITTERS, Emitter, image_numbers, row_major, width_for, window_numbers
+from axruntime.engines.host.emit_tiles import tile_product
 from axruntime.engines.host.features import Isa
 from axruntime.engines.host.layout import View, border_fits, is_flat
 from axruntime.engines.host.steps import Ref
-from axruntime.engines.host.weights import Segments, matrix, pack, padded, segments, shifted_bias
-
-#: weights of one chunk of channels stay in the second-level cache while the pixels pass
-CHUNK_BYTES = 768 << 10
-
-
-@dataclass(frozen=True)
-class Product:
-    """A matrix product over an image: `x` is the address of tap 0 of output pixel 0, `step` the distance of output pixels in the input
-    (in_*: of images, rows, pixels), `y` the result with channels next to each other."""
-
-    x: Ref
-    in_ns: int
-    in_rs: int
-    in_ps: int
-    y: View
-    seg: Segments
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int32]
-    multiplier: NDArray[np.float32]
-    zero_point: int
-    epilogue: Epilogue
-
-
-def _runs(p: Product) -> tuple[int, int, int]:
-    """(images, rows, pixels) with rows merged into one where both sides are contiguous."""
-    n, _, oh, ow = p.y.shape
-    if p.in_rs == ow * p.in_ps and p.y.strides[2] == ow * p.y.strides[3]:
-        oh, ow = 1, oh * ow
-        if p.in_ns == ow * p.in_ps and p.y.strides[0] == ow * p.y.strides[3]:
-            n, ow = 1, n * ow
-    return n, oh, ow
-
+from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axruntime.engines.host.weights import Segments, segments, shifted_bias
 
 def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
     """(most pixels a tile, vectors a pixel): accumulators, weights and one pixel must fit the registers."""
@@ -60,58 +30,23 @@ def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
 
 def product(m: Emitter, name: str, p: Product) -> None:
     """The step of one matrix product."""
+    if m.isa.dot == "amx":
+        tile_product(m, name, p)
+        return
     isa, oc = m.isa, p.weight.shape[0]
-    images, oh, run = _runs(p)
-    amx = isa.dot == "amx"
-    most, vectors = (16, 2) if amx else _blocking(isa, oc)
-    block = 32 if amx else vectors * lanes_of(isa)
+    images, oh, run = runs(p)
+    most, vectors = _blocking(isa, oc)
+    block = vectors * lanes_of(isa)
     tiles = -(-run // most)
     rows = -(-run // tiles)
-    weights = matrix(p.weight, p.seg, isa.group)
-    packed = pack(weights, block, isa)
-    blocks, wstep = packed.shape[0], packed.nbytes // packed.shape[0]
-    bias = padded(shifted_bias(p.bias, weights, p.zero_point), block)
-    operands, numbers = m.epilogue(p.epilogue)
-    groups = weights.shape[1] // len(p.seg.offsets) // isa.group
-    operands |= {
-        "x": p.x,
-        "y": Ref(p.y.root, p.y.offset),
-        "w": m.consts.add(packed),
-        "bias": m.consts.add(bias),
-        "mult": m.consts.add(padded(p.multiplier, block)),
-    }
-    numbers |= {
-        "nseg": len(p.seg.offsets),
-        "glen": groups,
-        "oh": oh,
-        "run": run,
-        "tiles": tiles,
-        "rows": rows,
-        "mtiles": images * oh * tiles,
-    }
-    numbers |= {"in_ns": p.in_ns, "in_rs": p.in_rs, "in_ps": p.in_ps, "out_ns": p.y.strides[0], "out_rs": p.y.strides[2]}
-    numbers |= {"out_ps": p.y.strides[3], "nblocks": blocks, "chunk": max(1, min(blocks, CHUNK_BYTES // wstep)), "oc": oc, "wstep": wstep}
-    macs = math.prod(p.y.shape[2:]) * p.y.shape[0] * p.weight.size
-    table = p.epilogue.table is not None
-    if amx:
-        offsets = [o + 64 * g for o in p.seg.offsets for g in range(groups)]
-        numbers["nseg"] = len(offsets)
-        operands |= {"segs": m.consts.add(np.array(offsets, np.int64)), "cfg": m.consts.add(_tile_config(rows))}
-        m.step(name, ("amx", AmxSpec(table)), operands, numbers, [p.y.root], macs)
-        return
+    operands, numbers, groups = weight_operands(m, p, p.seg, block)
     operands["segs"] = m.consts.add(np.array(p.seg.offsets, np.int64))
+    numbers |= {"nseg": len(p.seg.offsets), "glen": groups, "oh": oh, "run": run, "tiles": tiles, "rows": rows}
+    numbers |= {"mtiles": images * oh * tiles, "in_ns": p.in_ns, "in_rs": p.in_rs, "in_ps": p.in_ps}
+    numbers |= {"out_ns": p.y.strides[0], "out_rs": p.y.strides[2], "out_ps": p.y.strides[3]}
     unroll = next(u for u in (4, 2, 1) if groups % u == 0)
-    spec = ConvSpec(rows, vectors, p.in_ps, unroll, table)
-    m.step(name, ("conv", spec), operands, numbers, [p.y.root], macs)
-
-
-def _tile_config(rows: int) -> NDArray[np.uint8]:
-    """Palette 1: accumulators and pixels have `rows` rows, weights 16; every row has 64 bytes."""
-    cfg = np.zeros(64, np.uint8)
-    cfg[0] = 1
-    cfg[16:32:2] = 64
-    cfg[48:56] = [rows] * 6 + [16, 16]
-    return cfg
+    spec = ConvSpec(rows, vectors, p.in_ps, unroll, finish_of(p.epilogue, p.multiplier))
+    m.step(name, ("conv", spec), operands, numbers, [p.y.root], p.macs)
 
 
 # ---------------------------------------------------------------- operators
@@ -179,6 +114,10 @@ def _depthwise(
     m: Emitter, op: ir.Conv, x: View, y: View, weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32]
 ) -> None:
     count, _, kh, kw = weight.shape
+    dense = op.strides[1] == 1 and x.strides[3] == y.strides[3] == count
+    if m.isa.avx512 and (count * y.shape[3] if dense else count) >= 64:
+        _depthwise64(m, op, x, y, weight, bias, multiplier, dense)
+        return
     more, numbers = m.epilogue(op.epilogue)
     spec = SpatialSpec("depthwise", width_for(count, 16), op.epilogue.table is not None)
     start = x.offset - op.pads[0] * x.strides[2] - op.pads[1] * x.strides[3]
@@ -191,6 +130,59 @@ def _depthwise(
     }
     numbers |= image_numbers(x, y) | window_numbers((kh, kw), op.strides, op.dilations, (0, 0, 0, 0))
     m.step(op.name, ("spatial", spec), operands, numbers, [y.root], math.prod(y.shape) * kh * kw)
+
+
+def _depthwise64(
+    m: Emitter,
+    op: ir.Conv,
+    x: View,
+    y: View,
+    weight: NDArray[np.int8],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.float32],
+    dense: bool,
+) -> None:
+    """64 bytes at a time. With stride 1 and pixels without gaps a whole row is one run of bytes, and vectors cross pixels."""
+    count, _, kh, kw = weight.shape
+    length = count * y.shape[3] if dense else count
+    starts = [min(64 * b, length - 64) for b in range(-(-length // 64))]
+    phases = sorted({s % count for s in starts})
+    blob, size = _phases(weight, shifted_bias(bias, weight.reshape(count, -1), m.zero(op.inputs[0])), multiplier, phases)
+    taps = [i * op.dilations[0] * x.strides[2] + j * op.dilations[1] * x.strides[3] for i in range(kh) for j in range(kw)]
+    groups = -(-len(taps) // 4)
+    taps += taps[-1:] * (4 * groups - len(taps))
+    operands, numbers = m.epilogue(op.epilogue)
+    start = x.offset - op.pads[0] * x.strides[2] - op.pads[1] * x.strides[3]
+    operands |= {
+        "x": Ref(x.root, start),
+        "y": Ref(y.root, y.offset),
+        "k": m.consts.add(blob),
+        "taps": m.consts.add(np.array(taps, np.int64)),
+        "starts": m.consts.add(np.array([[s, size * phases.index(s % count)] for s in starts], np.int64)),
+    }
+    numbers |= {"rows": y.shape[0] * y.shape[2], "oh": y.shape[2], "pixels": 1 if dense else y.shape[3], "blocks": len(starts)}
+    numbers |= {"in_ns": x.strides[0], "in_rs": op.strides[0] * x.strides[2], "in_ps": op.strides[1] * x.strides[3]}
+    numbers |= {"out_ns": y.strides[0], "out_rs": y.strides[2], "out_ps": y.strides[3]}
+    spec = DepthwiseSpec(groups, finish_of(op.epilogue, multiplier))
+    m.step(op.name, ("depthwise", spec), operands, numbers, [y.root], math.prod(y.shape) * kh * kw)
+
+
+def _phases(
+    weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32], phases: list[int]
+) -> tuple[NDArray[np.uint8], int]:
+    """For 64 channels from each phase on (around the end to the first): weights [groups, 4, 16, 4], bias [4, 16], multiplier [4, 16],
+    in the order in which unpacking leaves bytes. Also the bytes of one phase."""
+    count, _, kh, kw = weight.shape
+    groups = -(-kh * kw // 4)
+    taps = np.zeros((groups * 4, count), np.int8)
+    taps[: kh * kw] = weight.reshape(count, -1).T
+    order = np.argsort(np.array(PACKED))
+    parts = []
+    for phase in phases:
+        channels = (phase + order) % count
+        four = taps[:, channels].reshape(groups, 4, 4, 16).transpose(0, 2, 3, 1)
+        parts += [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (four, bias[channels], multiplier[channels])]
+    return np.concatenate(parts), groups * 256 + 512
 
 
 def _fully_connected(m: Emitter, op: ir.FullyConnected) -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +13,15 @@ from axruntime.engines.host.features import Isa
 from axruntime.engines.host.objcode import Code, from_bytes
 from axruntime.engines.host.steps import Key
 
-#: changes whenever a kernel's code or its parameters change
-ENGINE_VERSION = 1
+
+@cache
+def engine_version() -> str:
+    """Digest of the sources that decide machine code: a changed kernel never meets code of the old one."""
+    here = Path(__file__).parent
+    h = hashlib.blake2b(digest_size=20)
+    for path in (*sorted((here / "codegen").glob("*.py")), here / "compile.py", here / "features.py", here / "objcode.py"):
+        h.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return h.hexdigest()
 
 
 class ObjectCache(Protocol):
@@ -60,18 +68,18 @@ def default_cache() -> FolderCache:
 
 def code_key(kernels: Sequence[Key], isa: Isa) -> str:
     """Everything the machine code depends on: kernels, path, engine, instruction set. (LLVM's version changes speed only.)"""
-    text = repr((ENGINE_VERSION, isa.name, isa.features, platform.machine(), list(kernels)))
+    text = repr((engine_version(), isa.name, isa.features, platform.machine(), list(kernels)))
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
-def load(kernels: Sequence[Key], isa: Isa, cache: ObjectCache) -> Code:
+def load(kernels: Sequence[Key], isa: Isa, store: ObjectCache) -> Code:
     """Code of the kernels in order, then of the driver; from the cache, or compiled and put there."""
     key = code_key(kernels, isa)
-    data = cache.get(key)
+    data = store.get(key)
     code = from_bytes(data) if data is not None else None
     if code is None:
         from axruntime.engines.host.compile import build
 
         code = build(kernels, isa)
-        cache.put(key, code.to_bytes())
+        store.put(key, code.to_bytes())
     return code

@@ -1,20 +1,21 @@
 """A graph as a plan: steps with their parameters, constants, and an arena that is planned by liveness."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axcompiler import ir
-from axcompiler.ir import Graph, quant_of
+from axcompiler.ir import Graph
 from axruntime.engines.host import emit_conv
 from axruntime.engines.host.arena import Life, allocate
 from axruntime.engines.host.codegen import families
-from axruntime.engines.host.emit import EMITTERS, Emitter, row_major
+from axruntime.engines.host.emit import EMITTERS, Emitter
+from axruntime.engines.host.emit_ports import cross
 from axruntime.engines.host.features import Isa
-from axruntime.engines.host.layout import Layouts, Root, View, layout, quantized
+from axruntime.engines.host.layout import Layouts, Root, layout, quantized
 from axruntime.engines.host.steps import ARENA, CONSTS, FIRST_ARRAY, Constants, IslandStep, Key, Step
 
 assert emit_conv  # its import fills EMITTERS
@@ -74,39 +75,23 @@ class _Ports:
 
     def entry(self, name: str, real: bool) -> Port:
         """Into the arena: float32 (or, as alternative, codes) if `real`, else codes."""
-        view, quant = self.m.view(name), quant_of(self.m.graph, name)
-        bounds = ir.Epilogue(zero_point=quant.zero_point)
-        return self._convert(
-            name,
-            real,
-            "quantize",
-            lambda op, source, array: self.m.nd(name, op, [source], view, epilogue=bounds, scales=[quant.scale], array=(array, -1)),
-        )
+        return self._convert(name, ("quantize", "enter") if real else ("enter",))
 
     def exit(self, name: str, real: bool) -> Port:
         """Out of the arena: float32 (or codes) if `real`, else codes."""
-        view, quant = self.m.view(name), quant_of(self.m.graph, name)
-        return self._convert(
-            name,
-            real,
-            "dequantize",
-            lambda op, target, array: self.m.nd(
-                name, op, [view], target, zeros=[quant.zero_point], scales=[quant.scale], array=(-1, array)
-            ),
-        )
+        return self._convert(name, ("dequantize", "leave") if real else ("leave",))
 
-    def _convert(self, name: str, real: bool, op: str, emit: Callable[[str, View, int], None]) -> Port:
+    def _convert(self, name: str, ops: Sequence[str]) -> Port:
         array = FIRST_ARRAY + self.count
         self.count += 1
-        shape = self.m.graph.tensors[name].shape
-        emit("flip", View("", 0, shape, row_major(shape)), array)
-        if math.prod(shape) == 0:
+        if math.prod(self.m.graph.tensors[name].shape) == 0:
             return Port(name, array, -1)
-        if real:
-            codes = self.m.steps.pop()
-            assert isinstance(codes, Step)
-            emit(op, View("", 0, shape, tuple(4 * s for s in row_major(shape))), array)
-            self.alternatives[len(self.m.steps) - 1] = codes
+        for op in reversed(ops):
+            if op != ops[-1]:
+                codes = self.m.steps.pop()
+                assert isinstance(codes, Step)
+                self.alternatives[len(self.m.steps)] = codes
+            cross(self.m, name, op, array)
         return Port(name, array, len(self.m.steps) - 1)
 
 

@@ -7,7 +7,7 @@ distance, so one base address serves them all. The last tile of a run overlaps t
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, finish, load_epilogue, store_part
+from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, load_epilogue, store_part
 from axruntime.engines.host.codegen.kit import Fn, Val, Var, vec
 from axruntime.engines.host.features import Isa
 
@@ -26,7 +26,7 @@ class ConvSpec:
     vectors: int
     step: int
     unroll: int
-    table: bool
+    finish: Finish
 
 
 def lanes_of(isa: Isa) -> int:
@@ -66,7 +66,7 @@ class _Kernel:
         self.p = {n: f.param(n) for n in CONV if n not in EPILOGUE and "." not in n and n not in ("x", "w", "bias", "mult", "segs", "y")}
         self.x, self.y, self.w = f.base("x"), f.base("y"), f.base("w")
         self.bias, self.mult, self.segs = f.base("bias"), f.base("mult"), f.base("segs")
-        self.e: Epilogue = load_epilogue(f, s.table)
+        self.e: Epilogue = load_epilogue(f, s.finish)
 
     def block(self, x: Val, y: Val, nb: Val) -> None:
         """One tile of pixels times one block of channels."""

@@ -16,22 +16,40 @@ _MAGIC = 12582912.0
 EPILOGUE = ("lo", "hi", "shift", "table.base", "table")
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What an epilogue needs: a table; `clamp`, bounds other than -128 and 127; `small`, no value reaches 2**31 in magnitude."""
+
+    table: bool = False
+    clamp: bool = True
+    small: bool = False
+
+
 @dataclass
 class Epilogue:
-    """Constants of one epilogue, loaded once a kernel call."""
+    """Constants of one epilogue, loaded once a kernel call. banks: the table in registers; lowest, highest: bounds as bytes."""
 
     lo: Val
     hi: Val
     shift: Val
     table: Val | None
     banks: tuple[Val, ...] = ()
+    lowest: Val | None = None
+    highest: Val | None = None
+    clamp: bool = True
+    small: bool = False
 
 
-def load_epilogue(f: Fn, table: bool) -> Epilogue:
-    """Reads the parameters of EPILOGUE."""
+def load_epilogue(f: Fn, finish: "Finish | bool") -> Epilogue:
+    """Reads the parameters of EPILOGUE; True is a table and nothing known of bounds and values."""
+    kind = finish if isinstance(finish, Finish) else Finish(finish)
+    table = kind.table
     e = Epilogue(f.param_f32("lo"), f.param_f32("hi"), f.param("shift").cast("trunc", "i8"), f.base("table") if table else None)
     if e.table is not None and f.isa.avx512:
         e.banks = tuple(f.load("<64 x i8>", e.table, 64 * i) for i in range(4))
+    if f.isa.avx512:
+        e.lowest, e.highest = (v.cast("fptosi", "i32").cast("trunc", "i8") + e.shift for v in (e.lo, e.hi))
+        e.clamp, e.small = kind.clamp, kind.small
     return e
 
 
@@ -61,18 +79,48 @@ def lookup(f: Fn, table: Val, banks: Sequence[Val], code: Val) -> Val:
 
 
 def finish(f: Fn, e: Epilogue, values: Sequence[Val]) -> list[Val]:
-    """Requantizes several vectors of equal width; look-ups are done for 64 bytes at a time where the CPU can."""
-    codes = [requantize(f, e, t) for t in values]
-    if e.table is None:
-        return codes
-    n = lanes(codes[0].ty)
-    per = max(64 // n, 1) if e.banks else 1
+    """Requantizes several vectors of equal width; 64 bytes at a time where the CPU can."""
+    n = lanes(values[0].ty)
     out: list[Val] = []
-    for i in range(0, len(codes), per):
-        part = codes[i : i + per]
-        joined = lookup(f, e.table, e.banks, join(f, part))
-        out += split(f, joined, len(part))
+    if f.isa.avx512 and n == 16 and len(values) > 1:
+        for i in range(0, len(values), 4):
+            part = list(values[i : i + 4])
+            out += split(f, finish64(f, e, part + part[-1:] * (4 - len(part))), 4)[: len(part)]
+        return out
+    for t in values:
+        code = requantize(f, e, t)
+        out.append(code if e.table is None else lookup(f, e.table, e.banks, code))
     return out
+
+
+#: byte i of the natural order of four vectors is byte PACKED[i] after two rounds of packing, which work in 16-byte lanes
+PACKED = tuple(16 * (i % 16 // 4) + 4 * (i // 16) + i % 4 for i in range(64))
+
+
+def finish64(f: Fn, e: Epilogue, values: Sequence[Val], *, natural: bool = True) -> Val:
+    """Four vectors of 16 -> 64 bytes, by AVX-512; in the order of PACKED if not `natural`. No value may be NaN.
+
+    Packing saturates at both ends, and an underflowing conversion gives INT_MIN. Only an overflow would go wrong: where values may
+    reach 2**31 the upper bound is taken in float. Other bounds are taken on bytes.
+    """
+    assert e.lowest is not None
+    assert e.highest is not None
+    words = []
+    for t in values:
+        low = t if e.small else f.call("<16 x float>", "llvm.x86.avx512.min.ps.512", e.hi.splat(16), t, "i32 4")
+        words.append(f.call("<16 x i32>", "llvm.x86.avx512.mask.cvtps2dq.512", low, f.c(0, "<16 x i32>"), "i16 -1", "i32 4"))
+    shift = e.shift.cast("zext", "i16").splat(32)
+    halves = []
+    for i in (0, 2):
+        pair = f.call("<32 x i16>", "llvm.x86.avx512.packssdw.512", words[i], words[i + 1])
+        halves.append(f.call("<32 x i16>", "llvm.sadd.sat.v32i16", pair, shift))
+    code = f.call("<64 x i8>", "llvm.x86.avx512.packuswb.512", halves[0], halves[1])
+    if e.clamp:
+        code = f.call("<64 x i8>", "llvm.umax.v64i8", code, e.lowest.splat(64))
+        code = f.call("<64 x i8>", "llvm.umin.v64i8", code, e.highest.splat(64))
+    if natural:
+        code = f.shuffle(code, code, PACKED)
+    return code if e.table is None else lookup(f, e.table, e.banks, code)
 
 
 def join(f: Fn, parts: Sequence[Val]) -> Val:
@@ -100,7 +148,7 @@ def store_part(f: Fn, code: Val, ptr: Val, count: Val) -> None:
     if n == 1:
         f.store(code, ptr)
     elif f.isa.avx512:
-        mask = f.iota(n, "i64").cmp("slt", count.splat(n))
+        mask = f.iota(n, "i8").cmp("ult", f.min(count, n).cast("trunc", "i8").splat(n))
         f.call("void", f"llvm.masked.store.v{n}i8.p0", code, ptr, "i32 1", mask)
     else:
         buf = f.buffer(n)

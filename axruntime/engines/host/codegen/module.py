@@ -49,7 +49,7 @@ spin:
   br i1 %same, label %wait, label %done
 wait:
   %k1 = add i32 %k, 1
-  %long = icmp ugt i32 %k1, 2000
+  %long = icmp ugt i32 %k1, 300
   %can = icmp ne ptr %yield, null
   %give = and i1 %long, %can
   br i1 %give, label %sleep, label %again
