@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axcompiler import ir
-from axcompiler.ir import Epilogue
 from axruntime.engines.host.codegen.conv import ConvSpec, lanes_of
 from axruntime.engines.host.codegen.depthwise import DepthwiseSpec
 from axruntime.engines.host.codegen.epilogue import PACKED
@@ -16,9 +15,10 @@ from axruntime.engines.host.emit import EMITTERS, Emitter, image_numbers, row_ma
 from axruntime.engines.host.emit_tiles import tile_product
 from axruntime.engines.host.features import Isa
 from axruntime.engines.host.layout import View, border_fits, is_flat
-from axruntime.engines.host.steps import Ref
 from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axruntime.engines.host.steps import Ref
 from axruntime.engines.host.weights import Segments, segments, shifted_bias
+
 
 def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
     """(most pixels a tile, vectors a pixel): accumulators, weights and one pixel must fit the registers."""

@@ -1,0 +1,104 @@
+"""Steps of matrix products in tile registers: which pixels share a tile, and whether their bytes are gathered first."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axruntime.engines.host.codegen.amx import MOST_GATHERED, AmxSpec, Gather
+from axruntime.engines.host.emit import Emitter
+from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axruntime.engines.host.weights import Segments
+
+#: nanoseconds, measured on a Granite Rapids core; only their ratios matter
+_STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4
+
+
+def tile_product(m: Emitter, name: str, p: Product) -> None:
+    """The step of one matrix product."""
+    gather = _gather(p)
+    seg = Segments((0,), p.seg.length * len(p.seg.offsets), p.seg.taps) if gather else p.seg
+    across = _across(p, -(-seg.length // 64) * len(seg.offsets))
+    operands, numbers, groups = weight_operands(m, p, seg, 16 * across)
+    steps = groups * len(seg.offsets)
+    pixels: NDArray[np.int32] | None = None
+    at, rows = _row_tiles(p)
+    plain = _row_by_row_cost(len(at), rows, steps)
+    linear = _linear_tiles(p)
+    if linear is not None and _row_by_row_cost(len(linear[0]), linear[2], steps) < 0.95 * plain:
+        at, pixels, rows = linear
+        operands["pixels"] = m.consts.add(pixels)
+    offsets = [o + 64 * g for o in seg.offsets for g in range(groups)]
+    operands |= {
+        "segs": m.consts.add(np.array(p.seg.offsets if gather else offsets, np.int64)),
+        "cfg": m.consts.add(_tile_config(rows)),
+        "at": m.consts.add(at),
+    }
+    numbers |= {"nseg": len(offsets), "in_ps": p.in_ps, "out_ps": p.y.strides[3], "rows": rows, "mtiles": len(at)}
+    spec = AmxSpec(finish_of(p.epilogue, p.multiplier), across, pixels is not None, gather)
+    m.step(name, ("amx", spec), operands, numbers, [p.y.root], p.macs)
+
+
+def _across(p: Product, steps: int) -> int:
+    """Blocks one channel tile wide read weights half as often, which long sums are bound by; two wide store more at once."""
+    return 1 if steps >= 9 or p.weight.shape[0] <= 16 else 2
+
+
+def _row_by_row_cost(tiles: int, rows: int, steps: int) -> float:
+    """Two channel tiles a pixel tile and step."""
+    return tiles * (2 * steps * max(_LEAST, _STEP_ROW * rows) + _FIXED)
+
+
+def _row_tiles(p: Product) -> tuple[NDArray[np.int32], int]:
+    """Tiles within runs of pixels that follow each other on both sides: byte offsets [tiles, (input, output)], and rows of a tile."""
+    images, oh, run = runs(p)
+    tiles = -(-run // 16)
+    rows = -(-run // tiles)
+    start = np.minimum(np.arange(tiles) * rows, run - rows)
+    x = np.arange(images)[:, None, None] * p.in_ns + np.arange(oh)[:, None] * p.in_rs + start * p.in_ps
+    y = np.arange(images)[:, None, None] * p.y.strides[0] + np.arange(oh)[:, None] * p.y.strides[2] + start * p.y.strides[3]
+    return np.stack([x.reshape(-1), y.reshape(-1)], axis=1).astype(np.int32), rows
+
+
+def _linear_tiles(p: Product) -> tuple[NDArray[np.int32], NDArray[np.int32], int] | None:
+    """Tiles along the input from its first to its last pixel, over the ends of rows; pixels between rows are computed and not stored.
+
+    Returns tiles as `_row_tiles` does, the output offset of every pixel (-1: none), and the rows of a tile.
+    """
+    n, _, oh, ow = p.y.shape
+    if p.in_ps == 0 or p.in_rs % p.in_ps or p.in_rs // p.in_ps < ow or p.in_rs // p.in_ps > 2 * ow:
+        return None
+    pitch = p.in_rs // p.in_ps
+    length = (oh - 1) * pitch + ow
+    tiles = -(-length // 16)
+    rows = -(-length // tiles)
+    start = np.minimum(np.arange(tiles) * rows, length - rows)
+    pixel = start[:, None] + np.arange(16)
+    row, col = pixel // pitch, pixel % pitch
+    inside = (col < ow) & (np.arange(16) < rows)
+    offset = row * p.y.strides[2] + col * p.y.strides[3]
+    images = np.arange(n)[:, None]
+    x = (images * p.in_ns + start * p.in_ps).reshape(-1)
+    y = np.where(inside, images[:, :, None] * p.y.strides[0] + offset, -1)
+    at = np.stack([x, np.zeros_like(x)], axis=1).astype(np.int32)
+    return at, y.reshape(-1, 16).astype(np.int32), rows
+
+
+def _gather(p: Product) -> Gather | None:
+    """Gathering pays where segments are short: every step then has 64 useful bytes, and loads do not cross cache lines."""
+    count, length = len(p.seg.offsets), p.seg.length
+    row = -(-count * length // 64) * 64
+    width = next((w for w in (16, 32, 64) if w >= length), 0)
+    if not width or row > MOST_GATHERED or count > 16:
+        return None
+    blocks = -(-p.weight.shape[0] // 32)
+    direct = blocks * count * max(4 * _STEP, 2 * (14.0 if p.in_ps < 16 else 6.0 if p.in_ps % 64 else 2.2))
+    copied = blocks * (row // 64) * 4 * _STEP + 32 * count * _COPY
+    return Gather(count, length, width, row) if copied < direct else None
+
+
+def _tile_config(rows: int) -> NDArray[np.uint8]:
+    """Palette 1: accumulators and pixels have `rows` rows, weights 16; every row has 64 bytes."""
+    cfg = np.zeros(64, np.uint8)
+    cfg[0] = 1
+    cfg[16:32:2] = 64
+    cfg[48:56] = [rows] * 6 + [16, 16]
+    return cfg
