@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from axcompiler.calibrate import statistics
 from axcompiler.calibrate.histogram import Histogram
+from axcompiler.calibrate.means import ChannelMeans
 from axcompiler.calibrate.probe import Probe, with_probes
 from axcompiler.calibrate.statistics import Range, Statistics
 from axcompiler.errors import CompileError
@@ -42,7 +43,7 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     probed, probes = with_probes(model, tensors, dict(plan.view.shapes))
     session = _session(probed)
     result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources})
-    sums = {name: _ChannelSum(plan.view.shapes[name], axis) for name, axis in channels.items()}
+    sums = {p.tensor: ChannelMeans(plan.view.shapes[p.tensor], channels[p.tensor], p) for p in probes if p.tensor in channels}
     total = len(samples) if isinstance(samples, Sized) else 0
     names = [n for probe in probes for n in (probe.lo, probe.hi, probe.values)]
     for i, sample in enumerate(samples):
@@ -96,8 +97,8 @@ def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
     return feeds
 
 
-def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics, sums: dict[str, "_ChannelSum"]) -> None:
-    lo, hi, values = float(seen[0]), float(seen[1]), seen[2]
+def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics, sums: dict[str, ChannelMeans]) -> None:
+    lo, hi, values = float(seen[0].min()), float(seen[1].max()), seen[2].reshape(-1)
     masked = lo == -np.inf and hi < np.inf and not np.isnan(values).any()
     if masked:  # attention masks with -inf: the tensor cannot be int8, and quantize leaves its readers in float32
         finite = values[np.isfinite(values)]
@@ -115,20 +116,4 @@ def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics,
         known.lo, known.hi = min(known.lo, lo), max(known.hi, hi)
         known.histogram.add(values, lo, hi)
     if probe.tensor in sums:
-        sums[probe.tensor].add(values, probe.stride)
-
-
-class _ChannelSum:
-    """Sum of the sampled values of each channel; a sampled position tells its channel."""
-
-    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
-        self._channels, self._inner = shape[axis], int(np.prod(shape[axis + 1 :]))
-        self._sum, self._count = np.zeros(self._channels), np.zeros(self._channels, np.int64)
-
-    def add(self, values: NDArray[np.float32], stride: int) -> None:
-        channel = np.arange(len(values)) * stride // self._inner % self._channels
-        self._sum += np.bincount(channel, weights=values, minlength=self._channels)
-        self._count += np.bincount(channel, minlength=self._channels)
-
-    def mean(self) -> NDArray[np.float32]:
-        return (self._sum / np.maximum(self._count, 1)).astype(np.float32)
+        sums[probe.tensor].add(values)

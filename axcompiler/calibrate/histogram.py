@@ -4,6 +4,7 @@ Bins are [i * 2**e, (i + 1) * 2**e); when the data need more than `bins` of them
 Merging is exact, so the result depends on the data alone, not on their order or on how they came in parts.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +31,14 @@ class Histogram:
     def add(self, values: NDArray[np.float32], lo: float, hi: float) -> None:
         """Count `values`, all finite. The range grows to hold 0 and lo..hi, which may be wider than the values."""
         self._reach(min(lo, 0.0), max(hi, 0.0))
-        index = np.floor(np.ldexp(values.astype(np.float64), -self.exponent)).astype(np.int64) - self.first
+        # times a power of two: exact in float32
+        index = np.floor(values * np.float32(2.0**-self.exponent)).astype(np.int64) - self.first
         self.counts += np.bincount(index, minlength=len(self.counts))
 
     def _reach(self, lo: float, hi: float) -> None:
         exponent = self.exponent
+        if len(self.counts) and self._holds(lo, hi):
+            return
         if not len(self.counts):
             span = (hi - lo) / self.bins
             exponent = max(MIN_EXPONENT, int(np.floor(np.log2(span))) - 2) if span > 0 else MIN_EXPONENT
@@ -48,6 +52,9 @@ class Histogram:
         old = (np.arange(len(self.counts)) + self.first) >> (exponent - self.exponent)
         np.add.at(counts, old - first, self.counts)
         self.exponent, self.first, self.counts = exponent, first, counts
+
+    def _holds(self, lo: float, hi: float) -> bool:
+        return math.ldexp(self.first, self.exponent) <= lo and hi < math.ldexp(self.first + len(self.counts), self.exponent)
 
     def _wanted(self, lo: float, hi: float, exponent: int) -> tuple[int, int]:
         first, last = int(np.floor(np.ldexp(lo, -exponent))), int(np.floor(np.ldexp(hi, -exponent)))
