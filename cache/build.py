@@ -46,6 +46,7 @@ def obtain(
     start = time.monotonic()
     result = None if force else _restored(store, action, dest, start)
     if result is None:
+        action.confirm()  # what is stored and shared under this key must be named by SHA-256 and not by xxh3
         with store.single_flight(action.key(), f"{action.stage} {label}".strip()):
             result = None if force else _restored(store, action, dest, start)
             if result is None:

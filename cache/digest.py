@@ -62,20 +62,25 @@ class Hasher:
 
 
 class FileDigest:
-    """Content of a file: `size` in bytes, `xxh3` (32 hex), `sha256` (64 hex; computed when first asked for, if the file is large)."""
+    """Content of a file: `size` in bytes, `xxh3` (32 hex), `sha256` (64 hex; of a large file computed when first asked for)."""
 
     __slots__ = ("_later", "_sha256", "size", "xxh3")
 
     def __init__(self, size: int, xxh3: str, sha256: str = "", later: Callable[[], str] | None = None) -> None:
+        """later: computes the SHA-256 from the bytes. With it, `sha256` is no more than what a content of this xxh3 was named before."""
         self.size, self.xxh3, self._sha256, self._later = size, xxh3, sha256, later
 
     @property
     def sha256(self) -> str:
         """The name of this content. Raises CacheError when the file has changed since its other hash was taken."""
         if not self._sha256:
-            assert self._later is not None
-            self._sha256 = self._later()
+            self.confirm()
         return self._sha256
+
+    def confirm(self) -> None:
+        """Make sure that the name was computed from these bytes, not looked up by xxh3. Raises CacheError like `sha256`."""
+        if self._later is not None:
+            self._sha256, self._later = self._later(), None
 
     @property
     def named(self) -> bool:

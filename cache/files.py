@@ -59,19 +59,20 @@ class Files:
 
     def _known(self, folder: str, name: str, entry: tuple[Stat, str, str]) -> FileDigest:
         stat, weak, strong = entry
-        return FileDigest(stat[0], weak, strong, None if strong else lambda: self._name_later(folder, name, weak))
+        if strong:
+            return FileDigest(stat[0], weak, strong)
+        return FileDigest(stat[0], weak, self._content_name(weak, stat[0]), lambda: self._name_later(folder, name, weak))
 
     def _hash(self, folder: str, name: str) -> FileDigest:
         path = os.path.join(folder, name)
         now = time.time_ns()
-        large = file_stat(path)[0] >= digest.LAZY_FROM
-        result, stat = hash_file(path, strong=not large)
-        strong = self._content_name(result.xxh3, result.size) if large else result.sha256
+        result, stat = hash_file(path, strong=file_stat(path)[0] < digest.LAZY_FROM)
+        entry = (stat, result.xxh3, result.sha256 if result.named else "")
         if _settled(stat, now):
-            self._entries(folder)[name] = (stat, result.xxh3, strong)
+            self._entries(folder)[name] = entry
         else:
             self._entries(folder).pop(name, None)
-        return FileDigest(result.size, result.xxh3, strong, None if strong else lambda: self._name_later(folder, name, result.xxh3))
+        return self._known(folder, name, entry)
 
     def _name_later(self, folder: str, name: str, weak: str) -> str:
         now = time.time_ns()

@@ -74,6 +74,9 @@ class Tree:
     @classmethod
     def of(cls, items: Mapping[str, FileDigest | str], *, names_matter: bool = False) -> "Tree":
         """From a mapping of name to content. CacheError when a hash is none."""
+        for content in items.values():
+            if isinstance(content, FileDigest):
+                content.confirm()
         pairs = sorted((name, _file_hash(content, name)) for name, content in items.items())
         return cls(tuple(pairs), names_matter)
 
@@ -137,6 +140,12 @@ class Action:
     def key(self) -> str:
         """64 hex digits."""
         return sha256(self.document())
+
+    def confirm(self) -> None:
+        """Make sure that every input's SHA-256 was computed from its bytes (see FileDigest.confirm); the key may become another."""
+        for value in self.inputs.values():
+            if isinstance(value, FileDigest):
+                value.confirm()
 
     def trees(self) -> Iterator[tuple[str, Tree]]:
         """Inputs that are many files, by name."""

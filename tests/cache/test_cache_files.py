@@ -2,12 +2,15 @@
 
 import os
 import time
+import zlib
 from pathlib import Path
 
 import pytest
+from cache_support import make_action, make_store, stored_files
 
 import cache.digest
 import cache.files
+from cache.build import obtain
 from cache.digest import sha256
 from cache.errors import CacheError
 from cache.files import Files
@@ -106,6 +109,28 @@ def test_touching_a_large_file_costs_xxh3_only(tmp_path: Path, monkeypatch: pyte
     copy = tmp_path / "elsewhere"
     copy.write_bytes(b"w" * 5000)
     assert Files(tmp_path / "index").digest(copy).named
+
+
+def test_a_collision_of_xxh3_never_reaches_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index says that bytes with this xxh3 have another SHA-256, as after a crafted collision: the record gets the true key."""
+    monkeypatch.setattr(cache.digest, "LAZY_FROM", 1000)
+    store, _ = make_store(tmp_path / "c")
+    file = tmp_path / "large"
+    file.write_bytes(b"w" * 5000)
+    settle()
+    body = f"{cache.digest.xxh3(b'w' * 5000)} 5000 {'ab' * 32}"
+    store.index.mkdir(parents=True, exist_ok=True)
+    (store.index / f"content-{body[:2]}").write_text(f"{body} {zlib.crc32(body.encode()):08x}\n")
+    action = make_action(file, store)
+    assert action.key() == make_action(file, store, inputs={"model.onnx": "ab" * 32}).key(), "it was misled"
+
+    def run(work: Path) -> None:
+        for name in action.outputs:
+            (work / name).write_bytes(b"")
+
+    record = obtain(store, action, tmp_path / "d", run).record
+    assert record.action["inputs"]["model.onnx"]["sha256"] == sha256(b"w" * 5000)
+    assert [path.name for path in stored_files(tmp_path / "c", "ac")] == [record.key]
 
 
 def test_a_large_file_that_changes_before_its_name_is_asked_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
