@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -101,7 +102,8 @@ class Blobs:
             return False
         found = hash_once(temporary)
         self._check(path, blob, xxh3, found.size, found.xxh3)
-        os.chmod(temporary, READ_ONLY)
+        if stat.S_IMODE(os.stat(temporary).st_mode) != READ_ONLY:  # a link to somebody else's file is read-only and cannot be changed
+            os.chmod(temporary, READ_ONLY)
         return True
 
     def _check(self, path: Path, blob: Blob, xxh3: str, size: int, found: str) -> None:

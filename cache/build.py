@@ -1,7 +1,8 @@
 """The whole protocol of one action: restore it, or run it once among all processes and keep what it gave."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def _restored(store: Store, action: Action, dest: Path, start: float) -> Result 
     if record is None:
         return None
     try:
-        store.restore(record, dest)
+        with _writing(dest):
+            store.restore(record, dest)
     except Damaged as error:
         store.warn(f"{error.what} {action.stage} runs again.")
         return None
@@ -93,7 +95,8 @@ def _run_in(store: Store, action: Action, dest: Path, run: Run, label: str, rech
             )
         provenance = {"label": label, "started": round(began, 3), "seconds": round(seconds, 3), "host": host()}
         record = store.put(action, work, provenance, log=log, private=True)
-        _deliver(store, record, work, dest)
+        with _writing(dest):
+            _deliver(store, record, work, dest)
     return record
 
 
@@ -105,6 +108,16 @@ def _deliver(store: Store, record: Record, work: Path, dest: Path) -> None:
         except Damaged as error:  # what the disk gave back is not what was written: the produced files are still there
             store.warn(f"{error.what} The result is used from where it was made.")
     publish(work, record, dest)
+
+
+@contextmanager
+def _writing(dest: Path) -> Iterator[None]:
+    """Troubles of the destination are the user's, not the cache's."""
+    try:
+        yield
+    except OSError as error:
+        fix = "Make room on its disk." if error.errno in FULL else "Check its permissions, and that nothing else is in its place."
+        raise CacheError(f"A result cannot be written there: {error.strerror or error}.", where=str(dest), fix=fix) from error
 
 
 def _complete(action: Action, work: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from cache_support import BIG, build, is_right, make_store, stored_files
 
 from cache.cli import main
+from cache.errors import CacheError
 from cache.gc import Wanted, clean
 from cache.verify import verify
 
@@ -175,3 +176,16 @@ def test_a_cache_that_cannot_be_had_at_all(tmp_path: Path, kind: str) -> None:
         assert build(store, b"model", tmp_path / f"d{number}", scope="/ws").how == "ran"
         assert is_right(tmp_path / f"d{number}", b"model")
     assert len(said) == 1, said
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_destination_that_cannot_be_is_a_sentence(tmp_path: Path, cached: bool) -> None:
+    store, _ = make_store(tmp_path / "c")
+    if cached:
+        build(store, b"model", tmp_path / "d")
+    (tmp_path / "taken").write_bytes(b"a file")
+    with pytest.raises(CacheError, match="cannot be written there"):
+        build(store, b"model", tmp_path / "taken" / "dest")
+    store.close()
+    clean(store, Wanted(unreachable=True))
+    assert stored_files(tmp_path / "c", "tmp") == []
