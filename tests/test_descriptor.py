@@ -97,6 +97,9 @@ def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(MINIMAL | {"labels": "names.txt"}))
     with pytest.raises(AxforgeError, match=r"no label file 'names\.txt'"):
         load_descriptor(tmp_path / "model.json")
+    (tmp_path / "names.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(AxforgeError, match="labels cannot be read"):
+        load_descriptor(tmp_path / "model.json")
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     assert load_descriptor(tmp_path / "model.json").label_names == ("cat", "dog")
 

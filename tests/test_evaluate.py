@@ -186,6 +186,36 @@ def test_yolo_labels_become_pixels(tmp_path: Path) -> None:
         list(open_dataset(descriptor, tmp_path))
 
 
+def test_coco_annotations_are_read_as_published(tmp_path: Path) -> None:
+    write_image(tmp_path / "coco" / "val2017" / "b.png", fake_picture(200, 100, 0))
+    write_image(tmp_path / "coco" / "val2017" / "a.png", fake_picture(200, 100, 1))
+    document = {
+        "images": [{"id": 9, "file_name": "b.png"}, {"id": 4, "file_name": "a.png"}],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": 1, "image_id": 9, "category_id": 18, "bbox": [10, 20, 30, 40], "iscrowd": 0},
+            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+        ],
+    }
+    annotations = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    annotations.parent.mkdir()
+    annotations.write_text(json.dumps(document))
+    descriptor = colours(dataset={"type": "coco", "path": "coco"})
+    first, second = open_dataset(descriptor, tmp_path)
+    assert (first.name, len(first.truth.boxes)) == ("a.png", 0)
+    assert second.truth.boxes.tolist() == [[10, 20, 40, 60], [0, 0, 5, 5]]
+    assert second.truth.class_ids.tolist() == [1, 0]
+    metric = MeanAveragePrecision()
+    metric.add(found([[10, 20, 40, 60]], [1], [0.9]), second.truth, second.image)
+    assert metric.values()["mAP50-95"] == pytest.approx(100.0), "a crowd that is not found costs nothing"
+    annotations.write_text('{"images": []}')
+    with pytest.raises(AxforgeError, match="no annotation file of COCO"):
+        open_dataset(descriptor, tmp_path)
+    annotations.unlink()
+    with pytest.raises(AxforgeError, match="cannot be read"):
+        open_dataset(descriptor, tmp_path)
+
+
 def test_a_dataset_of_another_task_is_refused(painted: Path) -> None:
     write_image(painted / "d" / "images" / "val" / "a.png", fake_picture(20, 10, 0))
     (painted / "d" / "labels" / "val").mkdir(parents=True)

@@ -190,6 +190,11 @@ def test_json_keeps_every_digit(tmp_path: Path) -> None:
     assert rows[2]["label"] == "ü"
 
 
+def test_json_stays_json_when_a_network_gives_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "r.json", Tensors({"y": np.array([1.5, np.nan, -np.inf])}).as_json())
+    assert json.loads((tmp_path / "r.json").read_text())["tensors"]["y"]["values"] == [1.5, None, None]
+
+
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for write in (lambda p: write_json(p / "r.json", {}), lambda p: write_image(p / "r.png", PICTURE)):
