@@ -164,3 +164,11 @@ def test_reading_a_descriptor_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_documentation_names_every_step_and_parameter() -> None:
+    text = (ZOO.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    definitions = json.loads(schema_text())["$defs"].values()
+    named = {tag for d in definitions for tag in d.get("properties", {}).get("type", {}).get("enum", [])}
+    keys = {key for d in definitions for key in d.get("properties", {}) if key != "type"}
+    assert sorted(name for name in named | keys if f"`{name}`" not in text) == []
