@@ -68,7 +68,10 @@ class Bars:
         self._show(model, stage)
 
     def update(self, model: str, stage: str, done: int, total: int, note: str) -> None:
-        """A stage reports."""
+        """A stage reports, or (without a model) somebody has a sentence for the user."""
+        if not model:
+            self._console.print(note, markup=False, highlight=False)
+            return
         if self._progress is not None and (line := self._models.get(model)) is not None:
             line.running[stage] = done / total if total else 0.0
             self._show(model, f"{stage}: {note}" if note else stage)

@@ -5,11 +5,12 @@ it was forked; it writes only if somebody draws, for a pipe that nobody empties 
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-#: draw(model, stage, done, total, note)
+#: draw(model, stage, done, total, note); without a model, note is a sentence for the user.
 Draw = Callable[[str, str, int, int, str], None]
 
 _INTERVAL = 0.05  # seconds between two reports of one stage
@@ -67,3 +68,13 @@ def reporter_of(model: str, stage: str) -> Callable[[int, int, str], None]:
             _CHANNEL.queue.put((model, stage, done, total, note))
 
     return progress
+
+
+def say(sentence: str) -> None:
+    """Tell the user something now, whatever is being drawn, and although doit keeps what actions print."""
+    if _CHANNEL.draw is None:
+        print(sentence, file=sys.__stderr__, flush=True)
+    elif os.getpid() == _CHANNEL.pid:
+        _CHANNEL.draw("", "", 0, 0, sentence)
+    else:
+        _CHANNEL.queue.put(("", "", 0, 0, sentence))

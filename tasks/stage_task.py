@@ -4,6 +4,8 @@ doit asks `unchanged` first, which looks at time stamps and small digests and im
 changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
 """
 
+import contextlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +104,7 @@ class StageTask:
         from cache.config import open_store
         from cache.explain import why
 
-        store = open_store(self.plan.settings.project)
+        store = open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
         quick, spec = self.plan.quick(self.stage), self.spec()
         work = make_work(self.plan, self.stage)
         action = self.action(store, work)
@@ -150,9 +152,11 @@ class StageTask:
         )
 
     def run(self, work: "Work", folder: Path) -> str | None:
-        """Run the stage into an empty folder."""
-        report = progress.reporter_of(self.plan.model.name, self.stage.name)
-        return work.run(folder, report)
+        """Run the stage into an empty folder; what it prints is its log."""
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            work.run(folder, progress.reporter_of(self.plan.model.name, self.stage.name))
+        return printed.getvalue() or None
 
 
 class Work:
@@ -172,10 +176,9 @@ class Work:
         """Files and folders whose change may mean work, and which doit does not know of."""
         return list(self.files.values())
 
-    def run(self, folder: Path, report: Any) -> str | None:
-        """Run the stage; returns its log."""
+    def run(self, folder: Path, report: Any) -> None:
+        """Run the stage."""
         self.stage.run()(self.plan.inputs(self.stage), self.plan.config(self.stage), folder, report)
-        return None
 
 
 class Fetch(Work):
@@ -188,9 +191,8 @@ class Fetch(Work):
         self.origin = origin(plan.descriptor.source, plan.options.onnx, plan.model.name, plan.settings)
         self.files, self.facts, self.libraries = self.origin.files, self.origin.facts, self.origin.libraries
 
-    def run(self, folder: Path, report: Any) -> str | None:
+    def run(self, folder: Path, report: Any) -> None:
         self.origin.write(folder / "model.onnx", report)
-        return None
 
 
 class Calibrate(Work):
@@ -209,10 +211,9 @@ class Calibrate(Work):
     def watched(self) -> list[Path]:
         return [*self.chosen.folders, *self.chosen.files()]
 
-    def run(self, folder: Path, report: Any) -> str | None:
+    def run(self, folder: Path, report: Any) -> None:
         samples = calibration.Feeds(self.plan, self.chosen, self.names)
         self.stage.run()(self.plan.inputs(self.stage), self.plan.config(self.stage), folder, report, samples=samples)
-        return None
 
 
 class Tile(Work):

@@ -185,4 +185,20 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(quick: Project, tmp_path
     blocked.write_text("a file where the cache should be")
     done = quick.doit("compile:tiny", AXFORGE_CACHE_DIR=str(blocked / "cache"))
     assert done.status == 0, done.out + done.err
+    assert "cache: " in done.err
     assert (quick.built / "model.axmodel").is_file()
+
+
+def test_a_damaged_entry_of_the_cache_is_told_set_aside_and_made_again(quick: Project) -> None:
+    quick.compile()
+    axmodel = quick.built / "model.axmodel"
+    before = axmodel.read_bytes()
+    stored = [p for p in (quick.root.parent / "cache").rglob("*") if p.is_file() and p.read_bytes() == before]
+    assert stored
+    for path in [axmodel, *stored]:
+        path.chmod(0o644)
+        path.write_bytes(before[:-1] + b"?")
+    again = quick.compile()
+    assert axmodel.read_bytes() == before
+    assert again.ran() == ["pack"]
+    assert "cache: " in again.err, "a sentence on what happened"
