@@ -1,6 +1,7 @@
 """`doit compile:MODEL` and `doit compile:MODEL:STAGE`."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,26 @@ def plans(typed: words.Words) -> list[Plan]:
     if typed.common.onnx and len(typed.models()) != 1:
         raise AxforgeError("onnx= gives the file of one model.", fix="Name one model: doit compile:MODEL onnx=PATH.")
     named = typed.models()
+    found = [Plan(zoo.find(name, here), typed.options(name), here) for name in named]
     if typed.everything():
-        named = list(dict.fromkeys([*named, *zoo.names(here)]))
-    return [Plan(zoo.find(name, here), typed.options(name), here) for name in named]
+        found += _others(typed, here, set(named))
+    return found
+
+
+def _others(typed: words.Words, here: settings.Settings, named: set[str]) -> list[Plan]:
+    """Plans of all models that were not named. One with a mistake in it does not keep the others from being listed or built."""
+    found = []
+    for name in zoo.names(here):
+        if name in named:
+            continue
+        try:
+            plan = Plan(zoo.find(name, here), typed.options(name), here)
+            _ = plan.cores
+        except AxforgeError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+        else:
+            found.append(plan)
+    return found
 
 
 class Publish:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
+#: Folders of models to look in first, separated as in PATH.
+MODELS = "AXFORGE_MODELS"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def current() -> Settings:
     typed_in = _TYPED_IN[0] if _TYPED_IN else _initial_workdir() or project
     build = _value(BUILD_ROOT)
     data = _value(DATA_ROOT)
-    folders = dict.fromkeys([*_MODELS, zoo_folder()])
+    told = [_absolute(typed_in, folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+    folders = dict.fromkeys([*told, *_MODELS, zoo_folder()])
     return Settings(
         project=project,
         typed_in=typed_in,

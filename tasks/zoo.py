@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from axcompiler.errors import AxforgeError
 from tasks.settings import Settings
 from tasks.suggest import nearest
+
+#: What a model's folder may be called, to be part of the name of a task.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def names(settings: Settings) -> list[str]:
     for folder in settings.models:
         if folder.is_dir():
             with os.scandir(folder) as entries:
-                found |= {entry.name for entry in entries if Path(entry.path, "model.json").is_file()}
+                found |= {entry.name for entry in entries if NAME.fullmatch(entry.name) and Path(entry.path, "model.json").is_file()}
     return sorted(found)
 
 
@@ -45,7 +49,7 @@ def find(name: str, settings: Settings) -> Model:
     """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is no JSON object."""
     for folder in settings.models:
         path = folder / name / "model.json"
-        if name and "/" not in name and name not in (".", "..") and path.is_file():
+        if NAME.fullmatch(name) and path.is_file():
             return Model(name, path, _load(path))
     raise AxforgeError(f"There is no model {name!r}.", fix=nearest(name, names(settings)))
 

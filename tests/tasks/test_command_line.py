@@ -76,6 +76,10 @@ def test_only_the_model_that_is_asked_for_is_opened(project: Project) -> None:
     done = project.doit("compile:broken")
     assert done.status == 1
     assert "broken/model.json" in done.err
+    listed = project.doit("list", "--all")
+    assert listed.status == 0
+    assert "compile:tiny:pack" in listed.out
+    assert "broken is left out" in listed.err
 
 
 @pytest.mark.parametrize(
