@@ -1,7 +1,7 @@
 """Resizing: nearest along any axes (a selection of codes), linear along the last two of four (or the last of three).
 
-Coordinates are computed in float32 in the order of the ONNX formulas, as onnxruntime does, because a nearest neighbour
-at a tie depends on the last bit.
+Coordinates are computed in float32 in the order of the ONNX formulas. Where they are rounded to the nearest, a position as
+good as half way between two elements is taken as half way, as onnxruntime does; the last bit must not decide on the neighbour.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from axcompiler.optimize.lowering import Lowering
 
 F32 = NDArray[np.float32]
+#: a position nearer than this to half way is half way, and a scale nearer than this to 1 is 1, but for the rounding of float32
+TIE = 1e-5
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn")
 
 
@@ -99,12 +101,15 @@ def source_positions(size: int, out: int, scale: float, mode: str) -> F32:
     if mode == "half_pixel_symmetric":
         adjustment = np.float32(out) / (s * np.float32(size))
         centre = np.float32(size) / np.float32(2)
-        return centre * (one - adjustment) + position
+        return (centre * (one - adjustment) + (x + half) / s) - half
     return position
 
 
 def nearest_index(positions: F32, size: int, rounding: str, upsampling: bool) -> NDArray[np.int32]:
     """Index of the nearest element, kept inside the operand. 'simple' is what Resize did before opset 11."""
+    if rounding.startswith("round"):
+        tie = np.floor(positions) + np.float32(0.5)
+        positions = np.where(np.abs(positions - tie) < TIE, tie, positions)
     if rounding == "simple":
         index = np.trunc(positions) if upsampling else np.ceil(positions)
     elif rounding == "floor":
@@ -138,8 +143,8 @@ def _lower_nearest(lw: Lowering, view: NodeView) -> None:
     x = lw.operand(view, 0)
     mode, rounding = _coordinates(view), _rounding(view)
     for axis, (size, out, scale) in enumerate(zip(c.shape_of(view), c.result_shape(view), scales_of(view), strict=True)):
-        index = nearest_index(source_positions(size, out, scale, mode), size, rounding, scale >= 1)
-        if out != size or not np.array_equal(index, np.arange(size)):
+        if out != size or abs(scale - 1) > TIE:
+            index = nearest_index(source_positions(size, out, scale, mode), size, rounding, scale >= 1)
             x = lw.taken(x, axis, index)
     lw.copy(ir.Reshape, x, lw.result(view))
 

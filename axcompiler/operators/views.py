@@ -37,10 +37,7 @@ class ModelView:
 
 
 def view(model: onnx.ModelProto, *, constants: Mapping[str, Array] | None = None) -> ModelView:
-    """The model's main graph as views, with shapes inferred here. `constants`: further tensors to be taken as constants.
-
-    Raises onnx.shape_inference.InferenceError where the model contradicts itself.
-    """
+    """The model's main graph as views, with shapes inferred here. `constants`: further tensors to be taken as constants."""
     inferred = infer(model)
     graph = inferred.graph
     values = constants_of(graph) | dict(constants or {})

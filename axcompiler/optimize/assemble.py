@@ -61,8 +61,10 @@ def _declare(lowering: Lowering, planned: Plan, units: Sequence[Any]) -> None:
 
 
 def _plain(known: Qdq, name: str) -> Tensor:
-    """A tensor that islands alone make and use."""
+    """A tensor that islands alone make and use, or a second name of a quantized output."""
     view = known.view
+    if name in known.dequantized:
+        return Tensor(view.shapes[name], "int8", known.dequantized[name].quant)
     if name not in view.dtypes or name not in view.sizes:
         raise CompileError(
             f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is no tensor of known rank",
@@ -106,8 +108,8 @@ def _island(lowering: Lowering, model: onnx.ModelProto, unit: Group, units: Sequ
     if not outputs:
         return
     name = f"island{len(models)}"
-    codes = [n for n in (*unit.reads, *outputs) if lowering.tensors[n].quant]
-    models[name] = cut.extract(model, view, unit, name, outputs, codes)
+    quants = {n: t.quant for n, t in lowering.tensors.items() if t.quant}
+    models[name] = cut.extract(model, view, unit, name, outputs, quants)
     lowering.ops.append(
         ir.Island(
             name=name,

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from axcompiler.ir import Quant
 from axcompiler.operators.views import ModelView, names_read, subgraphs
 from axcompiler.optimize.partition import FloatItem, Item
 
@@ -132,21 +134,20 @@ def reason(items: Iterable[FloatItem]) -> str:
     return "; ".join(whys[:3]) + more
 
 
-def extract(model: onnx.ModelProto, view: ModelView, island: Group, name: str, outputs: Sequence[str], quantized: Iterable[str]) -> bytes:
-    """The island as an ONNX model, the same bytes for the same island. quantized: fused tensors, which it sees as float32."""
-    nodes: list[onnx.NodeProto] = []
-    for item in island.items:
-        nodes += _nodes(item)
+def extract(
+    model: onnx.ModelProto, view: ModelView, island: Group, name: str, outputs: Sequence[str], quants: Mapping[str, Quant]
+) -> bytes:
+    """The island as an ONNX model, the same bytes for the same island. quants: of fused tensors, which it sees as float32."""
+    nodes, values = _nodes(island, quants)
     inside = {n for node in nodes for n in node.output}
     read = sorted({n for node in nodes for n in names_read(node)} - inside)
-    initializers = [_initializer(view.constants[n], n) for n in read if n in view.constants]
-    codes = set(quantized)
+    values = {n: view.constants[n] for n in read if n in view.constants} | values
     graph = helper.make_graph(
         nodes,
         name,
-        [_info(view, n, n in codes) for n in island.reads],
-        [_info(view, n, n in codes) for n in outputs],
-        initializers,
+        [_info(view, n, n in quants) for n in island.reads],
+        [_info(view, n, n in quants) for n in outputs],
+        [numpy_helper.from_array(value, n) for n, value in values.items()],
     )
     domains = _domains(nodes)
     opsets = sorted((o for o in model.opset_import if o.domain in domains), key=lambda o: o.domain)
@@ -157,7 +158,29 @@ def extract(model: onnx.ModelProto, view: ModelView, island: Group, name: str, o
     return made.SerializeToString(deterministic=True)
 
 
-def _nodes(item: FloatItem) -> list[onnx.NodeProto]:
+def _nodes(island: Group, quants: Mapping[str, Quant]) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
+    """Nodes under fused names, and constants they need beside the model's own.
+
+    What is quantized and read again inside the island is rounded there, as the model says.
+    """
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, NDArray[Any]] = {}
+    rounded: dict[str, str] = {}
+    read = {name for item in island.items for name in item.reads}
+    for item in island.items:
+        nodes += _with_names(item, rounded)
+        for name in item.writes:
+            if name in quants and name in read:
+                rounded[name] = f"{name}.rounded"
+                names = [f"{name}.scale", f"{name}.zero_point"]
+                constants[names[0]] = np.asarray(quants[name].scale, np.float32)
+                constants[names[1]] = np.asarray(quants[name].zero_point, np.int8)
+                nodes.append(helper.make_node("QuantizeLinear", [name, *names], [f"{name}.code"]))
+                nodes.append(helper.make_node("DequantizeLinear", [f"{name}.code", *names], [rounded[name]]))
+    return nodes, constants
+
+
+def _with_names(item: FloatItem, rounded: Mapping[str, str]) -> list[onnx.NodeProto]:
     """The node with fused names; what its subgraphs take from outside comes through an Identity under its old name."""
     proto = onnx.NodeProto()
     proto.CopyFrom(item.proto)
@@ -165,10 +188,11 @@ def _nodes(item: FloatItem) -> list[onnx.NodeProto]:
     del proto.metadata_props[:]
     extra: list[onnx.NodeProto] = []
     inner = {n for graph in subgraphs(proto) for n in _names(graph)}
-    for old, new in sorted(item.renamed.items()):
+    renamed = {old: rounded.get(new, new) for old, new in item.renamed.items()}
+    for old, new in sorted(renamed.items()):
         if old in inner and old != new:
             extra.append(helper.make_node("Identity", [new], [old]))
-    proto.input[:] = [n if n in inner else item.renamed.get(n, n) for n in proto.input]
+    proto.input[:] = [n if n in inner else renamed.get(n, n) for n in proto.input]
     return [*extra, proto]
 
 
@@ -185,10 +209,6 @@ def _domains(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     return found | ({"ai.onnx"} if "" in found else set())
 
 
-def _initializer(value: NDArray[Any], name: str) -> onnx.TensorProto:
-    return numpy_helper.from_array(value, name)
-
-
 def _info(view: ModelView, name: str, quantized: bool) -> onnx.ValueInfoProto:
     kind = "float32" if quantized or name not in view.dtypes else view.dtypes[name]
     sizes: Mapping[str, tuple[int, ...]] = view.sizes
@@ -199,7 +219,6 @@ def _info(view: ModelView, name: str, quantized: bool) -> onnx.ValueInfoProto:
 def elem_type(dtype: str) -> int:
     """ONNX element type of a NumPy name."""
     import ml_dtypes
-    import numpy as np
 
     if dtype == "str":
         return onnx.TensorProto.STRING

@@ -19,6 +19,7 @@ from axcompiler.optimize.lowering import weight_refusal
 from axcompiler.optimize.qdq import Code, Qdq
 
 Names = Mapping[tuple[str, Quant], str]
+NOT_READ = "only 8-bit codes with one scale a tensor (or one an output channel of a weight) run on the AIPU"
 NO_BOUNDS = (-math.inf, math.inf)
 
 
@@ -130,7 +131,7 @@ def _region_unit(qdq: Qdq, region: Region, units: list[AipuItem], whys: dict[int
 
 def _node_unit(qdq: Qdq, i: int, follower: Region | None, units: list[AipuItem], whys: dict[int, str]) -> None:
     node = qdq.view.nodes[i]
-    why = refusal(node) or _operands_why(qdq, node)
+    why = NOT_READ if node.op_type in ("QuantizeLinear", "DequantizeLinear") else refusal(node) or _operands_why(qdq, node)
     if follower and not why:
         why = _result_why(qdq, follower.output)
         if not why:

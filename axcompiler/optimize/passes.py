@@ -31,7 +31,7 @@ def _only_user(graph: Graph, users: Mapping[str, list[AnyOp]], name: str) -> Any
     return found[0] if len(found) == 1 and name not in graph.outputs else None
 
 
-def _constant(graph: Graph, added: dict[str, Any], value: Any, hint: str) -> str:
+def add_constant(graph: Graph, added: dict[str, Any], value: Any, hint: str) -> str:
     """Name of a constant with this content, new or old."""
     for name, old in (*graph.constants.items(), *added.items()):
         if name not in graph.tensors and old.dtype == value.dtype and old.shape == value.shape and np.array_equal(old, value):
@@ -123,14 +123,14 @@ def fuse_tables(graph: Graph) -> Graph:
 def _with_table(graph: Graph, added: dict[str, Any], maker: AnyOp, op: ir.Table) -> AnyOp | None:
     values: Mapping[str, Any] = {**graph.constants, **added}
     if isinstance(maker, ir.Table):
-        table = _constant(graph, added, tables.compose(values[maker.table], values[op.table]), "table")
+        table = add_constant(graph, added, tables.compose(values[maker.table], values[op.table]), "table")
         return msgspec.structs.replace(maker, outputs=op.outputs, table=table, origin=(*maker.origin, *op.origin))
     epilogue = getattr(maker, "epilogue", None)
     if epilogue is None:
         return None
     table = op.table
     if epilogue.table is not None:
-        table = _constant(graph, added, tables.compose(values[epilogue.table], values[op.table]), "table")
+        table = add_constant(graph, added, tables.compose(values[epilogue.table], values[op.table]), "table")
     after: Any = maker
     return msgspec.structs.replace(
         after, outputs=op.outputs, epilogue=msgspec.structs.replace(epilogue, table=table), origin=(*maker.origin, *op.origin)
@@ -158,7 +158,7 @@ def _joined(graph: Graph, added: dict[str, Any], first: str, second: str | None)
     if second is None:
         return first
     values: Mapping[str, Any] = {**graph.constants, **added}
-    return _constant(graph, added, tables.compose(values[first], values[second]), "table")
+    return add_constant(graph, added, tables.compose(values[first], values[second]), "table")
 
 
 def fuse_padding(graph: Graph) -> Graph:
@@ -235,15 +235,3 @@ def drop_unused(graph: Graph) -> Graph:
         constants={n: v for n, v in graph.constants.items() if n in constants},
         islands={n: m for n, m in graph.islands.items() if n in islands},
     )
-
-
-PASSES: tuple[Pass, ...] = (
-    drop_unused,
-    drop_identities,
-    join_shapes,
-    drop_identities,
-    fuse_tables,
-    fuse_tables_into_concat,
-    fuse_padding,
-    merge_constants,
-)

@@ -1,0 +1,86 @@
+"""Chains of operators that only move codes, seen as one selection along one axis (the channel shuffle of ShuffleNet, for one)."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axcompiler import ir
+from axcompiler.ir import AnyOp, Graph
+from axcompiler.optimize.passes import add_constant, drop_unused
+
+#: larger tensors are not tried: the chain is evaluated on the positions of all elements
+LARGEST = 1 << 22
+Positions = NDArray[np.int64]
+
+
+def shuffles_to_takes(graph: Graph) -> Graph:
+    """x ── Reshape ── Transpose ── Reshape ── Take ── Reshape ── y      becomes      x ── Take along one axis ── y
+
+    wherever the chain amounts to that; what others still read of the chain stays.
+    """
+    makers: dict[str, AnyOp] = {name: op for op in graph.ops for name in op.outputs}
+    movers = [op for op in graph.ops if _moves(op)]
+    ends = {op.name for op in movers} - {makers[n].name for op in movers for n in op.inputs if n in makers}
+    added: dict[str, NDArray[np.generic]] = {}
+    ops: list[AnyOp] = []
+    for op in graph.ops:
+        found = _as_take(graph, makers, op) if op.name in ends else None
+        if found is not None:
+            source, axis, index, origin = found
+            name = add_constant(graph, added, index, "index")
+            op = ir.Take(name=op.name, inputs=(source,), outputs=op.outputs, origin=origin, axis=axis, index=name)
+        ops.append(op)
+    return drop_unused(replace(graph, ops=tuple(ops), constants={**graph.constants, **added}))
+
+
+def _moves(op: AnyOp) -> bool:
+    return isinstance(op, ir.Reshape | ir.Transpose | ir.Take | ir.Slice)
+
+
+def _as_take(graph: Graph, makers: dict[str, AnyOp], end: AnyOp) -> tuple[str, int, NDArray[np.int32], tuple[str, ...]] | None:
+    """(source, axis, index, origin) if the longest chain that ends in `end` is a selection along one axis."""
+    chain = [end]
+    while chain[0].inputs[0] in makers and _moves(makers[chain[0].inputs[0]]):
+        chain.insert(0, makers[chain[0].inputs[0]])
+    source = chain[0].inputs[0]
+    shape, out = graph.tensors[source].shape, graph.tensors[end.outputs[0]].shape
+    if len(chain) < 2 or len(shape) != len(out) or not 0 < math.prod(shape) <= LARGEST:
+        return None
+    positions: Positions = np.arange(math.prod(shape)).reshape(shape)
+    moved = positions
+    for op in chain:
+        moved = _move(graph, op, moved)
+    for axis in range(len(shape)):
+        index = _selection(positions, moved, axis)
+        if index is not None:
+            return source, axis, index.astype(np.int32), tuple(dict.fromkeys(n for op in chain for n in op.origin))
+    return None
+
+
+def _selection(positions: Positions, moved: Positions, axis: int) -> Positions | None:
+    """The index with moved == take(positions, index, axis), or None."""
+    others = [a for a in range(positions.ndim) if a != axis]
+    if any(positions.shape[a] != moved.shape[a] for a in others) or 0 in moved.shape:
+        return None
+    first = tuple(slice(None) if a == axis else 0 for a in range(positions.ndim))
+    index = np.asarray(moved[first]) // math.prod(positions.shape[axis + 1 :])
+    if index.max() >= positions.shape[axis]:
+        return None
+    return index if np.array_equal(np.take(positions, index, axis=axis), moved) else None
+
+
+def _move(graph: Graph, op: AnyOp, x: Positions) -> Positions:
+    shape = graph.tensors[op.outputs[0]].shape
+    match op:
+        case ir.Transpose():
+            return x.transpose(op.perm)
+        case ir.Take():
+            return np.take(x, np.asarray(graph.constants[op.index], np.int64), axis=op.axis)
+        case ir.Slice():
+            for axis, (start, step, size) in enumerate(zip(op.starts, op.steps, shape, strict=True)):
+                x = np.take(x, start + step * np.arange(size), axis=axis)
+            return x
+        case _:
+            return x.reshape(shape)
