@@ -1,6 +1,6 @@
 """Bazel's HTTP cache: GET, HEAD and PUT of {base}/ac/<key> and {base}/cas/<sha256>.
 
-bazel-remote, nginx with WebDAV and artifact stores speak it. Action results are sent and asked for as JSON.
+bazel-remote, nginx with WebDAV and artifact stores speak it.
 """
 
 import base64
@@ -117,9 +117,7 @@ class HttpRemote:
     def _once(self, method: str, kind: str, name: str, source: Path | bytes | None, use: Callable[[http.client.HTTPResponse], T]) -> T:
         connection = self._connected()
         headers = {**self._headers, "User-Agent": "axforge-cache/1"}
-        if kind == "ac":
-            headers["Accept"] = headers["Content-Type"] = "application/json"
-        elif source is not None:
+        if source is not None:
             headers["Content-Type"] = "application/octet-stream"
         body = None
         if source is not None:

@@ -1,15 +1,13 @@
 """The remote behind the local cache: asked on a miss, told of results in mode "rw", never believed and never needed.
 
-An action result is Bazel's, as JSON; the record itself is one of its files, named `axforge-record`, so that a plain server keeps and
+An action result is Bazel's; the record itself is one of its files, named `axforge-record`, so that a plain server keeps and
 checks all of it. Contents go up first and the action result last. What comes down must hash to its name, and the record to the key.
 A remote that is slow, down or lies costs one warning and a rebuild; after trouble it is left alone for the rest of the run.
 """
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cache.digest import Hasher, sha256
 from cache.disk import make_folder, write_all, written
@@ -17,6 +15,7 @@ from cache.errors import CacheError
 from cache.key import Action, document_of, is_hash
 from cache.record import MAX_RECORD, Blob, Record, parse
 from cache.remote.base import Remote, RemoteError
+from cache.remote.protobuf import action_result, output_files
 
 if TYPE_CHECKING:
     from cache.store import Store
@@ -107,12 +106,12 @@ class Tier:
         data = self._small("ac", key, _MAX_RESULT)
         if data is None:
             return None
-        name, size = _record_digest(data)
-        content = self._small("cas", name, size)
+        blob = _record_blob(data)
+        content = self._small("cas", blob.sha256, blob.size)
         if content is None:
             return None  # the server has dropped it: an ordinary miss
-        if sha256(content) != name:
-            raise RemoteError(f"sent other bytes than those of {name[:12]}…", grave=False)
+        if sha256(content) != blob.sha256:
+            raise RemoteError(f"sent other bytes than those of {blob.sha256[:12]}…", grave=False)
         return parse(content, key)
 
     def _small(self, kind: str, name: str, limit: int) -> bytes | None:
@@ -146,29 +145,18 @@ def _both(hasher: Hasher, handle: int, piece: bytes) -> None:
     write_all(handle, piece)
 
 
-def _digest(name: str, size: int) -> dict[str, str]:
-    return {"hash": name, "sizeBytes": str(size)}  # 64-bit numbers are texts in protobuf's JSON
-
-
 def _action_result(record: Record, data: bytes) -> bytes:
-    files = [{"path": output.name, "digest": _digest(output.sha256, output.size)} for output in record.outputs]
-    lists = {f"{RECORD_FILE}-{name}": blob for name, blob in sorted(record.manifests.items())}
-    files += [{"path": name, "digest": _digest(blob.sha256, blob.size)} for name, blob in lists.items()]
-    files.append({"path": RECORD_FILE, "digest": _digest(sha256(data), len(data))})
-    result: dict[str, Any] = {"outputFiles": files, "exitCode": 0}
-    if record.log is not None:
-        result["stdoutDigest"] = _digest(record.log.sha256, record.log.size)
-    return json.dumps(result, sort_keys=True).encode()
+    files = [(output.name, Blob(output.sha256, output.size)) for output in record.outputs]
+    files += [(f"{RECORD_FILE}-{name}", blob) for name, blob in sorted(record.manifests.items())]
+    files.append((RECORD_FILE, Blob(sha256(data), len(data))))
+    return action_result(files, record.log)
 
 
-def _record_digest(data: bytes) -> tuple[str, int]:
+def _record_blob(data: bytes) -> Blob:
     try:
-        result: Mapping[str, Any] = json.loads(data)
-        for file in result["outputFiles"]:
-            if file["path"] == RECORD_FILE:
-                name, size = file["digest"]["hash"], int(file["digest"]["sizeBytes"])
-                if is_hash(name) and 0 < size <= MAX_RECORD:
-                    return name, size
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RemoteError(f"sent an action result that is none ({type(error).__name__})", grave=False) from error
-    raise RemoteError("sent an action result without a record of this cache", grave=False)
+        blob = dict(output_files(data)).get(RECORD_FILE)
+    except ValueError as error:
+        raise RemoteError(f"sent an action result that is none ({error})", grave=False) from error
+    if blob is None or not is_hash(blob.sha256) or not 0 < blob.size <= MAX_RECORD:
+        raise RemoteError("sent an action result without a record of this cache", grave=False)
+    return blob

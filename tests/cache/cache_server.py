@@ -1,16 +1,18 @@
 """A server of Bazel's HTTP cache protocol, as its own process: `python cache_server.py FOLDER`; prints its port.
 
-It checks uploads to /cas/ and the contents an action result refers to, as bazel-remote does. A file FOLDER/mode, read at each request,
-makes it misbehave: 500, 403, slow (a byte now and then), hang, lie (wrong bytes), short (breaks off), long (too many bytes), html, huge.
-FOLDER/auth: the Authorization header it insists on. FOLDER/log: a line a request.
+It checks uploads to /cas/ and the contents an action result refers to, and adds a worker's name to that, as bazel-remote does.
+A file FOLDER/mode, read at each request, makes it misbehave: 500, 403, slow (a byte now and then), hang, lie (wrong bytes),
+short (breaks off), long (too many bytes), html, huge. FOLDER/auth: the Authorization header it insists on. FOLDER/log: a line a request.
 """
 
 import hashlib
-import json
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from cache_bazel import ActionResult, with_worker
+from google.protobuf.message import DecodeError
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -101,19 +103,22 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(400)
             return
         file.parent.mkdir(exist_ok=True)
+        if file.parent.name == "ac":
+            data = with_worker(data)
         temporary = file.with_name(f"{file.name}.{time.monotonic_ns()}")
         temporary.write_bytes(data)
         temporary.rename(file)
         self._answer(200)
 
     def _complete(self, data: bytes) -> bool:
-        """Whether it is an action result whose contents are all here."""
+        """Whether it is an action result whose contents are all here, with their sizes."""
         try:
-            result = json.loads(data)
-            digests = [file["digest"] for file in result["outputFiles"]] + [result[k] for k in ("stdoutDigest",) if k in result]
-        except (ValueError, KeyError, TypeError):
+            result = ActionResult.FromString(data)
+        except DecodeError:
             return False
-        return all((self.root / "cas" / digest["hash"]).exists() for digest in digests)
+        digests = [file.digest for file in result.output_files] + ([result.stdout_digest] if result.HasField("stdout_digest") else [])
+        paths = [self.root / "cas" / digest.hash for digest in digests]
+        return bool(digests) and all(p.exists() and p.stat().st_size == d.size_bytes for p, d in zip(paths, digests, strict=True))
 
     def log_message(self, *args: object) -> None:
         """Quiet."""

@@ -1,7 +1,6 @@
 """The second tier, against a real server process on the loopback address, a plain folder, and an object store of fsspec."""
 
 import base64
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cache_bazel import ActionResult
 from cache_support import BIG, build, is_right, make_action, make_store, outputs_for, stored_files, tree_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cache.digest import sha256
-from cache.record import parse
+from cache.record import Blob, parse
 from cache.remote import connect
 from cache.remote.http import HttpRemote
+from cache.remote.protobuf import action_result, output_files
 from cache.remote.tier import RECORD_FILE, Tier
 from cache.store import Store
 from cache.verify import verify
@@ -95,12 +98,14 @@ def test_what_is_sent_is_what_the_protocol_asks_for(tmp_path: Path, server: Serv
     for path in server.stored("cas"):
         assert sha256(path.read_bytes()) == path.name
     assert [path.name for path in server.stored("ac")] == [record.key]
-    result = json.loads(server.stored("ac")[0].read_text())
-    files = {file["path"]: file["digest"] for file in result["outputFiles"]}
-    assert files["big.bin"] == {"hash": record.output("big.bin").sha256, "sizeBytes": str(BIG)}
+    result = ActionResult.FromString(server.stored("ac")[0].read_bytes())
+    files = {file.path: file.digest for file in result.output_files}
+    assert (files["big.bin"].hash, files["big.bin"].size_bytes) == (record.output("big.bin").sha256, BIG)
+    assert result.exit_code == 0
+    assert result.execution_metadata.worker == "worker", "the server has added it"
     assert set(files) == {"big.bin", "small.json", RECORD_FILE, f"{RECORD_FILE}-t"}
     assert (server.root / "cas" / record.key).read_bytes().startswith(b"axforge action 1\n")
-    assert parse((server.root / "cas" / files[RECORD_FILE]["hash"]).read_bytes(), record.key) == record
+    assert parse((server.root / "cas" / files[RECORD_FILE].hash).read_bytes(), record.key) == record
     order = [line for line in server.requests() if line.startswith("PUT")]
     assert "/ac/" in order[-1], "the action result goes last"
     assert said == []
@@ -194,8 +199,7 @@ def test_a_content_lost_here_is_fetched_again(tmp_path: Path, server: Server) ->
 def forge(server: Server, key: str, record: bytes) -> None:
     """Put a record, whatever it is, behind a key on the server, all hashes in order."""
     (server.root / "cas" / sha256(record)).write_bytes(record)
-    files = [{"path": RECORD_FILE, "digest": {"hash": sha256(record), "sizeBytes": str(len(record))}}]
-    (server.root / "ac" / key).write_text(json.dumps({"outputFiles": files}))
+    (server.root / "ac" / key).write_bytes(action_result([(RECORD_FILE, Blob(sha256(record), len(record)))], None))
 
 
 def test_forged_records_are_refused(tmp_path: Path, server: Server) -> None:
@@ -235,6 +239,27 @@ def test_action_results_that_are_none(tmp_path: Path, server: Server, result: by
     (server.root / "ac" / make_action(b"model", store).key()).write_bytes(result)
     assert build(store, b"model", tmp_path / "d").how == "ran"
     assert len(said) == 1
+
+
+digests = st.builds(Blob, st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 2**40))
+
+
+@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), digests)), st.none() | digests)
+def test_action_results_are_what_protobuf_reads_and_writes(files: list[tuple[str, Blob]], log: Blob | None) -> None:
+    data = action_result(files, log)
+    theirs = ActionResult.FromString(data)
+    assert [(file.path, Blob(file.digest.hash, file.digest.size_bytes)) for file in theirs.output_files] == files
+    assert theirs.HasField("stdout_digest") == (log is not None)
+    theirs.execution_metadata.worker = "somebody"
+    assert output_files(theirs.SerializeToString()) == files
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_action_result_or_a_value_error(data: bytes) -> None:
+    try:
+        output_files(data)
+    except ValueError:
+        return
 
 
 def test_credentials_are_sent_and_never_shown(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
