@@ -88,6 +88,8 @@ class StageTask:
         """A digest of what decides the key besides content of files."""
         plan, stage = self.plan, self.stage
         facts: list[Any] = [3, stage.name, stage.version, SDK, versions(stage.libraries), plan.key_config(stage)]
+        if stage.name in ("fetch", "calibrate"):
+            facts.append(str(plan.settings.data_root))
         if stage.name == "fetch":
             facts += [repr(plan.descriptor.source), plan.options.onnx and str(plan.settings.typed(plan.options.onnx))]
         if stage.name == "calibrate":

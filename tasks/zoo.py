@@ -32,7 +32,7 @@ class Model:
     def published_name(self) -> str:
         """Second folder under the build root: what `model` in the descriptor begins with, else the name."""
         head = str(self.raw.get("model", "")).split("/")[0]
-        return head if head and head not in (".", "..") else self.name
+        return head if NAME.fullmatch(head) else self.name
 
 
 def names(settings: Settings) -> list[str]:

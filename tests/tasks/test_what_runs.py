@@ -128,3 +128,26 @@ def test_only_what_the_change_decides_runs(cache: Path, tmp_path: Path, change: 
     change(project)
     assert project.compile().ran() == expected
     assert set(project.compile().stages().values()) == {"up to date"}
+
+
+def test_another_data_root_with_other_pictures_is_another_calibration(cache: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "elsewhere", shutil.copytree(cache, tmp_path / "cache"))
+    project.compile()
+    other = tmp_path / "other data"
+    (other / "pictures").mkdir(parents=True)
+    shutil.copy(project.onnx, other)
+    write_picture(other / "pictures" / "x.png", 1234)
+    assert project.compile(AXFORGE_DATA_ROOT=str(other)).ran() == ["calibrate", *FROM_QUANTIZE]
+
+
+def test_fewer_pictures_by_option_is_another_calibration(cache: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "elsewhere", shutil.copytree(cache, tmp_path / "cache"))
+    assert project.compile("--num-cal-images", "2").ran() == ["calibrate", *FROM_QUANTIZE]
+    assert project.compile("images=4").ran() == []
+
+
+def test_a_file_given_instead_of_the_source_is_another_model(cache: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "elsewhere", shutil.copytree(cache, tmp_path / "cache"))
+    onnx.save(tiny_model(seed=9), project.root / "mine.onnx")
+    assert project.compile("onnx=mine.onnx").ran() == list(STAGES)
+    assert project.compile().ran() == []
