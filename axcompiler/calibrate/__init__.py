@@ -13,6 +13,7 @@ from axcompiler.calibrate.histogram import Histogram
 from axcompiler.calibrate.means import ChannelMeans
 from axcompiler.calibrate.probe import Probe, with_probes
 from axcompiler.calibrate.statistics import Range, Statistics
+from axcompiler.check.units import region_bounds
 from axcompiler.errors import CompileError
 from axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
 from axcompiler.stages import CalibrateConfig, Progress
@@ -37,25 +38,33 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     """Statistics of every tensor that the plan of `model` measures, over all samples."""
     plan = make_plan(model)
     channels = layer_inputs(plan)
-    tensors = list(dict.fromkeys([*plan.sources, *channels]))
-    if not tensors:
+    wanted = {name: _extremes(plan, name) for name in plan.sources} | {n: "" for n in channels if n not in plan.sources}
+    if not wanted:
         return Statistics()
-    probed, probes = with_probes(model, tensors, dict(plan.view.shapes))
+    probed, probes = with_probes(model, wanted, plan.view.shapes)
     session = _session(probed)
     result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources})
     sums = {p.tensor: ChannelMeans(plan.view.shapes[p.tensor], channels[p.tensor], p) for p in probes if p.tensor in channels}
     total = len(samples) if isinstance(samples, Sized) else 0
-    names = [n for probe in probes for n in (probe.lo, probe.hi, probe.values)]
+    names = [n for probe in probes for n in probe.outputs]
     for i, sample in enumerate(samples):
         values = _run(session, names, _feeds(plan, sample, i), i)
-        for j, probe in enumerate(probes):
-            _observe(probe, values[3 * j : 3 * j + 3], i, result, sums)
+        seen = dict(zip(names, values, strict=True))
+        for probe in probes:
+            _observe(probe, seen, i, result, sums)
         result.samples += 1
         progress(i + 1, max(total, i + 1), "calibrating")
     if result.samples == 0:
         raise CompileError("there are no calibration samples", where="calibrate", fix="Give at least one sample, better a hundred.")
     result.means = {name: s.mean() for name, s in sums.items()}
     return result
+
+
+def _extremes(plan: Plan, name: str) -> str:
+    """Which extremes of a tensor must be measured: not the lower one of what a Relu makes, which is 0 or has no effect."""
+    k = plan.maker.get(name, -1)
+    clipped = region_bounds(plan.view, plan.parts[k]) if k in plan.aipu else None
+    return "hi" if clipped is not None and clipped[0] == 0 else "lo hi"
 
 
 def _session(model: onnx.ModelProto) -> Any:
@@ -97,8 +106,10 @@ def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
     return feeds
 
 
-def _observe(probe: Probe, seen: list[NDArray[Any]], i: int, result: Statistics, sums: dict[str, ChannelMeans]) -> None:
-    lo, hi, values = float(seen[0].min()), float(seen[1].max()), seen[2].reshape(-1)
+def _observe(probe: Probe, seen: Mapping[str, NDArray[Any]], i: int, result: Statistics, sums: dict[str, ChannelMeans]) -> None:
+    values = seen[probe.values].reshape(-1)
+    lo = float(seen[probe.lo].min()) if probe.lo else float(values.min())
+    hi = float(seen[probe.hi].max()) if probe.hi else float(values.max())
     masked = lo == -np.inf and hi < np.inf and not np.isnan(values).any()
     if masked:  # attention masks with -inf: the tensor cannot be int8, and quantize leaves its readers in float32
         finite = values[np.isfinite(values)]

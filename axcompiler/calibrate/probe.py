@@ -7,7 +7,7 @@ Whole rows, because memory is read by cache lines; over two axes, because that i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,10 @@ MAX_VALUES = 1 << 13
 
 @dataclass(frozen=True)
 class Probe:
-    """One tensor, and the names of the outputs that describe it. Sampled are rows 0, stride, 2 * stride, ... of `row` values each."""
+    """One tensor, and the names of the outputs that describe it. Sampled are rows 0, stride, 2 * stride, ... of `row` values each.
+
+    lo, hi: '' where no extreme is asked for, because it is known or because only channel means are wanted.
+    """
 
     tensor: str
     lo: str
@@ -28,6 +31,11 @@ class Probe:
     values: str
     row: int
     stride: int
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs there are."""
+        return tuple(name for name in (self.lo, self.hi, self.values) if name)
 
 
 def stride_for(rows: int, row: int) -> int:
@@ -38,8 +46,10 @@ def stride_for(rows: int, row: int) -> int:
     return step
 
 
-def with_probes(model: onnx.ModelProto, tensors: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> tuple[onnx.ModelProto, list[Probe]]:
-    """A copy of the model whose outputs are probes of `tensors`, and the probes."""
+def with_probes(
+    model: onnx.ModelProto, wanted: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[onnx.ModelProto, list[Probe]]:
+    """A copy of the model whose outputs are probes, and the probes. wanted: by tensor, which extremes: 'lo hi', 'hi' or ''."""
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     graph = probed.graph
@@ -47,22 +57,23 @@ def with_probes(model: onnx.ModelProto, tensors: Sequence[str], shapes: dict[str
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for name, value in (("axforge_zero", 0), ("axforge_end", 2**62)):
         graph.initializer.append(numpy_helper.from_array(np.asarray([value], np.int64), name))
-    probes = [_attach(graph, i, name, shapes[name], opset) for i, name in enumerate(tensors)]
+    probes = [_attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted)]
     return probed, probes
 
 
-def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int) -> Probe:
+def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, extremes: str) -> Probe:
     p = f"axforge_probe_{i}"
     row = shape[-1] if len(shape) > 2 else 1
-    probe = Probe(name, f"{p}_min", f"{p}_max", f"{p}_values", row, stride_for(math.prod(shape) // row, row))
+    lo, hi = (f"{p}_{end}" if end in extremes else "" for end in ("lo", "hi"))
+    probe = Probe(name, lo, hi, f"{p}_values", row, stride_for(math.prod(shape) // row, row))
     for constant, value in ((f"{p}_rows", [-1, row]), (f"{p}_step", [probe.stride])):
         graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), constant))
-    graph.node.extend(
-        [*_reduce(graph, "ReduceMin", name, probe.lo, len(shape), opset), *_reduce(graph, "ReduceMax", name, probe.hi, len(shape), opset)]
-    )
+    for op, result in (("ReduceMin", lo), ("ReduceMax", hi)):
+        if result:
+            graph.node.extend(_reduce(graph, op, name, result, len(shape), opset))
     graph.node.append(helper.make_node("Reshape", [name, f"{p}_rows"], [f"{p}_row"]))
     graph.node.append(helper.make_node("Slice", [f"{p}_row", "axforge_zero", "axforge_end", "axforge_zero", f"{p}_step"], [probe.values]))
-    for output in (probe.lo, probe.hi, probe.values):
+    for output in probe.outputs:
         graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
     return probe
 

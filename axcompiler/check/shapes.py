@@ -4,10 +4,13 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 import onnx
-from onnx import ValueInfoProto, shape_inference
+from onnx import ValueInfoProto, helper, shape_inference
 
 from axcompiler.check.net import Net, to_model
 from axcompiler.errors import CompileError
+
+#: constants above this are weights: no shape depends on their values
+LARGE = 1 << 14
 
 
 def pin_inputs(net: Net, pinned: Mapping[str, Sequence[int]], where: str) -> None:
@@ -88,7 +91,7 @@ def infer(net: Net, where: str) -> None:
         if output.type.HasField("tensor_type"):
             _forget_symbols(output)
     try:
-        model = shape_inference.infer_shapes(to_model(net), check_type=True, strict_mode=True, data_prop=True)
+        model = shape_inference.infer_shapes(_without_weights(net), check_type=True, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as e:
         detail = " ".join(str(e).split())
         raise CompileError(f"the shapes or types in the model contradict each other: {detail}", where=where) from e
@@ -96,11 +99,19 @@ def infer(net: Net, where: str) -> None:
     net.shapes, net.types = {}, {}
     for name, constant in net.constants.items():
         net.shapes[name], net.types[name] = tuple(constant.dims), constant.data_type
-    for value in (*model.graph.input, *net.outputs, *model.graph.value_info):
+    for value in (*net.inputs, *net.outputs, *model.graph.value_info):
         _record(net, value)
     net.value_info = sorted(
         (v for v in model.graph.value_info if v.name in net.shapes and v.name not in net.constants), key=lambda v: v.name
     )
+
+
+def _without_weights(net: Net) -> onnx.ModelProto:
+    """The model with large constants as inputs of known type, which is all that shape inference needs of them."""
+    large = {n: t for n, t in net.constants.items() if t.ByteSize() > LARGE}
+    inputs = [helper.make_tensor_value_info(n, t.data_type, t.dims) for n, t in large.items()]
+    small = {n: t for n, t in net.constants.items() if n not in large}
+    return to_model(Net(net.nodes, small, [*net.inputs, *inputs], net.outputs, net.opsets))
 
 
 def _forget_symbols(value: ValueInfoProto) -> None:
