@@ -81,7 +81,9 @@ def lower_conv(ctx: Context, op: ir.Conv | ir.ConvTranspose) -> None:
         if op.groups % f == 0 and (f == 1 or (cg * f * kh * kw <= rows and m // op.groups * f <= columns))
     )
     view = ctx.view(op.inputs[0])
-    packed = op.groups == 1 and cg < 4 and view.strides[1] == 1 and view.strides[3] >= 4
+    # the pixel's whole word of 4 is loaded (its weights beyond the channels are 0): one run of bytes a window row
+    words = view.strides[1] == 1 and not any(n % 4 for n in (view.offset, view.strides[0], view.strides[2], view.strides[3]))
+    packed = op.groups == 1 and cg < 4 and words and view.strides[3] >= 4
     job = Job(op, axes, weight, op.groups, fold, 4 if packed else cg * fold)
     _lower_mvm(ctx, job)
 

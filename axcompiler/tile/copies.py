@@ -9,6 +9,7 @@ from axcompiler import ir
 from axcompiler.program import Opcode
 from axcompiler.tile.context import Context, output
 from axcompiler.tile.elementwise import parts_of, physical, table_copy
+from axcompiler.tile.layout import reshaped, sliced
 from axcompiler.tile.tiles import shares
 from axcompiler.tile.views import View, coalesce, dense, refine, split_to
 
@@ -24,15 +25,17 @@ def shared_copy(ctx: Context, out: View, a: View) -> None:
 
 
 def lower_reshape(ctx: Context, op: ir.Reshape) -> None:
-    """One copy if both shapes have a common refinement; else through a row-major staging buffer."""
+    """Nothing where the result is a view of the operand; one copy if both shapes have a common refinement; else through staging."""
     x, y = ctx.view(op.inputs[0]), ctx.view(output(op))
+    if reshaped(x, y.shape) == y:
+        return
     fine = refine(x.shape, y.shape)
     if fine is not None:
         parts = split_to(x, fine), split_to(y, fine)
         if parts[0] is not None and parts[1] is not None:
             shared_copy(ctx, parts[1], parts[0])
             return
-    stage = ctx.plan.scratch[f"\0scratch{ctx.emitter.layer}"]
+    stage = ctx.plan.scratch[ctx.emitter.layer]
     shared_copy(ctx, dense(stage, x.shape), x)
     ctx.emitter.barrier()
     shared_copy(ctx, y, dense(stage, y.shape))
@@ -49,11 +52,11 @@ def lower_transpose(ctx: Context, op: ir.Transpose) -> None:
 
 
 def lower_slice(ctx: Context, op: ir.Slice) -> None:
-    """A copy with starts and steps."""
-    x, y = ctx.view(op.inputs[0]), ctx.view(output(op))
-    for axis, (start, step) in enumerate(zip(op.starts, op.steps, strict=True)):
-        x = x.cut(axis, start, y.shape[axis], step)
-    shared_copy(ctx, y, x)
+    """Nothing where the result is a view of the operand; else a copy with starts and steps."""
+    y = ctx.view(output(op))
+    x = sliced(ctx.view(op.inputs[0]), op, y.shape)
+    if x != y:
+        shared_copy(ctx, y, x)
 
 
 def lower_broadcast(ctx: Context, op: ir.Broadcast) -> None:
@@ -75,14 +78,14 @@ def lower_pad(ctx: Context, op: ir.Pad) -> None:
 
 
 def lower_concat(ctx: Context, op: ir.Concat) -> None:
-    """One copy, or one table, an operand."""
+    """An operand was made in its place already, or needs a copy, or a table."""
     y, at = ctx.view(output(op)), 0
     users = sum(t is not None for t in op.tables)
     for name, table in zip(op.inputs, op.tables, strict=True):
         x = ctx.view(name)
         part = y.cut(op.axis, at, x.shape[op.axis])
         at += x.shape[op.axis]
-        if not x.size:
+        if not x.size or x == part:
             continue
         if table is None:
             shared_copy(ctx, part, x)

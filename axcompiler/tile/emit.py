@@ -28,6 +28,7 @@ class Emitter:
         self.layer, self.layer_name = 0, ""
         self.l1_peak = 0
         self._semaphore = 0
+        self._busy = False
         self.layer_l1: list[int] = []
         self._l1 = [0] * cores
         self._streams: list[list[tuple[Any, ...]]] = [[] for _ in range(cores)]
@@ -131,6 +132,7 @@ class Emitter:
         """Append an instruction to the stream of `core`."""
         immediates = (*imm, *[0] * (4 - len(imm)))
         ids = [self.operand(v) for v in (out, a, b, c)]
+        self._busy = True
         self._streams[core].append((int(opcode), flags, 0, self.layer, *ids, epilogue, immediates, b""))
 
     def copy(self, core: int, out: View, a: View) -> None:
@@ -152,13 +154,14 @@ class Emitter:
         return tile.broadcast(a.shape)
 
     def barrier(self) -> None:
-        """No core goes on before all have come here."""
-        if self.cores > 1:
+        """No core goes on before all have come here; needless where the layer did nothing since the last barrier."""
+        if self.cores > 1 and self._busy:
             for core in range(self.cores):
                 self.op(core, Opcode.SIGNAL, imm=(self._semaphore,))
             for core in range(self.cores):
                 self.op(core, Opcode.WAIT, imm=(self._semaphore, self.cores))
             self._semaphore += 1
+            self._busy = False
 
     # ---- results
 

@@ -6,7 +6,7 @@ from typing import Any
 from axcompiler import ir
 from axcompiler.errors import CompileError
 from axcompiler.ir import Graph
-from axcompiler.program import Header, Opcode, Program, Space
+from axcompiler.program import Header, Opcode, Program, Space, fits
 from axcompiler.stages import Progress, silent
 from axcompiler.target import Target
 from axcompiler.tile import along, convolution, copies, elementwise, products, resize, spatial
@@ -107,4 +107,6 @@ def _finish(ctx: Context, cores: int) -> Program:
         l2_size=end(Space.L2),
         l1_size=end(Space.L1),
     )
+    if (why := fits(em.target, header)) is not None:
+        raise CompileError(f"the model does not fit: {why}", where=ctx.graph.name, fix="Make the input smaller, or use a smaller model.")
     return Program(header, em.streams(), buffers, em.operands(), em.epilogues(), em.constants())

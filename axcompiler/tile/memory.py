@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from axcompiler import ir
+from axcompiler.errors import CompileError
 from axcompiler.ir import Graph
 from axcompiler.program import Port, Space
 from axcompiler.tile.emit import Emitter
-from axcompiler.tile.views import Shape, View
+from axcompiler.tile.layout import Halo, Layouts, layouts, row_major
+from axcompiler.tile.views import View
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Place:
     """A tensor in memory. view: in logical axis order. halo: (top, left, bottom, right) pixels around it that hold the zero point."""
 
     view: View
-    halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    halo: Halo = (0, 0, 0, 0)
 
 
 class MemoryReport(msgspec.Struct, frozen=True):
@@ -76,99 +77,12 @@ class MemoryReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Plan:
-    """places by tensor; ports of the tensors that the host writes or reads; scratch: row-major staging of some reshapes, by operator."""
+    """places by tensor; ports of the tensors that the host writes or reads; scratch: buffers of row-major staging, by layer."""
 
     places: dict[str, Place]
     ports: dict[str, Port]
-    scratch: dict[str, int]
+    scratch: dict[int, int]
     report: MemoryReport
-
-
-def pitch(channels: int) -> int:
-    """Bytes from pixel to pixel: whole words of 64; several small pixels share a word."""
-    for small in (4, 8, 16, 32):
-        if channels <= small:
-            return small
-    return up(channels, 64)
-
-
-def up(n: int, step: int) -> int:
-    """`n` rounded up to a multiple of `step`."""
-    return (n + step - 1) // step * step
-
-
-def host_tensors(graph: Graph) -> dict[str, bool]:
-    """Quantized tensors that the host writes (True) or only reads (False), in order of first mention."""
-    out: dict[str, bool] = {}
-    for name in graph.inputs:
-        out[name] = True
-    for op in graph.ops:
-        if isinstance(op, ir.Island):
-            for name in op.inputs:
-                out.setdefault(name, False)
-            for name in op.outputs:
-                out[name] = True
-    for name in graph.outputs:
-        out.setdefault(name, False)
-    return {name: written for name, written in out.items() if graph.tensors[name].quant and name not in graph.constants}
-
-
-def stem_of(graph: Graph, name: str) -> ir.Conv | None:
-    """The convolution whose padding an input buffer may hold: the tensor's only reader."""
-    users = [op for op in graph.ops if name in op.inputs]
-    if len(users) == 1 and isinstance(users[0], ir.Conv) and name not in graph.outputs:
-        return users[0]
-    return None
-
-
-def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, Shape, Shape, tuple[int, int, int, int]]:
-    """The padded NHWC buffer of a host tensor; logical strides and offset (as a 1-tuple) of the tensor inside; its halo."""
-    tensor = graph.tensors[name]
-    assert tensor.quant
-    zero, shape = tensor.quant.zero_point, tensor.shape
-    if len(shape) != 4:
-        *lead, c = shape or (1,)
-        wide = max(64, up(c, 64))
-        n = lead[0] if lead else 1
-        rows, width = (1, 1) if len(lead) < 2 else (1 if len(lead) == 2 else _product(lead[1:-1]), lead[-1])
-        strides = _row_major((*lead, wide))[: len(shape)]
-        return Port((n, rows, width, wide), (0, 0, 0, 0, 0, 0, 0, wide - c), zero), strides, (0,), (0, 0, 0, 0)
-    n, c, h, w = shape
-    stem = stem_of(graph, name) if written and c <= 4 else None
-    top, left, bottom, right = stem.pads if stem else (0, 0, 0, 0)
-    wide = 4 if written and c <= 4 else max(64, up(c, 64))
-    full_w = left + w + right
-    if wide == 4:
-        full_w = up(full_w * 4, 64) // 4
-    padded = (n, top + h + bottom, full_w, wide)
-    row = full_w * wide
-    strides = (padded[1] * row, 1, row, wide)
-    pads = (0, 0, top, bottom, left, full_w - left - w, 0, wide - c)
-    return Port(padded, pads, zero), strides, (top * row + left * wide,), (top, left, bottom, full_w - left - w)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    out = 1
-    for s in sizes:
-        out *= s
-    return out
-
-
-def _row_major(shape: Sequence[int]) -> Shape:
-    out, step = [], 1
-    for size in reversed(shape):
-        out.append(step)
-        step *= size
-    return tuple(reversed(out))
-
-
-def internal_layout(shape: Shape) -> tuple[Shape, int]:
-    """Logical strides and bytes of a tensor that only the AIPU touches: images as N, H, W, padded C; all else row-major."""
-    if len(shape) != 4:
-        return _row_major(shape), max(1, _product(shape))
-    n, c, h, w = shape
-    p = pitch(c)
-    return (h * w * p, 1, w * p, p), max(1, n * h * w * p)
 
 
 def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
@@ -187,47 +101,51 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
     return {n: (a, b) for n, (a, b) in spans.items() if graph.tensors[n].quant and n not in graph.constants}
 
 
+def blocks_of(graph: Graph, found: Layouts, emitter: Emitter) -> list[Lifetime]:
+    """A block for every buffer: live while any tensor in it is."""
+    spans: dict[str, list[int]] = {}
+    for name, (first, last) in lifetimes(graph).items():
+        span = spans.setdefault(found.of[name].root, [first, last])
+        span[:] = min(span[0], first), max(span[1], last)
+    return [Lifetime(name, emitter.aligned(found.sizes[name]), first, last) for name, (first, last) in spans.items()]
+
+
 def plan(graph: Graph, emitter: Emitter, scratch: dict[int, int], constants: dict[str, int]) -> Plan:
     """Places for all tensors. scratch: bytes of staging by layer. constants: buffers of constant operands."""
-    spans, hosts = lifetimes(graph), host_tensors(graph)
-    layouts: dict[str, tuple[Shape, int, int, tuple[int, int, int, int]]] = {}
-    ports: dict[str, Port] = {}
-    in_l2: list[Lifetime] = []
-    in_ddr: list[Lifetime] = []
-    for name, (first, last) in spans.items():
-        if name in hosts:
-            port, strides, (offset,), halo = make_port(graph, name, hosts[name])
-            ports[name], size = port, _product(port.shape)
-            in_ddr.append(Lifetime(name, emitter.aligned(max(1, size)), first, last))
-            layouts[name] = (strides, offset, max(1, size), halo)
-        else:
-            strides, size = internal_layout(graph.tensors[name].shape)
-            in_l2.append(Lifetime(name, emitter.aligned(size), first, last))
-            layouts[name] = (strides, 0, size, (0, 0, 0, 0))
-    stages = {f"\0scratch{layer}": (layer, size) for layer, size in scratch.items()}
-    in_l2 += [Lifetime(name, emitter.aligned(size), layer, layer) for name, (layer, size) in stages.items()]
+    found = layouts(graph)
+    blocks = blocks_of(graph, found, emitter)
+    stages = {f"\0scratch{layer}": layer for layer in scratch}
+    blocks += [Lifetime(name, emitter.aligned(scratch[layer]), layer, layer) for name, layer in stages.items()]
+    in_l2 = [b for b in blocks if b.name not in found.ports]
     l2, spilled = first_fit(in_l2, emitter.target.memories.l2.usable)
-    in_ddr += spilled
+    in_ddr = [b for b in blocks if b.name in found.ports] + spilled
     ddr, too_many = first_fit(in_ddr, emitter.target.memories.ddr.usable)
     if too_many:
-        raise emitter.no_fit(too_many[0].size, f"tensor '{too_many[0].name}'")
-    ddr_blocks = {b.name: b for b in in_ddr}
+        raise too_large(graph, emitter, too_many[0])
     buffers: dict[str, int] = {}
-    for block in (*in_l2, *(b for b in in_ddr if b.name in hosts)):
-        space, offset = (Space.DDR, ddr[block.name]) if block.name in ddr_blocks else (Space.L2, l2[block.name])
+    for block in blocks:
+        space, offset = (Space.L2, l2[block.name]) if block.name in l2 else (Space.DDR, ddr[block.name])
         buffers[block.name] = emitter.buffer(space, offset, block.size, block.first, block.last)
     places = {
-        name: Place(View(buffers[name], offset, graph.tensors[name].shape, strides), halo)
-        for name, (strides, offset, _, halo) in layouts.items()
+        name: Place(View(buffers[at.root], at.offset, graph.tensors[name].shape, at.strides), at.halo) for name, at in found.of.items()
     }
     for name, buffer in constants.items():
-        places[name] = Place(View(buffer, 0, graph.tensors[name].shape, _row_major(graph.tensors[name].shape)))
-    kept = [b for b in in_l2 if b.name in l2]
+        places[name] = Place(View(buffer, 0, graph.tensors[name].shape, row_major(graph.tensors[name].shape)))
     report = MemoryReport(
-        l2_peak=peak(kept, l2),
-        l2_bound=lower_bound(kept),
+        l2_peak=peak(in_l2, l2),
+        l2_bound=lower_bound([b for b in in_l2 if b.name in l2]),
         ddr_peak=peak(in_ddr, ddr),
         ddr_bound=lower_bound(in_ddr),
-        spilled=tuple(sorted(b.name for b in spilled if not b.name.startswith("\0"))),
+        spilled=tuple(sorted(b.name for b in spilled if b.name not in stages)),
     )
-    return Plan(places, ports, {name: buffers[name] for name in stages}, report)
+    return Plan(places, dict(found.ports), {layer: buffers[name] for name, layer in stages.items()}, report)
+
+
+def too_large(graph: Graph, emitter: Emitter, block: Lifetime) -> CompileError:
+    """The error for a model whose tensors do not fit DDR."""
+    have = emitter.target.memories.ddr.usable
+    return CompileError(
+        f"tensor '{block.name}' ({block.size:,} bytes) does not fit DDR beside the others; there are {have:,} bytes",
+        where=graph.name,
+        fix="Make the input smaller, or cut the batch.",
+    )
