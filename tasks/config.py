@@ -39,6 +39,7 @@ def _config() -> dict[str, Any]:
         "reporter": Reporter,
         "default_tasks": default,
         "verbosity": 0,
+        "continue": typed.everything(),  # of a whole group, one model's failure does not keep the others from being built
     }
 
 

@@ -127,11 +127,11 @@ class Plan:
         return self.options.num_cal_images or (calibration.count if calibration else 0)
 
     def quick(self, stage: Stage) -> str:
-        """A digest of all that can decide a stage's key, except content of other files; cheap, and rather changes too often."""
+        """A digest of what can decide a stage's key besides content of files and versions; cheap, and rather changes too often."""
         options = [self.cores, self.options.onnx and str(self.settings.typed(self.options.onnx)), self.options.num_cal_images]
         target = hashlib.sha256(self.target.read_bytes()).hexdigest() if stage.name == "tile" and self.target.is_file() else ""
         roots = [str(self.settings.data_root), str(self.settings.build_root), str(self.model.path)]
-        return digest([2, stage.name, stage.version, SDK, versions(stage.libraries), options, target, roots, self.model.raw])
+        return digest([2, stage.name, stage.version, SDK, options, target, roots, self.model.raw])
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:

@@ -24,6 +24,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self.bars: Bars | None = None
         self.counts: Counter[str] = Counter()
         self.lines: list[str] = []
+        self.kinds: set[str] = set()
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
@@ -77,6 +78,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         """A task failed: the sentence of a user's mistake, or doit's traceback."""
         if self.bars is not None:
             self.bars.done(_model(task))
+        self.kinds.add("unmet" if isinstance(fail, UnmetDependency) else "mistake" if isinstance(fail, TaskFailed) else "bug")
         if not fail.report:
             return
         if isinstance(fail, UnmetDependency):
@@ -101,6 +103,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.write(line + "\n")
         for message in self.runtime_errors:
             print(f"ERROR: {message}", file=sys.stderr)
+        if self.kinds == {"unmet", "mistake"}:
+            raise SystemExit(1)  # doit would call it 2, a bug, because a group waited for what failed
 
     def _event(self, task: Any, text: str, because: list[str]) -> None:
         reasons = because if _meta(task).get("explain") else []

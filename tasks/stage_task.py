@@ -70,7 +70,13 @@ class StageTask:
         remembered = {**values["watched"], **values["outputs"]}
         if not set(outputs) <= set(remembered) or not all(same(path, before) for path, before in remembered.items()):
             return False
-        return self._same_at_a_glance(values) or self._same_in_depth(values)
+        return self._same_versions(values) and (self._same_at_a_glance(values) or self._same_in_depth(values))
+
+    def _same_versions(self, values: Values) -> bool:
+        try:
+            return versions(tuple(values["libraries"])) == values["libraries"]
+        except AxforgeError:
+            return False
 
     def _same_at_a_glance(self, values: Values) -> bool:
         try:
@@ -87,7 +93,7 @@ class StageTask:
     def spec(self) -> str:
         """A digest of what decides the key besides content of files."""
         plan, stage = self.plan, self.stage
-        facts: list[Any] = [3, stage.name, stage.version, SDK, versions(stage.libraries), plan.key_config(stage)]
+        facts: list[Any] = [3, stage.name, stage.version, SDK, plan.key_config(stage)]
         if stage.name in ("fetch", "calibrate"):
             facts.append(str(plan.settings.data_root))
         if stage.name == "fetch":
@@ -128,6 +134,7 @@ class StageTask:
             "key": action.key(),
             "seconds": round(result.seconds, 3),
             "because": because(reasons),
+            "libraries": dict(action.libraries),
             "quick": quick,
             "spec": spec,
             "watched": {str(path): snapshot(str(path)) for path in work.watched()},

@@ -154,3 +154,14 @@ def test_the_state_of_doit_survives_another_process(project: Project) -> None:
     with sqlite3.connect(project.root / "build" / ".doit.sqlite") as db:
         names = {row[0] for row in db.execute("select task_id from doit")}
     assert {f"compile:tiny:{stage}" for stage in STAGES} <= names
+
+
+def test_a_group_goes_on_after_a_mistake_and_ends_with_status_1(project: Project) -> None:
+    project.fake_stages()
+    other = project.root / "models" / "absent" / "model.json"
+    other.parent.mkdir()
+    other.write_text(project.descriptor.read_text().replace("tiny.onnx", "absent.onnx"))
+    done = project.doit("compile:*t*y*", "compile:absent")
+    assert "absent.onnx" in done.err
+    assert (project.built / "model.axmodel").is_file()
+    assert done.status == 1

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tasks_support import Project, make_project
 
 
@@ -52,3 +53,17 @@ def test_versions_are_part_of_the_key(project: Project) -> None:
     bump += "s.STAGES = tuple(map(new, s.STAGES))\ns.BY_NAME.update({x.name: x for x in s.STAGES})\n"
     dodo.write_text(bump + plain)
     assert project.compile().ran() == ["tile"], "pack gets the bytes it had"
+
+
+@pytest.mark.parametrize(
+    "library, stages", [("pillow", ["calibrate"]), ("numpy", ["fetch", "check", "calibrate", "quantize", "optimize", "tile", "pack"])]
+)
+def test_versions_of_libraries_are_part_of_the_keys_they_decide(project: Project, library: str, stages: list[str]) -> None:
+    project.describe(source={"builder": "ax_models.builders.efficientnet_lite0:build"})
+    project.fake_stages()
+    project.compile()
+    upgrade = "import importlib.metadata as m\nold = m.version\n"
+    upgrade += f"m.version = lambda name: '99' if name == {library!r} else old(name)\n"
+    dodo = project.root / "dodo.py"
+    dodo.write_text(upgrade + dodo.read_text())
+    assert project.compile().ran() == stages
