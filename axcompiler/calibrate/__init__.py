@@ -41,7 +41,7 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     wanted = {name: _extremes(plan, name) for name in plan.sources} | {n: "" for n in channels if n not in plan.sources}
     if not wanted:
         return Statistics()
-    probed, probes = with_probes(model, wanted, plan.view.shapes)
+    probed, probes = with_probes(model, wanted, plan.view.shapes, _derived(plan, wanted))
     session = _session(probed)
     result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources})
     sums = {p.tensor: ChannelMeans(plan.view.shapes[p.tensor], channels[p.tensor], p) for p in probes if p.tensor in channels}
@@ -58,6 +58,17 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
         raise CompileError("there are no calibration samples", where="calibrate", fix="Give at least one sample, better a hundred.")
     result.means = {name: s.mean() for name, s in sums.items()}
     return result
+
+
+def _derived(plan: Plan, wanted: Mapping[str, str]) -> dict[str, tuple[str, list[onnx.NodeProto]]]:
+    """Results of tables whose operand is measured: what is sampled of the operand tells all about them."""
+    found: dict[str, tuple[str, list[onnx.NodeProto]]] = {}
+    for k in sorted(plan.aipu - plan.fused):
+        unit = plan.parts[k]
+        source, result = unit.inputs[0] if unit.inputs else "", unit.outputs[0]
+        if unit.region and result in wanted and wanted.get(source) == "lo hi" and source not in found:
+            found[result] = (source, [plan.view.protos[i] for i in unit.nodes])
+    return found
 
 
 def _extremes(plan: Plan, name: str) -> str:
@@ -108,8 +119,8 @@ def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
 
 def _observe(probe: Probe, seen: Mapping[str, NDArray[Any]], i: int, result: Statistics, sums: dict[str, ChannelMeans]) -> None:
     values = seen[probe.values].reshape(-1)
-    lo = float(seen[probe.lo].min()) if probe.lo else float(values.min())
-    hi = float(seen[probe.hi].max()) if probe.hi else float(values.max())
+    parts = [seen[name] for name in probe.outputs]
+    lo, hi = float(min(p.min() for p in parts)), float(max(p.max() for p in parts))
     masked = lo == -np.inf and hi < np.inf and not np.isnan(values).any()
     if masked:  # attention masks with -inf: the tensor cannot be int8, and quantize leaves its readers in float32
         finite = values[np.isfinite(values)]

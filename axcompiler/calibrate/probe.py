@@ -3,11 +3,13 @@
     T ──► ReduceMin, ReduceMax over all axes but the first two     (the rest is a small maximum in NumPy)
     └───► Reshape [-1, row] ──► Slice by a step                    some thousand values, the same rows in every run
 
+    T = f(S), f element-wise ──► f of what the probe of S gives      (S is probed already, and T need not be touched)
+
 Whole rows, because memory is read by cache lines; over two axes, because that is onnxruntime's fast path.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +49,16 @@ def stride_for(rows: int, row: int) -> int:
 
 
 def with_probes(
-    model: onnx.ModelProto, wanted: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+    model: onnx.ModelProto,
+    wanted: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    derived: Mapping[str, tuple[str, Sequence[onnx.NodeProto]]],
 ) -> tuple[onnx.ModelProto, list[Probe]]:
-    """A copy of the model whose outputs are probes, and the probes. wanted: by tensor, which extremes: 'lo hi', 'hi' or ''."""
+    """A copy of the model whose outputs are probes, and the probes.
+
+    wanted: by tensor, which extremes: 'lo hi', 'hi' or ''. derived: of those, element-wise functions of another tensor that is
+    wanted with both extremes and is not derived itself, with the nodes that compute them.
+    """
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     graph = probed.graph
@@ -57,8 +66,27 @@ def with_probes(
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for name, value in (("axforge_zero", 0), ("axforge_end", 2**62)):
         graph.initializer.append(numpy_helper.from_array(np.asarray([value], np.int64), name))
-    probes = [_attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted)]
-    return probed, probes
+    probes = {name: _attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted) if name not in derived}
+    for name, (source, nodes) in derived.items():
+        probes[name] = _derive(graph, probes[source], name, nodes)
+    return probed, list(probes.values())
+
+
+def _derive(graph: onnx.GraphProto, source: Probe, name: str, nodes: Sequence[onnx.NodeProto]) -> Probe:
+    """The probe of `name`, which `nodes` make of the tensor that `source` probes."""
+    results = []
+    for output in (source.lo, source.hi, source.values):
+        renamed = {source.tensor: output} | {o: f"{output}_{o}" for node in nodes for o in node.output if o}
+        for node in nodes:
+            copy = onnx.NodeProto.FromString(node.SerializeToString())
+            copy.name = ""
+            copy.input[:] = [renamed.get(i, i) for i in node.input]
+            copy.output[:] = [renamed.get(o, o) for o in node.output]
+            graph.node.append(copy)
+        results.append(renamed[name])
+        graph.output.append(helper.make_tensor_value_info(results[-1], TensorProto.FLOAT, None))
+    lo, hi, values = results
+    return Probe(name, lo, hi, values, source.row, source.stride)
 
 
 def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, extremes: str) -> Probe:
