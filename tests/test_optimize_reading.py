@@ -164,3 +164,13 @@ def test_what_onnxruntime_cannot_run_is_refused_when_compiling():
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my.domain", 1)]
     with pytest.raises(AxforgeError, match="onnxruntime cannot run a part of the model"):
         compiled(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+
+
+def test_copies_of_codes_between_q_and_dq_run_on_the_aipu():
+    m = Model(unsigned=True)
+    s, z = m.constant(0.02), m.constant(131, np.uint8)
+    q = m.node("QuantizeLinear", m.input("x", X.shape), s, z)
+    p = m.node("MaxPool", q, kernel_shape=[2, 2], strides=[2, 2])
+    t = m.node("Transpose", p, perm=[0, 2, 3, 1])
+    graph = assert_within(m.build(m.node("DequantizeLinear", t, s, z, out="y")), {"x": X}, quanta=0.0)
+    assert kinds(graph) == ["MaxPool", "Transpose"]

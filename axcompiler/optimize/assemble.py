@@ -11,6 +11,7 @@ from axcompiler.ir import Graph, Tensor
 from axcompiler.operators import find
 from axcompiler.optimize import cut, qdq
 from axcompiler.optimize.cut import Group
+from axcompiler.optimize.integers import lift_copies
 from axcompiler.optimize.lowering import Lowering
 from axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
 from axcompiler.optimize.qdq import Qdq
@@ -23,6 +24,7 @@ PLAIN = frozenset(
 
 def build(model: onnx.ModelProto) -> Graph:
     """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is no tensor."""
+    model = lift_copies(model)
     known = qdq.read(model)
     planned = plan(known)
     lowering = Lowering(qdq=known, names=planned.names, opsets=list(model.opset_import))
