@@ -1,0 +1,86 @@
+"""Native code is compiled once, kept, checked when it is read, and needs no compiler afterwards."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from host_support import MemoryCache, codes, conv_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from axcompiler import graphfile
+from axcompiler.reference import Reference
+from axruntime.engines.host import HostEngine
+from axruntime.engines.host.arena import Life, allocate
+from axruntime.engines.host.objcode import Code, LinkError, from_bytes, link
+
+_LATER = """
+import sys
+import numpy as np
+from pathlib import Path
+from axcompiler import graphfile
+from axruntime.engines.host import HostEngine
+graph = graphfile.load(Path(sys.argv[1]))
+out = HostEngine(graph, 1).run({"x": np.load(sys.argv[2])}, raw=True)["y"]
+np.save(sys.argv[3], out)
+print("llvmlite" in sys.modules)
+"""
+
+
+def test_a_second_process_loads_without_the_compiler(tmp_path):
+    graph = conv_graph(8, 12, 9, 9, 3, 1, 1)
+    graphfile.save(graph, tmp_path / "g.axgraph")
+    x = codes(graph)["x"]
+    np.save(tmp_path / "x.npy", x)
+    environment = {**os.environ, "AXFORGE_CACHE_DIR": str(tmp_path / "cache")}
+    said = []
+    for turn in range(2):
+        command = [sys.executable, "-c", _LATER, str(tmp_path / "g.axgraph"), str(tmp_path / "x.npy"), str(tmp_path / f"y{turn}.npy")]
+        said.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip())
+        np.testing.assert_array_equal(np.load(tmp_path / f"y{turn}.npy"), Reference(graph).run({"x": x}, raw=True)["y"])
+    assert said == ["True", "False"]
+
+
+@given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_damaged_code_is_never_run(at, bit):
+    data = bytearray(Code(b"\x90" * 300, (0, 16)).to_bytes())
+    assert from_bytes(bytes(data)) == Code(b"\x90" * 300, (0, 16))
+    data[at % len(data)] ^= 1 << bit
+    assert from_bytes(bytes(data)) is None
+
+
+def test_damaged_code_is_compiled_again():
+    graph, cache = conv_graph(4, 4, 5, 5), MemoryCache()
+    expected = HostEngine(graph, 1, cache=cache).run(codes(graph), raw=True)["y"]
+    (key,) = cache.kept
+    good = cache.kept[key]
+    cache.kept[key] = good[: len(good) // 2]
+    np.testing.assert_array_equal(HostEngine(graph, 1, cache=cache).run(codes(graph), raw=True)["y"], expected)
+    assert cache.kept[key] == good
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("AXFORGE_CACHE_DIR", str(tmp_path / "file"))
+    graph = conv_graph(4, 4, 5, 5)
+    assert HostEngine(graph, 1).run(codes(graph), raw=True)["y"].shape == (1, 4, 5, 5)
+
+
+def test_other_files_do_not_link():
+    with pytest.raises(LinkError):
+        link(b"MZ" + bytes(100), [])
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.tuples(st.integers(1, 1000), st.integers(0, 9), st.integers(0, 9))))
+def test_buffers_alive_together_do_not_overlap(lives):
+    spans = {n: Life(size, min(a, b), max(a, b)) for n, (size, a, b) in lives.items()}
+    offsets, total = allocate(spans)
+    for n, life in spans.items():
+        assert offsets[n] % 64 == 0
+        assert offsets[n] + life.size <= total
+        for other, second in spans.items():
+            if n < other and life.first <= second.last and second.first <= life.last:
+                assert offsets[n] + life.size <= offsets[other] or offsets[other] + second.size <= offsets[n]
