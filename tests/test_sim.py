@@ -38,7 +38,7 @@ def assert_equal(graph: Graph, cores: int, seed: int, aipu: target.Target = METI
             np.testing.assert_array_equal(got[name], expected[name], err_msg=f"{name} on {cores} cores")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs(), st.integers(1, 4), st.integers(0, 999))
 def test_equals_reference_on_random_graphs(graph, cores, seed):
     assert_equal(graph, cores, seed)
@@ -57,7 +57,7 @@ def small_target(l1: int) -> target.Target:
     return msgspec.structs.replace(METIS, memories=memories)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(3), st.sampled_from([9_000, 20_000, 60_000]), st.integers(1, 4), st.integers(0, 999))
 def test_many_small_tiles_give_the_same_bits(graph, l1, cores, seed):
     assert_equal(graph, cores, seed, small_target(l1))

@@ -57,7 +57,7 @@ def compiled(graph: Graph, cores: int) -> Program:
     return compile_program(graph, METIS, cores)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(), st.integers(2, 4))
 def test_no_races_on_random_graphs(graph, cores):
     audit(compiled(graph, cores))

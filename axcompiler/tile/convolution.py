@@ -8,7 +8,7 @@ from axcompiler import ir
 from axcompiler.program import ACCUMULATE, Kind, Opcode, as_conv_weight
 from axcompiler.tile.context import Context, Parameters, nhwc, output, wrap32
 from axcompiler.tile.spatial import Part, spatial
-from axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, window_view
+from axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, shares, window_view
 from axcompiler.tile.views import View, dense
 
 
@@ -96,7 +96,10 @@ def _fused_bias(ctx: Context, job: Job) -> np.ndarray[tuple[int, ...], np.dtype[
 
 @dataclass(frozen=True)
 class Tiling:
-    """rows, cols of the result in a tile; channels in a pass; resident: the pass's weights stay in L1; double: two tiles in turn."""
+    """rows, cols of the result in a tile; channels in a pass; resident: the pass's weights stay in L1.
+
+    double: two tiles in turn, so that copies, products and epilogues of neighbours overlap.
+    """
 
     rows: int
     cols: int
@@ -118,7 +121,7 @@ def _bytes(ctx: Context, job: Job, t: Tiling, rows: int, cols: int) -> int:
         weights += 64 * (matrices + 1)
     else:
         weights = 2 * up(ctx.emitter.target.array.rows * min(ctx.emitter.target.array.columns, t.channels))
-    return tile + weights + up(rows * cols * t.channels * 4) + up(rows * cols * t.channels) * times + up(job.m * 8 + 256)
+    return tile + weights + (up(rows * cols * t.channels * 4) + up(rows * cols * t.channels)) * times + up(job.m * 8 + 256)
 
 
 def _choose(ctx: Context, job: Job, rows: Range, cols: Range, channels: Range) -> Tiling:
@@ -158,16 +161,35 @@ def _traffic(job: Job, t: Tiling, height: int, width: int, count: int, tiles: in
 
 
 def _lower_mvm(ctx: Context, job: Job) -> None:
-    em, op = ctx.emitter, job.op
+    op = job.op
     n, _, oh, ow = ctx.graph.tensors[output(op)].shape
     form = "transposed" if isinstance(op, ir.ConvTranspose) else "conv"
     buffer = ctx.weights.add(op.weight, ctx.const(op.weight), form, job.groups, job.fold, job.channels)
     k = job.channels * job.taps
     matrices = dense(buffer, (job.groups // job.fold, k, job.columns))
     block = Parameters.pack(ctx, op.epilogue, _fused_bias(ctx, job), ctx.const(op.multiplier))
-    for core, (rows, cols, channels) in enumerate(core_shares(oh, ow, job.m, em.cores)):
+    for core, (rows, cols, channels) in enumerate(_shares(ctx, job, oh, ow)):
         params = Parameters.load(ctx, core, block, op.epilogue, job.m, job.m)
         _Core(ctx, job, core, params, matrices, _choose(ctx, job, rows, cols, channels)).run(n, rows, cols, channels)
+
+
+def _shares(ctx: Context, job: Job, oh: int, ow: int) -> list[tuple[Range, Range, Range]]:
+    """What each core makes: a part of the rows, or, where loading all weights on every core would take longer, of the channels."""
+    em, array = ctx.emitter, ctx.emitter.target.array
+    by_place = core_shares(oh, ow, job.m, em.cores)
+    by_channel: list[tuple[Range, Range, Range]] = [((0, oh), (0, ow), part) for part in shares(job.m, em.cores, 64)]
+    dma, image = em.target.dma, job.axes[0].size * job.axes[1].size * job.channels * job.groups // job.fold
+    deep = -(-job.channels * job.taps // array.rows)
+
+    def estimate(parts: list[tuple[Range, Range, Range]]) -> float:
+        """Cycles of the busiest unit of one core."""
+        (r0, r1), (c0, c1), (m0, m1) = parts[0]
+        area = (r1 - r0) * (c1 - c0)
+        products = area * deep * len(job.blocks((m0, m1), array.columns)) * array.cycles_per_vector
+        weights = job.channels * job.taps * (m1 - m0) / dma.ddr_bytes_per_cycle
+        return max(products, weights + image * area / (oh * ow) / dma.l2_bytes_per_cycle)
+
+    return min(by_place, by_channel, key=estimate)
 
 
 class _Core:
@@ -181,7 +203,7 @@ class _Core:
         span = job.axes[0].span(t.rows) * job.axes[1].span(t.cols)
         self.inputs = Ring(em, core, span * depth, t.double)
         self.outputs = Ring(em, core, area * t.channels, t.double)
-        self.acc = Ring(em, core, area * t.channels, False, Kind.INT32)
+        self.acc = Ring(em, core, area * t.channels, t.double, Kind.INT32)
         self.resident: dict[tuple[int, Range], View] = {}
         array = em.target.array
         self.stream = None if t.resident else Ring(em, core, array.rows * min(array.columns, t.channels), True)

@@ -26,10 +26,9 @@ class Emitter:
     def __init__(self, target: Target, cores: int, where: str) -> None:
         self.target, self.cores, self.where = target, cores, where
         self.layer, self.layer_name = 0, ""
-        self.l1_peak = 0
         self._semaphore = 0
         self._busy = False
-        self.layer_l1: list[int] = []
+        self._word, self._first = target.word_bytes, 0
         self._l1 = [0] * cores
         self._streams: list[list[tuple[Any, ...]]] = [[] for _ in range(cores)]
         self._buffers: list[tuple[Any, ...]] = []
@@ -42,8 +41,17 @@ class Emitter:
 
     def begin(self, layer: int, name: str) -> None:
         """Start a layer: L1 is free again."""
-        self.layer, self.layer_name, self._l1 = layer, name, [0] * self.cores
-        self.layer_l1.append(0)
+        self.finish()
+        self.layer, self.layer_name, self._l1, self._first = layer, name, [0] * self.cores, len(self._buffers)
+
+    def finish(self) -> None:
+        """Close a layer. Every other one moves to the end of L1, so that neighbours, if small, can overlap."""
+        if self.layer % 2:
+            for i in range(self._first, len(self._buffers)):
+                space, core, *_, offset, size = row = self._buffers[i]
+                if space == Space.L1:
+                    self._buffers[i] = (*row[:-2], offset + self.l1_capacity // self._word * self._word - self._l1[core], size)
+        self._first = len(self._buffers)
 
     def aligned(self, size: int) -> int:
         """`size` up to whole words."""
@@ -68,8 +76,6 @@ class Emitter:
         if offset + size > self.l1_capacity:
             raise self.no_fit(offset + size)
         self._l1[core] += size
-        self.l1_peak = max(self.l1_peak, self._l1[core])
-        self.layer_l1[-1] = max(self.layer_l1[-1], self._l1[core])
         self.buffer(Space.L1, offset, size, self.layer, self.layer, core)
         return view
 

@@ -57,6 +57,7 @@ def compile_program(graph: Graph, target: Target, cores: int, progress: Progress
         emitter.begin(i, op.name)
         _lower(ctx, op)
         emitter.barrier()
+    emitter.finish()
     progress(len(graph.ops), len(graph.ops), "")
     return _finish(ctx, cores), ctx.plan
 

@@ -27,9 +27,21 @@ def multiply_adds(graph: Graph, op: ir.AnyOp) -> int:
     return 0
 
 
+def l1_bytes(program: Program) -> list[int]:
+    """Bytes of L1 that each layer takes on the core that takes most."""
+    rows = program.buffers[program.buffers["space"] == Space.L1]
+    out = [0] * len(program.header.layers)
+    for core in range(program.header.cores):
+        mine = rows[rows["core"] == core]
+        for layer in np.unique(mine["first"]):
+            part = mine[mine["first"] == layer]
+            out[layer] = max(out[layer], int((part["offset"] + part["size"]).max() - part["offset"].min()))
+    return out
+
+
 def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) -> bytes:
     """Memory plan, and instructions and DMA of every layer on every core."""
-    layers = []
+    layers, l1 = [], l1_bytes(program)
     for i, op in enumerate(graph.ops):
         counts = [stream["op"][stream["layer"] == i] for stream in program.streams]
         layers.append(
@@ -37,6 +49,7 @@ def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) ->
                 "name": op.name,
                 "operator": type(op).__struct_config__.tag,
                 "multiply_adds": multiply_adds(graph, op),
+                "l1_bytes": l1[i],
                 "instructions": [
                     {Opcode(code).name: int(n) for code, n in zip(*np.unique(c[c != Opcode.END], return_counts=True), strict=True)}
                     for c in counts
@@ -59,7 +72,7 @@ def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) ->
         "instructions": [len(s) for s in program.streams],
         "memory": {
             **msgspec.to_builtins(plan.report),
-            "l1_peak": header.l1_size,
+            "l1_peak": max(l1, default=0),
             "l1_usable": target.memories.l1.usable,
             "l2_usable": target.memories.l2.usable,
             "ddr_usable": target.memories.ddr.usable,

@@ -38,7 +38,7 @@ def _need(ctx: Context, axes: tuple[Axis, Axis], s: _Size, accumulates: bool) ->
     """L1 bytes of a tile."""
     up, area = ctx.emitter.aligned, s.rows * s.cols * s.channels
     tile = up(axes[0].span(s.rows) * axes[1].span(s.cols) * s.channels) + up(area)
-    return tile * (2 if s.double else 1) + (up(area * 4) if accumulates else 0)
+    return (tile + (up(area * 4) if accumulates else 0)) * (2 if s.double else 1)
 
 
 def _choose(ctx: Context, axes: tuple[Axis, Axis], whole: _Size, free: int, accumulates: bool) -> _Size:
@@ -68,7 +68,7 @@ def spatial(
     area = size.rows * size.cols * size.channels
     inputs = Ring(em, core, axes[0].span(size.rows) * axes[1].span(size.cols) * size.channels, size.double)
     outputs = Ring(em, core, area, size.double)
-    acc = Ring(em, core, area, False, Kind.INT32) if accumulates else None
+    acc = Ring(em, core, area, size.double, Kind.INT32) if accumulates else None
     x, y = ctx.place(op.inputs[0]), nhwc(ctx.view(output(op)))
     halo = x.halo if fill == ctx.zero(op.inputs[0]) else (0, 0, 0, 0)
     for box in boxes(part.n, part.rows, part.cols, pieces(part.channels, size.channels), (size.rows, size.cols)):

@@ -58,7 +58,8 @@ class SimEngine:
         self._host = {}
         for name, value in entry_codes(self.graph, feeds).items():
             self._write(name, value)
-        self._run_streams()
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are clamped as any other number
+            self._run_streams()
         outs = {name: self._read(name) for name in self.graph.outputs}
         return outs if raw else {name: to_real(value, self.graph.tensors[name]) for name, value in outs.items()}
 

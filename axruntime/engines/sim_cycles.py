@@ -15,6 +15,8 @@ from axcompiler.program import ITEMSIZE, NONE, Kind, Opcode, Program, Space
 from axcompiler.target import Target
 
 UNITS = ("in", "out", "load", "array", "dwpu", "dpu")
+#: bytes of L1 that the model watches as one: a layer may not write where one before still reads
+GRAIN = 1024
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,16 @@ class Cycles:
 
 
 class _Core:
-    """Times of one core."""
+    """Times of one core. read, written: when the last access ends, by grain of L1; shared: when a buffer of L2 or DDR was written, read."""
 
-    def __init__(self) -> None:
+    def __init__(self, l1_size: int) -> None:
         self.at = 0
         self.issue = 0
         self.free = dict.fromkeys(UNITS, 0)
-        self.written: dict[int, int] = defaultdict(int)
-        self.read: dict[int, int] = defaultdict(int)
+        self.read = np.zeros(l1_size // GRAIN + 2, np.int64)
+        self.written = np.zeros(l1_size // GRAIN + 2, np.int64)
+        self.shared_read: dict[int, int] = defaultdict(int)
+        self.shared_written: dict[int, int] = defaultdict(int)
         self.loaded = 0
         self.products = [0, 0]
 
@@ -101,7 +105,7 @@ class Timeline:
 
     def play(self) -> Cycles:
         """Count."""
-        cores = [_Core() for _ in self.program.streams]
+        cores = [_Core(self.program.header.l1_size) for _ in self.program.streams]
         moved = True
         while moved:
             moved = False
@@ -146,10 +150,9 @@ class Timeline:
     def _work(self, core: _Core, record: Any, opcode: Opcode) -> None:
         out, reads = int(record["out"]), [int(record[f]) for f in ("a", "b", "c") if int(record[f]) != NONE]
         unit, cycles, macs = self._cost(record, opcode)
-        start = max([core.issue, core.free[unit], *(core.written[int(self._buffer[r])] for r in reads)])
+        start = max([core.issue, core.free[unit], *(self._made(core, r) for r in reads)])
         if out != NONE:
-            target = int(self._buffer[out])
-            start = max(start, core.read[target], core.written[target] if self._space[out] == Space.L1 else 0)
+            start = max(start, self._vacant(core, out))
         if opcode == Opcode.LOADW:  # a second set of cells is free once the product before the last is done
             start = max(start, core.products[-2] if self.target.array.load_hidden else core.products[-1])
         if opcode == Opcode.MVM:
@@ -161,13 +164,40 @@ class Timeline:
         if opcode == Opcode.MVM:
             core.products = [core.products[-1], end]
         for r in reads:
-            core.read[int(self._buffer[r])] = max(core.read[int(self._buffer[r])], end)
+            self._note(core.read, core.shared_read, r, end)
         if out != NONE:
-            core.written[int(self._buffer[out])] = max(core.written[int(self._buffer[out])], end)
+            self._note(core.written, core.shared_written, out, end)
         layer = int(record["layer"])
         self._mark(layer, start, end)
         self._busy[layer][unit] += cycles
         self._macs[layer] += macs
+
+    def _grains(self, operand: int) -> slice | None:
+        """The grains of L1 that the operand's buffer covers; None if it lies elsewhere."""
+        if self._space[operand] != Space.L1:
+            return None
+        row = self.program.buffers[self._buffer[operand]]
+        offset, size = int(row["offset"]), int(row["size"])
+        return slice(offset // GRAIN, (offset + size - 1) // GRAIN + 1)
+
+    def _made(self, core: _Core, operand: int) -> int:
+        """When what an operand holds is written."""
+        grains = self._grains(operand)
+        return core.shared_written[int(self._buffer[operand])] if grains is None else int(core.written[grains].max())
+
+    def _vacant(self, core: _Core, operand: int) -> int:
+        """When an operand may be overwritten. (DMA out is one queue, so shared buffers need not wait for its writes.)"""
+        grains = self._grains(operand)
+        if grains is None:
+            return core.shared_read[int(self._buffer[operand])]
+        return int(max(core.read[grains].max(), core.written[grains].max()))
+
+    def _note(self, l1: Any, shared: dict[int, int], operand: int, end: int) -> None:
+        grains = self._grains(operand)
+        if grains is None:
+            shared[int(self._buffer[operand])] = max(shared[int(self._buffer[operand])], end)
+        else:
+            np.maximum(l1[grains], end, out=l1[grains])
 
     def _mark(self, layer: int, start: int, end: int) -> None:
         self._start[layer] = min(self._start[layer], start) if self._seen[layer] else start
