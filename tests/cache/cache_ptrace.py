@@ -1,4 +1,4 @@
-"""Kill a child at its n-th system call that writes, from outside: it is traced, so nothing it does can slip by.
+"""Kill a child at its n-th system call that writes, or let that call fail, from outside: it is traced, so nothing can slip by.
 
 x86-64 Linux only; `possible()` tells.
 """
@@ -11,15 +11,19 @@ import struct
 import sys
 from collections.abc import Callable
 
-_TRACEME, _PEEKUSER, _SYSCALL, _SETOPTIONS = 0, 3, 24, 0x4200
+_TRACEME, _PEEKUSER, _POKEUSER, _SYSCALL, _SETOPTIONS = 0, 3, 6, 24, 0x4200
 _SYSGOOD, _EXITKILL = 1, 0x100000
-_ORIG_RAX, _RSI, _RDX = 15 * 8, 13 * 8, 12 * 8
+_ORIG_RAX, _RAX, _RDX = 15 * 8, 10 * 8, 12 * 8
 _OPENAT = 257
 WRITING = {
     1: "write", 18: "pwrite", 20: "writev", 40: "sendfile", 74: "fsync", 75: "fdatasync", 76: "truncate", 77: "ftruncate", 82: "rename",
     83: "mkdir", 84: "rmdir", 86: "link", 87: "unlink", 88: "symlink", 90: "chmod", 91: "fchmod", 258: "mkdirat", 263: "unlinkat",
     264: "renameat", 265: "linkat", 268: "fchmodat", 280: "utimensat", 316: "renameat2", 326: "copy_file_range",
 }  # fmt: skip
+ALL = frozenset({"open", *WRITING.values()})
+#: What a full disk refuses.
+NEEDS_ROOM = ALL - {"fsync", "fdatasync", "truncate", "ftruncate", "unlink", "unlinkat", "rmdir"}
+NEEDS_ROOM -= {"chmod", "fchmod", "fchmodat", "utimensat"}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
@@ -50,30 +54,48 @@ def run_killed(work: Callable[[], None], kill_at: int) -> tuple[list[str], bool]
 
     Returns the names of the writing calls up to there, and whether it ended by itself (its work was done before).
     """
+    return _run(work, kill_at, 0, ALL)
+
+
+def run_failing(work: Callable[[], None], fail_at: int, error: int, *, once: bool) -> tuple[list[str], bool]:
+    """The same, but the `fail_at`-th call that needs room fails with `error`, and all later ones unless `once`; it must end by itself.
+
+    Returns whether no call failed (its work was done before).
+    """
+    return _run(work, fail_at, error, NEEDS_ROOM, once=once)
+
+
+def _run(work: Callable[[], None], at: int, error: int, names: frozenset[str], *, once: bool = False) -> tuple[list[str], bool]:
     pid = os.fork()
     if pid == 0:
         _child(work)
     os.waitpid(pid, 0)
     _ptrace(_SETOPTIONS, pid, 0, _SYSGOOD | _EXITKILL)
     seen: list[str] = []
-    entering, deliver = True, 0
+    entering, failing, deliver = True, False, 0
     while True:
         _ptrace(_SYSCALL, pid, 0, deliver)
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
             if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
-                return seen, True
-            raise AssertionError(f"the child failed by itself (status {status:#x})")
+                return seen, len(seen) < at
+            raise AssertionError(f"the child failed by itself (status {status:#x}) after {seen[-5:]}")
         deliver = 0
         if os.WSTOPSIG(status) != signal.SIGTRAP | 0x80:
             deliver = os.WSTOPSIG(status)
             continue
-        if entering and (name := _writes(pid)):
+        if entering and (name := _writes(pid)) in names:
             seen.append(name)
-            if len(seen) == kill_at:
+            if len(seen) >= at and not error:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return seen, False
+            failing = len(seen) == at or (len(seen) > at and not once)
+            if failing:
+                _ptrace(_POKEUSER, pid, _ORIG_RAX, -1)  # no such call, so the kernel does nothing
+        elif failing:
+            _ptrace(_POKEUSER, pid, _RAX, -error)
+            failing = False
         entering = not entering
 
 

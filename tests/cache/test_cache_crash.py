@@ -1,5 +1,6 @@
 """`kill -9` at any moment: the next run gives the right bytes, and nothing half-made is ever taken for whole."""
 
+import errno
 import multiprocessing
 import os
 import random
@@ -9,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from cache_ptrace import possible, run_killed
+from cache_ptrace import possible, run_failing, run_killed
 from cache_support import build, is_right, make_store, outputs_for, stored_files, tree_of
 
+from cache.errors import CacheError
 from cache.gc import Wanted, clean
+from cache.remote import connect
 from cache.store import Store
 from cache.verify import verify
 
@@ -63,7 +66,19 @@ def _clean_all(base: Path) -> None:
     clean(store, Wanted(all=True))
 
 
+def _fetch(base: Path) -> None:
+    store = Store(base / "c", remote=connect(str(base / "share"), "ro"), warn=lambda sentence: None)
+    build(store, b"model", base / "dest", changes=TREE)
+
+
+def _shared(base: Path) -> None:
+    store, _ = make_store(base / "ci", remote=connect(str(base / "share"), "rw"))
+    build(store, b"model", base / "elsewhere", changes=TREE)
+
+
 _STEPS = {
+    "shared": _shared,
+    "fetch": _fetch,
     "nothing": lambda base: None,
     "old": lambda base: _build(base, b"old"),
     "model": lambda base: _build(base),
@@ -76,10 +91,47 @@ _STEPS = {
 @traceable
 @pytest.mark.parametrize(
     ("prepare", "work", "at_least"),
-    [("nothing", "model", 60), ("old", "model", 40), ("model", "restore", 8), ("model", "forced", 20), ("model", "clean", 8)],
+    [
+        ("nothing", "model", 60),
+        ("old", "model", 40),
+        ("model", "restore", 8),
+        ("model", "forced", 20),
+        ("model", "clean", 8),
+        ("shared", "fetch", 20),
+    ],
 )
 def test_killed_before_each_system_call_that_writes(tmp_path: Path, prepare: str, work: str, at_least: int) -> None:
     assert _every_kill(tmp_path, prepare, work) >= at_least
+
+
+def _build_or_say_why(base: Path, error: int) -> None:
+    """Right outputs; or CacheError, because of the destination; or what the stage got when it wrote."""
+    try:
+        _build(base)
+    except CacheError as trouble:
+        if "cannot be written there" not in str(trouble):
+            raise
+    except OSError as trouble:
+        if trouble.errno != error:
+            raise
+    else:
+        assert is_right(base / "dest", b"model")
+
+
+@traceable
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_each_system_call_that_needs_room_fails(tmp_path: Path, error: int, once: bool) -> None:
+    """The n-th alone, or from the n-th on all, for every n: the result arrives whole, or a sentence says why it cannot."""
+    number, finished = 0, False
+    while not finished:
+        number += 1
+        trial = tmp_path / "trial"
+        trial.mkdir()
+        _, finished = run_failing(lambda trial=trial: _build_or_say_why(trial, error), number, error, once=once)  # type: ignore[misc]
+        _next_run_is_right(trial)
+        shutil.rmtree(trial)
+    assert number > 20
 
 
 def _builder(base: Path, seed: int) -> None:
