@@ -19,9 +19,9 @@ def main() -> int:
     wrong = [o for o in outcomes if o.place == "wrong"]
     for o in wrong:
         print(f"{o.case}: {o.note}", file=sys.stderr)
-    if arguments.write and not wrong:
+    if arguments.write:
         write_atomic(arguments.write, document(outcomes).encode())
-    elif not arguments.write:
+    else:
         print(document(outcomes), end="")
     return 1 if wrong else 0
 

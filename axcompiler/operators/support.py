@@ -138,11 +138,13 @@ def _tests(outcomes: Sequence[Outcome]) -> list[str]:
     ]
     refusals = Counter(_general(o.note) for o in outcomes if o.place == "refused")
     lines += [f"| {count} | {reason} |" for reason, count in sorted(refusals.items(), key=lambda item: (-item[1], item[0]))]
+    wrong = [f"- `{o.case}`: {o.note}" for o in outcomes if o.place == "wrong"]
+    lines += ["", "Wrong answers, which are defects:", "", *wrong] if wrong else []
     lines += ["", "Tests whose numbers need more than 8 bits (held against the quantized model only):", ""]
     return [*lines, *(f"- `{name}`: {reason}" for name, reason in sorted(COARSE.items()))]
 
 
-_TITLES = {"aipu": "on the AIPU", "mixed": "on both", "cpu": "on the CPU", "refused": "refused"}
+_TITLES = {"aipu": "on the AIPU", "mixed": "on both", "cpu": "on the CPU", "refused": "refused", "wrong": "wrong"}
 
 
 def _general(note: str) -> str:

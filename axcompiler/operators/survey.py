@@ -146,6 +146,8 @@ def outcome(case: Case) -> Outcome:
         place, note = _judge(case, quantized, graph, results)
     except AxforgeError as e:
         place, note = "refused", str(e).replace("\n", " ")
+    except Exception as e:  # whatever else escapes is a defect of the compiler: it is counted, and the run goes on
+        place, note = "wrong", f"{type(e).__name__}: {e}".replace("\n", " ")
     return Outcome(case.name, case.operator, case.domain, case.opset, case.expanded, place, note)
 
 
