@@ -13,12 +13,16 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import CacheError
 from cache.layout import Warn
 from cache.store import Store, to_stderr
+
+if TYPE_CHECKING:
+    from cache.remote.tier import Tier
 
 DEFAULT_LIMIT = 20 * 10**9
 MODES = ("off", "ro", "rw")
@@ -101,12 +105,16 @@ def _toml(file: Path) -> dict[str, Any]:
         raise CacheError(f"This is not valid TOML: {error}.", where=str(file)) from error
 
 
+@lru_cache
+def _tier(url: str, mode: str, token: str) -> "Tier":
+    """One for all stores of this process: a remote in trouble is left alone by all of them, and its connection is used again."""
+    from cache.remote import connect
+
+    return connect(url, mode, token)
+
+
 def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to_stderr) -> Store:
     """The store that the configuration of a folder asks for. CacheError for a wrong configuration; never for an unusable cache."""
     found = config or load(start_dir)
-    tier = None
-    if found.remote and found.mode != "off":
-        from cache.remote import connect
-
-        tier = connect(found.remote, found.mode)
+    tier = _tier(found.remote, found.mode, os.environ.get("AXFORGE_CACHE_TOKEN", "")) if found.remote and found.mode != "off" else None
     return Store(found.dir, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn)

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 _TOUCH_EVERY = 60
 
 
+_told: set[str] = set()
+
+
 def to_stderr(sentence: str) -> None:
-    """The default `warn`."""
+    """The default `warn`; says a sentence once, however many stores a process opens."""
+    if sentence in _told:
+        return
+    _told.add(sentence)
     print(f"cache: {sentence}", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,5 @@
 """The second tier, shared by a team and CI. See cache.remote.tier for what is promised."""
 
-import os
 from typing import TYPE_CHECKING
 
 from cache.errors import CacheError, masked
@@ -9,17 +8,17 @@ if TYPE_CHECKING:
     from cache.remote.tier import Tier
 
 
-def connect(url: str, mode: str) -> "Tier":
+def connect(url: str, mode: str, token: str = "") -> "Tier":
     """The tier at `url`: http(s):// by Bazel's protocol, a folder, or any URL of fsspec. Does not yet talk to it.
 
-    mode: "ro" or "rw". CacheError when the URL cannot be used.
+    mode: "ro" or "rw". token: for http, sent as a bearer token. CacheError when the URL cannot be used.
     """
     from cache.remote.tier import Tier
 
     if url.startswith(("http://", "https://")):
         from cache.remote.http import HttpRemote
 
-        return Tier(HttpRemote(url, token=os.environ.get("AXFORGE_CACHE_TOKEN", "")), mode)
+        return Tier(HttpRemote(url, token=token), mode)
     if "://" not in url or url.startswith("file://"):
         from pathlib import Path
 

@@ -14,6 +14,7 @@ from cache_support import BIG, build, is_right, make_action, make_store, outputs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache.config import open_store
 from cache.digest import sha256
 from cache.record import Blob, parse
 from cache.remote import connect
@@ -165,6 +166,18 @@ def test_after_grave_trouble_it_is_left_alone(tmp_path: Path, server: Server) ->
     assert "not used for the rest of this run" in said[0]
 
 
+def test_it_is_left_alone_by_all_stores_of_a_process(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when each stage of a build opens its own."""
+    for name, value in (("REMOTE", server.url()), ("MODE", "rw"), ("DIR", str(tmp_path / "c"))):
+        monkeypatch.setenv(f"AXFORGE_CACHE_{name}", value)
+    server.behave("403")
+    said: list[str] = []
+    for number in range(5):
+        build(open_store(tmp_path, warn=said.append), b"source %d" % number, tmp_path / "d")
+    assert len(server.requests()) == 1
+    assert len(said) == 1
+
+
 def test_a_server_that_is_gone_or_goes_away(tmp_path: Path, server: Server) -> None:
     store, said = store_with(tmp_path, "c", server)
     build(store, b"one", tmp_path / "d")
@@ -283,10 +296,11 @@ def test_credentials_are_sent_and_never_shown(tmp_path: Path, server: Server, ca
 
 
 def test_a_token_from_the_environment(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AXFORGE_CACHE_TOKEN", "s3cret")
+    for name, value in (("TOKEN", "s3cret"), ("REMOTE", server.url()), ("MODE", "rw"), ("DIR", str(tmp_path / "c"))):
+        monkeypatch.setenv(f"AXFORGE_CACHE_{name}", value)
     (server.root / "auth").write_text("Bearer s3cret")
     said: list[str] = []
-    store, _ = make_store(tmp_path / "c", remote=connect(server.url(), "rw"))
+    store = open_store(tmp_path, warn=said.append)
     build(store, b"model", tmp_path / "d")
     assert (len(server.stored("ac")), said) == (1, [])
 
