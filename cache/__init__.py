@@ -4,7 +4,7 @@
     from cache.key import Action, Tree
     from cache.build import obtain
 
-    store = open_store(start_dir)                       # AXFORGE_CACHE_DIR, [tool.axforge.cache]; never fails: no cache is a warning
+    store = open_store(start_dir)                       # AXFORGE_CACHE_*, [tool.axforge.cache]; an unusable cache is only a warning
     digest = store.files.digest(path)                   # FileDigest(size, xxh3, sha256); stat-validated, sha256 only when asked for
     digests = store.files.digests(paths)                # many at once (one index read a folder)
     tree = Tree.of({"img_0042.jpg": digest}, names_matter=False)   # many files as one input; names only for explanations
