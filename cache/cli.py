@@ -95,11 +95,24 @@ def _clean(store: "Store", options: argparse.Namespace) -> int:
     )
     if wanted.is_empty():
         raise CacheError("Nothing to clean was named.", fix="Use --older-than, --keep-size, --model, --unreachable or --all.")
+    if wanted.model is not None:
+        _known_model(store, wanted.model)
     report = gc.clean(store, wanted, dry_run=options.dry_run)
     assert report is not None
     data = report.to_json()
     _tell(options, data, text.clean_lines(data))
     return 0
+
+
+def _known_model(store: "Store", model: str) -> None:
+    from cache.scan import entries
+
+    names = sorted({entry.record.label for entry in entries(store)} - {""})
+    if model not in names:
+        raise CacheError(
+            f"There are no results of a model {model!r} in the cache.",
+            fix=f"There are results of: {', '.join(names)}." if names else "Nothing has been kept yet.",
+        )
 
 
 def _verify(store: "Store", options: argparse.Namespace) -> int:

@@ -123,6 +123,7 @@ def test_clean_and_verify_and_stats(filled: Store, capsys: pytest.CaptureFixture
         (["inspect", "012345abcdef"], "no file, no hash and no model"),
         (["explain", "nobody"], "no model or record"),
         (["clean"], "Nothing to clean was named"),
+        (["clean", "--model", "yol"], "There are results of: resnet, yolo"),
         (["clean", "--older-than", "soon"], "is not an age"),
         (["clean", "--keep-size", "some"], "is not a size"),
     ],

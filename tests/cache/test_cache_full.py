@@ -98,10 +98,9 @@ def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """A cache with one result, that may only be read; and the user to be (root may write everywhere)."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        if parent.stat().st_uid == os.geteuid() and os.geteuid() == 0:
-            parent.chmod(0o755)
+    private = [path for path in (tmp_path, *tmp_path.parents[:2]) if not path.stat().st_mode & 0o001]
+    for path in private:  # so that the other user gets there
+        path.chmod(0o711)
     store, _ = make_store(tmp_path / "c")
     build(store, b"model", tmp_path / "dest", label="m")
     store.close()
@@ -113,6 +112,8 @@ def read_only(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     yield tmp_path, 65534 if os.geteuid() == 0 else 0
     for folder in folders:
         folder.chmod(0o755)
+    for path in private:
+        path.chmod(0o700)
 
 
 def test_a_read_only_cache_is_used_and_left_as_it_is(read_only: tuple[Path, int]) -> None:
