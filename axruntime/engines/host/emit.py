@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from axcompiler import ir
 from axcompiler.ir import Graph, quant_of
+from axruntime.engines.host.codegen.border import BorderSpec
 from axruntime.engines.host.codegen.kit import float_bits
 from axruntime.engines.host.codegen.nd import OPS, NdSpec
 from axruntime.engines.host.codegen.reduce import ReduceSpec
@@ -77,15 +78,13 @@ class Emitter:
         if not any(root.border) or root.name in self._filled:
             return
         self._filled.add(root.name)
-        n, c, h, w = root.view.shape
-        sn, _, sh, sw = root.view.strides
+        n, c, h, _ = root.view.shape
+        step = root.view.strides[2]
         top, left, bottom, right = root.border
-        cols = w + left + right
-        strips = [(0, 0, top, cols), (top + h, 0, bottom, cols), (top, 0, h, left), (top, left + w, h, right)]
-        for at_h, at_w, height, width in strips:
-            if height and width:
-                view = View(root.name, at_h * sh + at_w * sw, (n, c, height, width), (sn, 1, sh, sw))
-                self.nd(name + ":border", "fill", [], view, shift=root.fill)
+        numbers = {"images": n, "rows": top + h + bottom, "above": top, "below": top + h, "bytes": step, "left": left * c}
+        numbers |= {"right": right * c, "step": step, "fill": root.fill}
+        border = Step(name + ":border", ("border", BorderSpec()), {"y": Ref(root.name, 0)}, numbers, 0, (), (root.name,), True)
+        self.steps.append(border)
 
     def epilogue(self, e: ir.Epilogue) -> tuple[dict[str, Ref], dict[str, int]]:
         """Operands and numbers every kernel with an epilogue takes."""

@@ -125,7 +125,7 @@ def _depthwise(
         "x": Ref(x.root, start),
         "y": Ref(y.root, y.offset),
         "k": m.consts.add(weight.reshape(count, kh * kw).T),
-        "bias": m.consts.add(shifted_bias(bias, weight.reshape(count, -1), m.zero(op.inputs[0]))),
+        "bias": m.consts.add(shifted_bias(bias, weight, m.zero(op.inputs[0]))),
         "mult": m.consts.add(multiplier),
     }
     numbers |= image_numbers(x, y) | window_numbers((kh, kw), op.strides, op.dilations, (0, 0, 0, 0))
@@ -147,7 +147,7 @@ def _depthwise64(
     length = count * y.shape[3] if dense else count
     starts = [min(64 * b, length - 64) for b in range(-(-length // 64))]
     phases = sorted({s % count for s in starts})
-    blob, size = _phases(weight, shifted_bias(bias, weight.reshape(count, -1), m.zero(op.inputs[0])), multiplier, phases)
+    blob, size = _phases(weight, shifted_bias(bias, weight, m.zero(op.inputs[0])), multiplier, phases)
     taps = [i * op.dilations[0] * x.strides[2] + j * op.dilations[1] * x.strides[3] for i in range(kh) for j in range(kw)]
     groups = -(-len(taps) // 4)
     taps += taps[-1:] * (4 * groups - len(taps))

@@ -29,7 +29,7 @@ def tile_product(m: Emitter, name: str, p: Product) -> None:
     offsets = [o + 64 * g for o in seg.offsets for g in range(groups)]
     operands |= {
         "segs": m.consts.add(np.array(p.seg.offsets if gather else offsets, np.int64)),
-        "cfg": m.consts.add(_tile_config(rows)),
+        "cfg": m.consts.add(tile_config(rows)),
         "at": m.consts.add(at),
     }
     numbers |= {"nseg": len(offsets), "in_ps": p.in_ps, "out_ps": p.y.strides[3], "rows": rows, "mtiles": len(at)}
@@ -95,7 +95,7 @@ def _gather(p: Product) -> Gather | None:
     return Gather(count, length, width, row) if copied < direct else None
 
 
-def _tile_config(rows: int) -> NDArray[np.uint8]:
+def tile_config(rows: int) -> NDArray[np.uint8]:
     """Palette 1: accumulators and pixels have `rows` rows, weights 16; every row has 64 bytes."""
     cfg = np.zeros(64, np.uint8)
     cfg[0] = 1

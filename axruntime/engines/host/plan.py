@@ -49,8 +49,9 @@ class Segment:
 class Plan:
     """Everything an engine needs besides code.
 
-    kernels: specialisations, numbered. program: (kernel, offset of its parameters in `params`, both for the plain step and for its
-    alternative) a step; the alternative converts int8 instead of float32 and equals the plain one elsewhere.
+    kernels: specialisations, numbered. program: (kernel, byte offset of its parameters in `params` plus 1 if the next step is of the same
+    phase, both for the plain step and for its alternative) a step; the alternative converts int8 instead of float32 and equals the
+    plain one elsewhere.
     """
 
     steps: tuple[Step, ...]
@@ -119,7 +120,8 @@ def _assemble(
     native = [i for i, s in enumerate(m.steps) if isinstance(s, Step)]
     number = {at: i for i, at in enumerate(native)}
     steps = [s for s in m.steps if isinstance(s, Step)]
-    offsets, size = allocate(_lives(steps, layouts.roots))
+    phases = _phases(m.steps)
+    offsets, size = allocate(_lives(steps, phases, layouts.roots))
     kernels: dict[Key, int] = {}
     params: list[int] = []
     program = np.zeros((len(steps), 4), np.int64)
@@ -131,6 +133,12 @@ def _assemble(
             program[i, column] = kernels.setdefault(step.key, len(kernels))
             program[i, column + 1] = len(params)
             params += _parameters(step, offsets)
+
+    for i in range(len(steps) - 1):
+        # bit 0 of a parameter's address tells the driver that no thread need wait after the step
+        program[i, 1] = program[i, 1] * 8 + (phases[i] == phases[i + 1])
+        program[i, 3] = program[i, 3] * 8 + (phases[i] == phases[i + 1])
+    program[-1:, 1::2] *= 8
 
     def renumber(group: dict[str, Port]) -> dict[str, Port]:
         return {n: Port(n, p.array, number.get(p.step, -1)) for n, p in group.items()}
@@ -161,11 +169,29 @@ def _segments(steps: Sequence[Step | IslandStep]) -> list[Segment]:
     return [*out, Segment(first, count)]
 
 
-def _lives(steps: Sequence[Step], roots: dict[str, Root]) -> dict[str, Life]:
+def _phases(steps: Sequence[Step | IslandStep]) -> list[int]:
+    """Phase of every native step. Threads meet between phases only: steps of one phase touch nothing that another of them writes."""
+    phases: list[int] = []
+    now, reads, writes, apart = 0, set[str](), set[str](), set[str]()
+    for step in steps:
+        if isinstance(step, IslandStep):
+            now, reads, writes, apart = now + 1, set(), set(), set()
+            continue
+        others = set() if step.apart else writes
+        clash = set(step.writes) & (reads | others) or set(step.reads) & (writes | apart)
+        if clash:
+            now, reads, writes, apart = now + 1, set(), set(), set()
+        reads |= set(step.reads)
+        (apart if step.apart else writes).update(step.writes)
+        phases.append(now)
+    return phases
+
+
+def _lives(steps: Sequence[Step], phases: Sequence[int], roots: dict[str, Root]) -> dict[str, Life]:
     spans: dict[str, tuple[int, int]] = {}
-    for i, step in enumerate(steps):
+    for step, phase in zip(steps, phases, strict=True):
         for root in (*step.reads, *step.writes):
-            spans[root] = (spans[root][0] if root in spans else i, i)
+            spans[root] = (spans[root][0] if root in spans else phase, phase)
     return {name: Life(roots[name].size, *span) for name, span in spans.items()}
 
 

@@ -11,7 +11,7 @@ from axruntime.engines.host.codegen.epilogue import Finish
 from axruntime.engines.host.emit import Emitter
 from axruntime.engines.host.layout import View
 from axruntime.engines.host.steps import Ref
-from axruntime.engines.host.weights import Segments, matrix, pack, padded, shifted_bias
+from axruntime.engines.host.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
 
 #: weights of one chunk of channels stay in the second-level cache while the pixels pass
 CHUNK_BYTES = 768 << 10
@@ -52,19 +52,20 @@ def runs(p: Product) -> tuple[int, int, int]:
 
 def weight_operands(m: Emitter, p: Product, seg: Segments, block: int) -> tuple[dict[str, Ref], dict[str, int], int]:
     """Operands and numbers that come from weights and epilogue, and the number of groups a segment has."""
-    weights = matrix(p.weight, seg, m.isa.group)
-    packed = pack(weights, block, m.isa)
-    blocks, wstep = packed.shape[0], packed.nbytes // packed.shape[0]
+    isa, count = m.isa, p.weight.shape[0]
+    k = depth(seg, isa.group)
+    blocks, size = -(-count // block), packed_bytes(count, k, block, isa)
+    wstep = size // blocks
     operands, numbers = m.epilogue(p.epilogue)
     operands |= {
         "x": p.x,
         "y": Ref(p.y.root, p.y.offset),
-        "w": m.consts.add(packed),
-        "bias": m.consts.add(padded(shifted_bias(p.bias, weights, p.zero_point), block)),
+        "w": m.consts.later(size, lambda: pack(matrix(p.weight, seg, isa.group), block, isa)),
+        "bias": m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_point), block)),
         "mult": m.consts.add(padded(p.multiplier, block)),
     }
-    numbers |= {"nblocks": blocks, "chunk": max(1, min(blocks, CHUNK_BYTES // wstep)), "oc": p.weight.shape[0], "wstep": wstep}
-    return operands, numbers, weights.shape[1] // len(seg.offsets) // m.isa.group
+    numbers |= {"nblocks": blocks, "chunk": max(1, min(blocks, CHUNK_BYTES // wstep)), "oc": count, "wstep": wstep}
+    return operands, numbers, k // len(seg.offsets) // isa.group
 
 
 def finish_of(e: Epilogue, multiplier: NDArray[np.float32]) -> Finish:

@@ -1,6 +1,6 @@
 """What a plan is made of: steps, references to memory, and the constants that kernels read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Step:
     """One kernel call: which kernel (family and specialisation), its operands and its numbers.
 
     name: the operator it belongs to, macs: its multiply-accumulates, for the profile. reads, writes: roots.
+    apart: it writes only where no other step writes.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Step:
     macs: int = 0
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    apart: bool = False
 
 
 @dataclass
@@ -48,9 +50,13 @@ class IslandStep:
 
 @dataclass
 class Constants:
-    """One block of bytes, 64-byte aligned pieces; equal pieces are stored once."""
+    """One block of bytes in 64-byte aligned pieces; small pieces that are equal are stored once.
 
-    parts: list[NDArray[np.uint8]] = field(default_factory=list)
+    Large pieces are made only when they are written, so that packed weights never exist twice.
+    """
+
+    parts: list[Callable[[], NDArray[Any]]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     size: int = 0
     _seen: dict[bytes, int] = field(default_factory=dict)
 
@@ -60,19 +66,26 @@ class Constants:
         key = raw.tobytes() if raw.size <= 4096 else b""
         if key and key in self._seen:
             return Ref("", self._seen[key])
-        at = self.size
-        self.parts.append(raw)
-        self.size += -(-raw.size // 64) * 64
+        ref = self.later(raw.size, lambda: raw)
         if key:
-            self._seen[key] = at
+            self._seen[key] = ref.offset
+        return ref
+
+    def later(self, size: int, make: Callable[[], NDArray[Any]]) -> Ref:
+        """Stores the `size` bytes of the array that `make` gives when the block is written."""
+        at = self.size
+        self.parts.append(make)
+        self.starts.append(at)
+        self.size += -(-size // 64) * 64
         return Ref("", at)
 
-    def write(self, into: NDArray[np.uint8]) -> None:
-        """Copies all pieces to their offsets."""
-        at = 0
-        for raw in self.parts:
+    def move(self, into: NDArray[np.uint8]) -> None:
+        """Writes all pieces to their offsets and lets go of them."""
+        for at, make in zip(self.starts, self.parts, strict=True):
+            raw = make().reshape(-1).view(np.uint8)
             into[at : at + raw.size] = raw
-            at += -(-raw.size // 64) * 64
+        self.parts.clear()
+        self.starts.clear()
 
 
 def table_bytes(table: NDArray[Any]) -> NDArray[np.uint8]:

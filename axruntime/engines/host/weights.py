@@ -26,14 +26,23 @@ def segments(kernel: tuple[int, int], dilations: tuple[int, int], channels: int,
     return Segments(tuple(i * dh * row + j * dw * pixel for i in range(kh) for j in range(kw)), channels, 1)
 
 
+def depth(seg: Segments, group: int) -> int:
+    """Products of one output as packed: every run is filled up to whole groups."""
+    return len(seg.offsets) * -(-seg.length // group) * group
+
+
 def matrix(weight: NDArray[np.int8], seg: Segments, group: int) -> NDArray[np.int8]:
     """weight [M, C, KH, KW] -> [M, K] in the order in which a pixel's bytes are read; runs are filled up with zeros to whole groups."""
     m = weight.shape[0]
     runs = weight.transpose(0, 2, 3, 1).reshape(m, len(seg.offsets), seg.length)
-    whole = -(-seg.length // group) * group
-    out = np.zeros((m, len(seg.offsets), whole), np.int8)
+    out = np.zeros((m, len(seg.offsets), depth(seg, group) // len(seg.offsets)), np.int8)
     out[:, :, : seg.length] = runs
     return out.reshape(m, -1)
+
+
+def packed_bytes(m: int, k: int, block: int, isa: Isa) -> int:
+    """Size of what `pack` gives."""
+    return -(-m // block) * block * k * (2 if isa.dot == "pair" else 1)
 
 
 def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
@@ -58,7 +67,7 @@ def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
     return out
 
 
-def shifted_bias(bias: NDArray[np.int32], rows: NDArray[np.int8], zero_point: int) -> NDArray[np.int32]:
-    """Bias for products with bytes (code + 128): bias - (zero_point + 128) * sum of weights, modulo 2**32 as all int32 sums."""
-    total = rows.astype(np.int64).sum(axis=1) * (zero_point + 128)
+def shifted_bias(bias: NDArray[np.int32], weight: NDArray[np.int8], zero_point: int) -> NDArray[np.int32]:
+    """Bias for products with bytes (code + 128): bias - (zero_point + 128) * sum of weights [M, ...], modulo 2**32 as all int32 sums."""
+    total = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64) * (zero_point + 128)
     return (bias.astype(np.int64) - total).astype(np.int32)

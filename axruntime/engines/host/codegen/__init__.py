@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from axruntime.engines.host.codegen import amx, conv, depthwise, nd, planes, reduce, spatial
+from axruntime.engines.host.codegen import amx, border, conv, depthwise, nd, peak, planes, reduce, spatial
 from axruntime.engines.host.codegen.kit import Fn
 
 #: family -> (parameter names of a specialisation, builder(name, specialisation, isa))
@@ -12,6 +12,8 @@ families: dict[str, tuple[Callable[[Any], tuple[str, ...]], Callable[..., Fn]]] 
     "conv": (lambda _: conv.CONV, conv.build),
     "amx": (lambda _: amx.AMX, amx.build),
     "depthwise": (lambda _: depthwise.DEPTHWISE, depthwise.build),
+    "border": (lambda _: border.BORDER, border.build),
+    "peak": (lambda _: peak.PEAK, peak.build),
     "planes": (lambda _: planes.PLANES, planes.build),
     "spatial": (spatial.params, spatial.build),
     "reduce": (reduce.params, reduce.build),

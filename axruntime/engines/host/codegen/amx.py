@@ -11,8 +11,8 @@ from axruntime.engines.host.codegen.kit import Fn, Val, Var
 from axruntime.engines.host.features import Isa
 from axruntime.engines.host.steps import SCRATCH
 
-#: steps of 64 products by which weights are fetched ahead of their use
-AHEAD = 2
+#: steps of 64 products by which weights are fetched ahead of their use, into the first- and the second-level cache
+AHEAD, FAR_AHEAD = 2, 12
 #: most bytes of a pixel's row that are gathered before the product
 MOST_GATHERED = 512
 #: bytes of scratch a thread needs: four tiles of 16 x 16 int32, and 64 gathered rows
@@ -137,12 +137,18 @@ class _Kernel:
             for n in range(wide):
                 self._load(6 + n, f.at(pw, 1024 * n), f.c(64))
             if not g:
-                for line in range(16 * wide):
-                    f.call("void", "llvm.prefetch.p0", f.at(pw, AHEAD * 1024 * wide + 64 * line), "i32 0", "i32 3", "i32 1")
+                self._prefetch(pw, AHEAD, 3)
+                self._prefetch(pw, FAR_AHEAD, 2)
             for i, x in enumerate(xs):
                 self._load(4 + i % 2, f.at(x, off), distance)
                 for n in range(wide):
                     f.call("void", "llvm.x86.tdpbusd", f"i8 {i * wide + n}", f"i8 {4 + i % 2}", f"i8 {6 + n}")
+
+    def _prefetch(self, w: Val, steps: int, level: int) -> None:
+        """Fetches the weights of one later step, line by line. level: 3 into the first-level cache, 2 into the second."""
+        size = 1024 * self.s.across
+        for at in range(steps * size, (steps + 1) * size, 64):
+            self.f.call("void", "llvm.prefetch.p0", self.f.at(w, at), "i32 0", f"i32 {level}", "i32 1")
 
     def _load(self, tile: int, at: Val, distance: Val) -> None:
         self.f.call("void", "llvm.x86.tileloadd64", f"i8 {tile}", at, distance)

@@ -9,7 +9,8 @@ from axruntime.engines.host.steps import Key
 #: symbol of kernel i
 KERNEL = "k{}"
 
-# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address) a step. The barrier is two
+# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address) a step; an odd parameter
+# address says that no thread need wait after it. The barrier is two
 # int32: arrivals and generation. A thread waits by spinning a while, then gives its time slice away between looks.
 _DRIVER = """
 define void @run(ptr %bases, ptr %program, i64 %steps, i64 %tid, i64 %nt, ptr %barrier, ptr %yield) nounwind {{
@@ -26,9 +27,14 @@ body:
   %pf = getelementptr i8, ptr %program, i64 %at
   %pp = getelementptr i8, ptr %pf, i64 8
   %f = load ptr, ptr %pf, align 8
-  %p = load ptr, ptr %pp, align 8
+  %pi = load i64, ptr %pp, align 8
+  %bit = and i64 %pi, 1
+  %pc = and i64 %pi, -2
+  %p = inttoptr i64 %pc to ptr
   call void %f(ptr %bases, ptr %p, i64 %tid, i64 %nt)
-  br i1 %alone, label %done, label %arrive
+  %same_phase = icmp ne i64 %bit, 0
+  %go = or i1 %alone, %same_phase
+  br i1 %go, label %done, label %arrive
 arrive:
   %g = load atomic i32, ptr %gen acquire, align 4
   %n = atomicrmw add ptr %barrier, i32 1 acq_rel
