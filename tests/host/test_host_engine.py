@@ -47,9 +47,7 @@ def test_several_callers_share_an_engine(graph):
     wrong = []
 
     def work(i):
-        for _ in range(10):
-            if not np.array_equal(engine.run(inputs[i], raw=True)["y"], expected[i]):
-                wrong.append(i)
+        wrong.extend(i for _ in range(10) if not np.array_equal(engine.run(inputs[i], raw=True)["y"], expected[i]))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for t in threads:

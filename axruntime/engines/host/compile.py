@@ -12,9 +12,14 @@ from axruntime.engines.host.steps import Key
 
 def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:
     """LLVM's code generator for one path; nothing of the CPU at hand leaks into it."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_triple(triple) if triple else llvm.Target.from_default_triple()
+    if triple:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        target = llvm.Target.from_triple(triple)
+    else:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple()
     return target.create_target_machine(features=isa.llvm_features, opt=3, reloc="pic", codemodel="small")
 
 
@@ -33,10 +38,16 @@ def optimized(kernels: Sequence[Key], isa: Isa, machine: llvm.TargetMachine) -> 
     return module
 
 
-def compile_object(kernels: Sequence[Key], isa: Isa) -> bytes:
+def compile_object(kernels: Sequence[Key], isa: Isa, triple: str = "") -> bytes:
     """ELF relocatable object with the kernels and the driver."""
-    machine = target_machine(isa)
+    machine = target_machine(isa, _elf(triple))
     return bytes(machine.emit_object(optimized(kernels, isa, machine)))
+
+
+def _elf(triple: str) -> str:
+    """The same machine with ELF objects, which is what `objcode.link` reads, wherever this runs."""
+    triple = triple or str(llvm.get_default_triple())
+    return triple if "linux" in triple else triple.split("-")[0].replace("arm64", "aarch64") + "-unknown-linux-gnu"
 
 
 def assembly(kernels: Sequence[Key], isa: Isa) -> str:
@@ -45,6 +56,6 @@ def assembly(kernels: Sequence[Key], isa: Isa) -> str:
     return str(machine.emit_assembly(optimized(kernels, isa, machine)))
 
 
-def build(kernels: Sequence[Key], isa: Isa) -> Code:
-    """Linked code of the kernels in order, then of the driver."""
-    return link(compile_object(kernels, isa), [*(KERNEL.format(i) for i in range(len(kernels))), "run"])
+def build(kernels: Sequence[Key], isa: Isa, triple: str = "") -> Code:
+    """Linked code of the kernels in order, then of the driver. triple: another machine's, to try its code in an emulator."""
+    return link(compile_object(kernels, isa, triple), [*(KERNEL.format(i) for i in range(len(kernels))), "run"])

@@ -1,0 +1,110 @@
+"""The generic path compiled for aarch64 gives the reference's codes in an emulator (needs the package `unicorn`)."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from graphs import KINDS, feeds_for, graphs
+from host_support import codes, conv_graph
+from hypothesis import HealthCheck, given, settings
+
+from axcompiler import numerics
+from axcompiler.reference import Reference
+from axruntime.engines.host.compile import build
+from axruntime.engines.host.features import PATHS
+from axruntime.engines.host.plan import make
+from axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
+
+unicorn = pytest.importorskip("unicorn", reason="needs the aarch64 emulator of the package unicorn")
+arm64 = pytest.importorskip("unicorn.arm64_const")
+
+CODE, STACK, END = 0x1000_0000, 0x2000_0000, 0x7000_0000
+REGISTERS = [getattr(arm64, f"UC_ARM64_REG_X{i}") for i in range(7)]
+
+
+class Machine:
+    """Memory that grows by whole arrays, and calls into code."""
+
+    def __init__(self, block):
+        self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        self.next = 0x3000_0000
+        self.uc.mem_map(CODE, -(-len(block) // 4096) * 4096)
+        self.uc.mem_write(CODE, block)
+        self.uc.mem_map(STACK, 1 << 20)
+        self.uc.mem_map(END, 4096)
+        # CPACR_EL1.FPEN: vector instructions are allowed
+        self.uc.reg_write(arm64.UC_ARM64_REG_CPACR_EL1, 3 << 20)
+
+    def put(self, array):
+        at, size = self.next, -(-max(array.nbytes, 1) // 4096) * 4096
+        self.uc.mem_map(at, size)
+        self.uc.mem_write(at, array.tobytes())
+        self.next += size + 4096
+        return at
+
+    def call(self, offset, *arguments):
+        for register, value in zip(REGISTERS, arguments, strict=False):
+            self.uc.reg_write(register, int(value))
+        self.uc.reg_write(arm64.UC_ARM64_REG_SP, STACK + (1 << 20) - 64)
+        self.uc.reg_write(arm64.UC_ARM64_REG_LR, END)
+        self.uc.emu_start(CODE + offset, END)
+
+
+def run_emulated(graph, feeds):
+    plan = make(graph, PATHS[-1])
+    code = build(plan.kernels, PATHS[-1], "aarch64-unknown-linux-gnu")
+    machine = Machine(code.block)
+    constants = np.zeros(plan.constants.size + 256, np.uint8)
+    plan.constants.move(constants)
+    params = machine.put(plan.params)
+    addresses = np.array(code.offsets) + CODE
+    # columns 2 and 3: the alternatives that take and give codes
+    program = np.stack([addresses[plan.program[:, 2]], plan.program[:, 3] + params], axis=1).astype(np.int64)
+    bases = np.zeros(plan.arrays, np.int64)
+    bases[ARENA], bases[CONSTS] = machine.put(np.zeros(plan.arena, np.uint8)), machine.put(constants)
+    bases[SCRATCH] = machine.put(np.zeros(1 << 16, np.uint8))
+    for name, port in plan.entries.items():
+        bases[port.array] = machine.put(np.ascontiguousarray(feeds[name]))
+    outs = {name: machine.put(np.zeros(graph.tensors[name].shape, np.int8)) for name in plan.exits}
+    for name, port in plan.exits.items():
+        bases[port.array] = outs[name]
+    barrier = machine.put(np.zeros(128, np.uint8))
+    machine.call(code.offsets[-1], machine.put(bases), machine.put(program), len(program), 0, 1, barrier, 0)
+    result = {}
+    for name, at in outs.items():
+        shape = graph.tensors[name].shape
+        result[name] = np.frombuffer(bytes(machine.uc.mem_read(at, int(np.prod(shape)))), np.int8).reshape(shape)
+    return result
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"channels": 5, "out": 11, "height": 6, "width": 7, "kernel": 3, "pad": 1, "table": True},
+        {"channels": 16, "out": 24, "height": 5, "width": 5},
+        {"channels": 18, "out": 18, "height": 6, "width": 6, "kernel": 3, "stride": 2, "pad": 1, "groups": 18, "bounds": (-3, 90)},
+        {"channels": 3, "out": 8, "height": 12, "width": 12, "kernel": 6, "stride": 2, "pad": 2, "extreme": True, "scale": 1e-5},
+    ],
+    ids=["dense", "pointwise", "depthwise", "first layer"],
+)
+def test_aarch64_code_equals_the_reference(shape):
+    graph = conv_graph(**shape)
+    feeds = codes(graph)
+    found = run_emulated(graph, feeds)
+    np.testing.assert_array_equal(found["y"], Reference(graph).run(feeds, raw=True)["y"])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=graphs(max_ops=4, kinds=tuple(k for k in KINDS if k != "island")))
+def test_every_operator_equals_the_reference(graph):
+    feeds = {}
+    for name, value in feeds_for(graph).items():
+        quant = graph.tensors[name].quant
+        feeds[name] = value if value.dtype == np.int8 else numerics.quantize(value, quant.scale, quant.zero_point)
+    expected = Reference(graph).run(feeds, raw=True)
+    for name, value in run_emulated(graph, feeds).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
