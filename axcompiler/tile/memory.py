@@ -1,6 +1,6 @@
 """Where tensors live: L2 by liveness (greedy by size, first fit), DDR for what the host touches and what does not fit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,12 +27,26 @@ class Lifetime:
         return self.first <= other.last and other.first <= self.last
 
 
-def first_fit(blocks: Iterable[Lifetime], capacity: int) -> tuple[dict[str, int], list[Lifetime]]:
-    """Offsets of the blocks that fit below `capacity`, largest first, each at the lowest free place; and the blocks that do not."""
+def first_fit(blocks: Sequence[Lifetime], capacity: int) -> tuple[dict[str, int], list[Lifetime]]:
+    """Offsets of the blocks that fit below `capacity`, and the blocks that do not.
+
+    Each block goes to the lowest free place. Blocks are tried in three orders (largest first, most bytes x layers first, in order of time);
+    the plan that leaves out fewest, and then needs fewest bytes, wins.
+    """
+    orders = (
+        lambda b: (-b.size, b.first, b.name),
+        lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
+        lambda b: (b.first, -b.size, b.name),
+    )
+    plans = [_place(sorted(blocks, key=order), capacity) for order in orders]
+    return min(plans, key=lambda p: (sum(b.size for b in p[1]), peak(blocks, p[0])))
+
+
+def _place(blocks: Sequence[Lifetime], capacity: int) -> tuple[dict[str, int], list[Lifetime]]:
+    """`first_fit` in the given order."""
     placed: list[tuple[int, Lifetime]] = []
-    offsets: dict[str, int] = {}
     spilled: list[Lifetime] = []
-    for block in sorted(blocks, key=lambda b: (-b.size, b.first, b.name)):
+    for block in blocks:
         at = 0
         for offset, other in sorted(((o, p) for o, p in placed if p.meets(block)), key=lambda pair: pair[0]):
             if at + block.size <= offset:
@@ -40,10 +54,9 @@ def first_fit(blocks: Iterable[Lifetime], capacity: int) -> tuple[dict[str, int]
             at = max(at, offset + other.size)
         if at + block.size > capacity:
             spilled.append(block)
-            continue
-        placed.append((at, block))
-        offsets[block.name] = at
-    return offsets, spilled
+        else:
+            placed.append((at, block))
+    return {block.name: at for at, block in placed}, spilled
 
 
 def peak(blocks: Sequence[Lifetime], offsets: dict[str, int]) -> int:

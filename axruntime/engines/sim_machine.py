@@ -20,8 +20,8 @@ Step = Callable[[], None]
 
 #: elements of a block that a chain of element-wise steps works on at once: it stays in the CPU's L2 cache
 BLOCK = 1 << 16
-#: float32 elements of an im2col block
-PATCH = 1 << 19
+#: float32 elements of an im2col block: half a MiB, so that the product finds it in the CPU's L2 cache
+PATCH = 1 << 17
 
 
 class AccessError(AxforgeError):
