@@ -8,7 +8,7 @@ import onnx
 from axcompiler.operators import FAMILIES
 from axcompiler.operators.base import Operator, Scale, registered
 from axcompiler.operators.regions import JOINING, UNARY
-from axcompiler.operators.survey import COARSE, Outcome
+from axcompiler.operators.survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome
 
 COMMAND = "python -m axcompiler.operators --write docs/operators.md"
 _BASIC = ("float32", "static", "not_empty", "ranks", "all_float32", "varies")
@@ -141,7 +141,9 @@ def _tests(outcomes: Sequence[Outcome]) -> list[str]:
     wrong = [f"- `{o.case}`: {o.note}" for o in outcomes if o.place == "wrong"]
     lines += ["", "Wrong answers, which are defects:", "", *wrong] if wrong else []
     lines += ["", "Tests whose numbers need more than 8 bits (held against the quantized model only):", ""]
-    return [*lines, *(f"- `{name}`: {reason}" for name, reason in sorted(COARSE.items()))]
+    lines += [f"- `{name}`: {reason}" for name, reason in sorted(COARSE.items())]
+    lines += ["", "Tests for which onnxruntime's answer for the float model is expected, because it differs from ONNX's:", ""]
+    return [*lines, *(f"- `{name}`: {reason}" for name, reason in sorted(ONNXRUNTIME_DIFFERS.items()))]
 
 
 _TITLES = {"aipu": "on the AIPU", "mixed": "on both", "cpu": "on the CPU", "refused": "refused", "wrong": "wrong"}

@@ -4,14 +4,14 @@ Each test is a small model with inputs and expected outputs. Many give as inputs
 shapes, axes); those run a second time with all inputs but the first made constant ("frozen").
 
 An answer is right if
-- all of it came from islands: it is within the test's own tolerance of the expected one, or, where onnxruntime itself is further
-  off than that, what onnxruntime gives for the original model;
+- all of it came from islands: it is within the test's own tolerance of the expected one;
 - it came from the AIPU: it is within two quanta of what onnxruntime (or, where that has no implementation, ONNX's evaluator) makes of
   the quantized model in float32 (rounding operands and results to 8 bits is all that int8 may change; one quantum for a tie that
-  falls to the other side, one more where a tie of an operand moved it), and its root mean square error against the expected one (or
-  onnxruntime's on the original model) is at most 6 % of that one's span.
+  falls to the other side, one more where a tie of an operand moved it), and its root mean square error against the expected one is
+  at most 6 % of that one's span.
 Answers of random operators are compared in shape only. Where the numbers of a test need more than 8 bits the second half of the
-rule cannot hold; those tests are listed in COARSE, with the reason.
+rule cannot hold; those tests are listed in COARSE, with the reason. Where onnxruntime
+itself gives another answer than ONNX for the original model, that is what is expected: listed in ONNXRUNTIME_DIFFERS.
 """
 
 import contextlib
@@ -48,6 +48,16 @@ COARSE = {
     "test_thresholdedrelu_example": "an operand lies on the threshold, and rounding takes it to the other side",
     "test_range_float": "a float count is cut to an integer, and rounding takes it to the other side",
     "test_round": "operands lie on ties, and rounding takes them to the other side",
+}
+ONNXRUNTIME_DIFFERS = {
+    "test_attention_4d_causal_fp16": "float16 sums in another order",
+    "test_attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_causal": "a masked score is another infinity",
+    "test_attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal": "a masked score is another infinity",
+    "test_dft": "sums in another order, near zero",
+    "test_maxunpool_export_with_output_shape": "indices are taken as those of the larger result",
+    "test_resize_downsample_scales_cubic_align_corners": "the result's size enters the coordinates before it is rounded",
+    "test_stft": "sums in another order, near zero",
+    "test_resize_downsample_scales_linear_align_corners": "the result's size enters the coordinates before it is rounded",
 }
 RANDOM = frozenset(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"))
 
@@ -188,17 +198,21 @@ def _codes(graph: ir.Graph) -> bool:
 
 
 def _wrong_float(case: Case, results: list[Array]) -> str:
-    wrong = ""
-    for got, want in zip(results, map(_array, case.expected), strict=True):
-        want = np.asarray(want)
-        if got.shape != want.shape and not _random(case):
+    differs = _onnxruntime_differs(case)
+    expected = _evaluate(case.model, case.feeds) if differs else [_array(want) for want in case.expected]
+    for got, want in zip(results, map(np.asarray, expected), strict=True):
+        if _random(case):
+            continue
+        if got.shape != want.shape:
             return f"shape {got.shape} instead of {want.shape}"
-        wrong = wrong or _difference(got, want, case)
-    if not wrong or _random(case):
-        return ""
-    plain = _evaluate(case.model, case.feeds)
-    own = all(np.array_equal(got, p, equal_nan=got.dtype.kind == "f") for got, p in zip(results, plain, strict=True))
-    return "" if own else wrong
+        wrong = _difference(got, want, case)
+        if wrong:
+            return wrong
+    return ""
+
+
+def _onnxruntime_differs(case: Case) -> bool:
+    return not case.expanded and any(case.name.startswith(name) for name in ONNXRUNTIME_DIFFERS)
 
 
 def _difference(got: Array, want: Array, case: Case) -> str:
@@ -232,11 +246,8 @@ def _evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Any]:
 def _wrong_codes(case: Case, quantized: onnx.ModelProto, graph: ir.Graph, results: Mapping[str, Array]) -> str:
     oracle = _evaluate(quantized, case.feeds)
     coarse = any(case.name.startswith(name) for name in COARSE)
-
-    def plain(i: int) -> Array:
-        return np.asarray(_evaluate(case.model, case.feeds)[i])
-
-    for i, ((name, got), rounded, want) in enumerate(zip(results.items(), oracle, case.expected, strict=True)):
+    expected = _evaluate(case.model, case.feeds) if _onnxruntime_differs(case) else case.expected
+    for (name, got), rounded, want in zip(results.items(), oracle, expected, strict=True):
         want = np.asarray(_array(want))
         if got.shape != want.shape:
             return f"shape {got.shape} instead of {want.shape}"
@@ -244,17 +255,27 @@ def _wrong_codes(case: Case, quantized: onnx.ModelProto, graph: ir.Graph, result
             if not np.array_equal(got, want):
                 return "differs"
             continue
-        span = float(want.max() - want.min()) or abs(float(want.max())) or 1.0
+        finite = want[np.isfinite(want)]
+        span = float(np.ptp(finite) or abs(finite[0])) if finite.size else 1.0
+        span = span or 1.0
         quant = graph.tensors[name].quant
         quantum = quant.scale if quant else span / 255
-        off = np.abs(got.astype(np.float64) - rounded).max() / quantum
+        off = _gap(got, np.asarray(rounded)).max() / quantum
         if off > QUANTA * 1.001 and not coarse:
             return f"{off:.1f} quanta from the quantized model's answer"
         error = _rms(got, want)
-        if error > max(SPAN_SHARE * span, quantum) and not coarse and _rms(got, plain(i)) > max(SPAN_SHARE * span, quantum):
+        if error > max(SPAN_SHARE * span, quantum) and not coarse:
             return f"error {error / span:.1%} of the span"
     return ""
 
 
+def _gap(got: Array, want: Array) -> Array:
+    """|got - want|: 0 where both are the same infinity or both NaN, infinite where only one is not finite."""
+    got, want = got.astype(np.float64), np.asarray(want, np.float64)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.nan_to_num(np.abs(got - want), nan=np.inf))
+
+
 def _rms(got: Array, want: Array) -> float:
-    return float(np.sqrt(np.mean((got.astype(np.float64) - want) ** 2)))
+    return float(np.sqrt(np.mean(_gap(got, want) ** 2)))
