@@ -261,7 +261,7 @@ def _wrong_codes(case: Case, quantized: onnx.ModelProto, graph: ir.Graph, result
         quant = graph.tensors[name].quant
         quantum = quant.scale if quant else span / 255
         off = _gap(got, np.asarray(rounded)).max() / quantum
-        if off > QUANTA * 1.001 and not coarse:
+        if off > QUANTA * 1.001:
             return f"{off:.1f} quanta from the quantized model's answer"
         error = _rms(got, want)
         if error > max(SPAN_SHARE * span, quantum) and not coarse:
