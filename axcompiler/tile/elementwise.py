@@ -18,7 +18,7 @@ def physical(view: View) -> tuple[int, ...]:
     return tuple(sorted(range(len(view.shape)), key=lambda a: (-view.strides[a], a)))
 
 
-def cut_tiles(shape: Sequence[int], limit: int, span: Range | None = None) -> list[tuple[Range, ...]]:
+def cut_tiles(shape: Sequence[int], limit: int) -> list[tuple[Range, ...]]:
     """A box of this shape in parts of at most `limit` elements: leading axes one by one, one axis in pieces, the rest whole."""
     inner, axis = 1, len(shape)
     while axis > 0 and inner * shape[axis - 1] <= limit:
@@ -29,8 +29,6 @@ def cut_tiles(shape: Sequence[int], limit: int, span: Range | None = None) -> li
         full[axis - 1] = pieces((0, shape[axis - 1]), max(1, limit // inner))
         for a in range(axis - 1):
             full[a] = [(i, i + 1) for i in range(shape[a])]
-    if span is not None and full:
-        full[0] = [(span[0] + a, span[0] + b) for a, b in full[0]]
     out: list[tuple[Range, ...]] = [()]
     for ranges in full:
         out = [(*head, r) for head in out for r in ranges]
