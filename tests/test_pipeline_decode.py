@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from axcompiler.errors import AxforgeError
 from axruntime.pipeline import postprocess, results
 from axruntime.pipeline.nms import iou, suppress
-from axruntime.pipeline.postprocess import Candidates, State
 from axruntime.pipeline.preprocess import prepare
+from axruntime.pipeline.state import Candidates, State
 from axruntime.pipeline.steps import (
     DecodeFastestDet,
     DecodeUltraFace,

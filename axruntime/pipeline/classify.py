@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axruntime.pipeline import results, steps
-from axruntime.pipeline.postprocess import State, misfit
+from axruntime.pipeline.state import State, misfit
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from axruntime.pipeline import results, steps
-from axruntime.pipeline.postprocess import State, misfit
+from axruntime.pipeline.state import State, misfit
 
 
 def semantic_segmentation(step: steps.SemanticSegmentation, state: State) -> State:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from axcompiler.errors import AxforgeError
 from axruntime.pipeline import steps
-from axruntime.pipeline.postprocess import Candidates, State, misfit
+from axruntime.pipeline.state import Candidates, State, misfit
 
 Array = NDArray[Any]
 

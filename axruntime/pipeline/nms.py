@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from axcompiler.errors import AxforgeError
 from axruntime.pipeline import steps
-from axruntime.pipeline.postprocess import Candidates, State
+from axruntime.pipeline.state import Candidates, State
 
 Array = NDArray[Any]
 

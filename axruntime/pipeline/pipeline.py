@@ -13,6 +13,7 @@ from axruntime.pipeline import postprocess, preprocess
 from axruntime.pipeline.descriptor import Descriptor
 from axruntime.pipeline.preprocess import Prepared
 from axruntime.pipeline.results import Result
+from axruntime.pipeline.state import State
 
 Array = NDArray[Any]
 #: Shape (-1 where free) and NumPy type of each input, by name.
@@ -42,7 +43,7 @@ class Pipeline:
 
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> Result:
         """What post-processing makes of `outputs`."""
-        state = postprocess.State(outputs, prepared, self.descriptor.label_names)
+        state = State(outputs, prepared, self.descriptor.label_names)
         return postprocess.run(self.descriptor.postprocessing, state)
 
 

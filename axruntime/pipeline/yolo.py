@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from axruntime.pipeline import steps
 from axruntime.pipeline.detect import candidates, corners, grid, sigmoid
-from axruntime.pipeline.postprocess import State, misfit
+from axruntime.pipeline.state import State, misfit
 
 Array = NDArray[Any]
 
