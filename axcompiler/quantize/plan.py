@@ -81,7 +81,11 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Col
     aipu = {k for k, u in enumerate(parts) if u.refusal is None and not any(seen.nodes[i].name in host for i in u.nodes)}
     partners = _fusions(seen, parts, aipu)
     excluded = {k for k in aipu if any(seen.nodes[i].name in exclude for i in parts[k].nodes)}
-    excluded |= {k for k in aipu if not {*parts[k].inputs, *parts[k].outputs}.isdisjoint(masked)}
+    hidden = set(masked)
+    for unit in parts:  # a copy of a masked tensor is masked, and is not measured itself
+        if (copies(unit) or is_join(unit)) and not hidden.isdisjoint(unit.inputs):
+            hidden.update(unit.outputs)
+    excluded |= {k for k in aipu if not {*parts[k].inputs, *parts[k].outputs}.isdisjoint(hidden)}
     for bound, layer in partners.items():
         if excluded & {bound, layer}:
             excluded |= {bound, layer}
@@ -152,6 +156,8 @@ def layer_inputs(plan: Plan) -> dict[str, int]:
     for k in sorted(plan.aipu):
         unit = plan.parts[k]
         if is_layer(plan.view, unit) and unit.inputs[0] in plan.source:
-            conv = plan.view.nodes[unit.nodes[0]].op_type in ("Conv", "ConvTranspose")
-            found[unit.inputs[0]] = 1 if conv else len(plan.view.shapes[unit.inputs[0]]) - 1
+            node = plan.view.nodes[unit.nodes[0]]
+            conv = node.op_type in ("Conv", "ConvTranspose")
+            last = 0 if node.attributes.get("transA", 0) else len(plan.view.shapes[unit.inputs[0]]) - 1
+            found[unit.inputs[0]] = 1 if conv else last
     return found

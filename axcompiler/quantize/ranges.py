@@ -126,7 +126,8 @@ def hull(parts: list[Bounds]) -> Bounds:
 def _join(plan: Plan, groups: _Groups, name: str, k: int) -> None:
     """Give a concatenation the hull of its operands, and its scale to each operand that loses nothing elsewhere by it."""
     operands = [plan.source[i] for i in plan.parts[k].inputs if i in plan.source]
-    common = hull([groups.bounds(i) for i in operands])
+    values = [plan.view.constants[i] for i in plan.view.nodes[plan.parts[k].nodes[0]].inputs if i in plan.view.constants]
+    common = hull([*(groups.bounds(i) for i in operands), *((float(v.min()), float(v.max())) for v in values if v.size)])
     groups.add(name, common)
     roots = {groups.root(i) for i in operands}
     for operand in dict.fromkeys(operands):
