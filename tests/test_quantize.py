@@ -224,7 +224,7 @@ def test_bias_never_overflows(row: list[float], bias: float, x_scale: float) -> 
     assert (scale > 0).all()
     product = (np.float32(x_scale) * scale).astype(np.float32)
     code = weights.quantize_bias(b, product)
-    assert abs(int(code[0])) <= 2**30 + 64
+    assert abs(int(code[0])) <= 2**30 * (1 + 2**-22)  # two float32 roundings of the scale
     assert abs(float(code[0]) * float(product[0]) - bias) <= max(float(product[0]), abs(bias) * 1e-6)
     assert np.abs(weights.quantize_weight(weight, scale, 0).astype(int)).max() <= 127
 
