@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from axcompiler import ir
 from axcompiler.ir import Graph, quant_of
 from axruntime.engines.host.codegen.border import BorderSpec
+from axruntime.engines.host.codegen.epilogue import Finish
 from axruntime.engines.host.codegen.kit import float_bits
 from axruntime.engines.host.codegen.nd import OPS, NdSpec
 from axruntime.engines.host.codegen.reduce import ReduceSpec
@@ -119,7 +120,9 @@ class Emitter:
         if axes[-1][0] == 1 and not axes[-1][1] & set(taken):
             inner = "c" * len(strides)
         flags = tuple(bool(a & set(taken)) for _, a in axes)
-        spec = NdSpec(op, len(axes) - 1, inner, flags, epilogue.table is not None)
+        small = op in ("add", "mul") and 255.0 * 255.0 * sum(abs(s) for s in scales) < 2.0**31
+        finish = Finish(epilogue.table is not None, epilogue.lo > -128 or epilogue.hi < 127, small)
+        spec = NdSpec(op, len(axes) - 1, inner, flags, finish)
         operands, numbers = self.epilogue(epilogue)
         numbers["n"] = axes[-1][0]
         numbers |= {f"d{i}": d for i, (d, _) in enumerate(axes[:-1])}

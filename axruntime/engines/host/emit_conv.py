@@ -1,6 +1,7 @@
 """Steps of the operators with constant weights: convolution (dense, depthwise, grouped, transposed) and fully connected."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -147,10 +148,10 @@ def _depthwise64(
     length = count * y.shape[3] if dense else count
     starts = [min(64 * b, length - 64) for b in range(-(-length // 64))]
     phases = sorted({s % count for s in starts})
-    blob, size = _phases(weight, shifted_bias(bias, weight, m.zero(op.inputs[0])), multiplier, phases)
-    taps = [i * op.dilations[0] * x.strides[2] + j * op.dilations[1] * x.strides[3] for i in range(kh) for j in range(kw)]
-    groups = -(-len(taps) // 4)
-    taps += taps[-1:] * (4 * groups - len(taps))
+    grid = _tap_grid(kh, kw, op.strides[0] == 1 and op.dilations[0] == 1 and kh == 3 and y.shape[2] > 1)
+    blob, size = _phases(weight, shifted_bias(bias, weight, m.zero(op.inputs[0])), multiplier, phases, grid)
+    lines, groups = grid.lines, len(grid.taps) // 4
+    taps = [i * op.dilations[0] * x.strides[2] + j * op.dilations[1] * x.strides[3] for i, j in grid.taps]
     operands, numbers = m.epilogue(op.epilogue)
     start = x.offset - op.pads[0] * x.strides[2] - op.pads[1] * x.strides[3]
     operands |= {
@@ -160,29 +161,48 @@ def _depthwise64(
         "taps": m.consts.add(np.array(taps, np.int64)),
         "starts": m.consts.add(np.array([[s, size * phases.index(s % count)] for s in starts], np.int64)),
     }
-    numbers |= {"rows": y.shape[0] * y.shape[2], "oh": y.shape[2], "pixels": 1 if dense else y.shape[3], "blocks": len(starts)}
+    numbers |= {"images": y.shape[0], "oh": y.shape[2], "pixels": 1 if dense else y.shape[3], "blocks": len(starts)}
     numbers |= {"in_ns": x.strides[0], "in_rs": op.strides[0] * x.strides[2], "in_ps": op.strides[1] * x.strides[3]}
     numbers |= {"out_ns": y.strides[0], "out_rs": y.strides[2], "out_ps": y.strides[3]}
-    spec = DepthwiseSpec(groups, finish_of(op.epilogue, multiplier))
+    spec = DepthwiseSpec(groups, lines, finish_of(op.epilogue, multiplier))
     m.step(op.name, ("depthwise", spec), operands, numbers, [y.root], math.prod(y.shape) * kh * kw)
 
 
+@dataclass(frozen=True)
+class _TapGrid:
+    """Positions (row, column) in the order of the groups of four; `lines` output rows; weights[line][i]: tap of position i, or -1."""
+
+    taps: tuple[tuple[int, int], ...]
+    lines: int
+    weights: tuple[tuple[int, ...], ...]
+
+
+def _tap_grid(kh: int, kw: int, paired: bool) -> _TapGrid:
+    """One line, taps as they come. paired (three rows, stride 1): columns of four rows, which hold the taps of two output rows."""
+    if paired:
+        taps = tuple((i, j) for j in range(kw) for i in range(4))
+        return _TapGrid(taps, 2, tuple(tuple((i - line) * kw + j if 0 <= i - line < 3 else -1 for i, j in taps) for line in range(2)))
+    flat = [(i, j) for i in range(kh) for j in range(kw)]
+    extra = -len(flat) % 4
+    return _TapGrid((*flat, *flat[-1:] * extra), 1, ((*range(len(flat)), *[-1] * extra),))
+
+
 def _phases(
-    weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32], phases: list[int]
+    weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32], phases: list[int], grid: _TapGrid
 ) -> tuple[NDArray[np.uint8], int]:
-    """For 64 channels from each phase on (around the end to the first): weights [groups, 4, 16, 4], bias [4, 16], multiplier [4, 16],
-    in the order in which unpacking leaves bytes. Also the bytes of one phase."""
-    count, _, kh, kw = weight.shape
-    groups = -(-kh * kw // 4)
-    taps = np.zeros((groups * 4, count), np.int8)
-    taps[: kh * kw] = weight.reshape(count, -1).T
+    """For 64 channels from each phase on (around the end to the first): weights [groups, lines, 4, 16, 4], bias [4, 16] and
+    multiplier [4, 16] in the order in which unpacking leaves bytes. Also the bytes of one phase."""
+    count = len(weight)
+    groups = len(grid.taps) // 4
+    flat = np.concatenate([weight.reshape(count, -1).T, np.zeros((1, count), np.int8)])
+    taps = flat[np.array(grid.weights)]
     order = np.argsort(np.array(PACKED))
     parts = []
     for phase in phases:
         channels = (phase + order) % count
-        four = taps[:, channels].reshape(groups, 4, 4, 16).transpose(0, 2, 3, 1)
+        four = taps[:, :, channels].reshape(grid.lines, groups, 4, 4, 16).transpose(1, 0, 3, 4, 2)
         parts += [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (four, bias[channels], multiplier[channels])]
-    return np.concatenate(parts), groups * 256 + 512
+    return np.concatenate(parts), groups * grid.lines * 256 + 512
 
 
 def _fully_connected(m: Emitter, op: ir.FullyConnected) -> None:

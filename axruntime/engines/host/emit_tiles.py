@@ -33,7 +33,8 @@ def tile_product(m: Emitter, name: str, p: Product) -> None:
         "at": m.consts.add(at),
     }
     numbers |= {"nseg": len(offsets), "in_ps": p.in_ps, "out_ps": p.y.strides[3], "rows": rows, "mtiles": len(at)}
-    spec = AmxSpec(finish_of(p.epilogue, p.multiplier), across, pixels is not None, gather)
+    single = across == 2 and len(offsets) == 1
+    spec = AmxSpec(finish_of(p.epilogue, p.multiplier), across, single, pixels is not None, gather)
     m.step(name, ("amx", spec), operands, numbers, [p.y.root], p.macs)
 
 

@@ -7,7 +7,7 @@ the bias, loaded with a row distance of zero. Registers are named explicitly, so
 from dataclasses import dataclass
 
 from axruntime.engines.host.codegen.epilogue import EPILOGUE, Finish, finish64, load_epilogue, store_part
-from axruntime.engines.host.codegen.kit import Fn, Val, Var
+from axruntime.engines.host.codegen.kit import Fn, Val
 from axruntime.engines.host.features import Isa
 from axruntime.engines.host.steps import SCRATCH
 
@@ -15,8 +15,10 @@ from axruntime.engines.host.steps import SCRATCH
 AHEAD, FAR_AHEAD = 2, 12
 #: most bytes of a pixel's row that are gathered before the product
 MOST_GATHERED = 512
-#: bytes of scratch a thread needs: four tiles of 16 x 16 int32, and 64 gathered rows
-SCRATCH_BYTES = 4096 + 64 * MOST_GATHERED + 64
+#: blocks that are multiplied before they are finished
+SLOTS = 2
+#: bytes of scratch a thread needs: four tiles of 16 x 16 int32 a slot, and 64 gathered rows
+SCRATCH_BYTES = 4096 * SLOTS + 64 * MOST_GATHERED + 64
 AMX = (
     *("x.base", "x", "w.base", "w", "bias.base", "bias", "mult.base", "mult", "segs.base", "segs", "y.base", "y", "cfg.base", "cfg"),
     *("at.base", "at", "pixels.base", "pixels", "nseg", "in_ps", "out_ps", "rows", "mtiles", "nblocks", "chunk", "oc", "wstep", *EPILOGUE),
@@ -37,17 +39,20 @@ class Gather:
 class AmxSpec:
     """across: channel tiles of a block, 2 (times two pixel tiles) or 1 (times four, which reads weights half as often).
 
+    single: the sum is one step deep (and `across` is 2), so pixels stay in their tiles for all channel blocks.
     scattered: every pixel has an offset of its own (below 0: it is none), else they follow each other by `out_ps`. gather: see there.
     """
 
     finish: Finish
     across: int = 2
+    single: bool = False
     scattered: bool = False
     gather: Gather | None = None
 
 
 def build(name: str, s: AmxSpec, isa: Isa) -> Fn:
-    """The kernel. A block's sums are finished after the next block's product has been issued."""
+    """The kernel. Some blocks are multiplied before their sums are finished: every change between tile and vector instructions costs
+    about 30 ns, in which nothing overlaps."""
     f = Fn(name, isa, AMX)
     k = _Kernel(f, s)
     p = k.p
@@ -56,36 +61,23 @@ def build(name: str, s: AmxSpec, isa: Isa) -> Fn:
     pairs = (p["mtiles"] + high - 1) // high
     chunks = (p["nblocks"] + p["chunk"] - 1) // p["chunk"]
     first, last = f.share(chunks * pairs)
-    before = k.nothing()
+    count = f.var("i64", f.c(0))
     with f.loop(first, last) as item:
         m0 = (item % pairs) * high
         tiles = [f.min(m0 + i, p["mtiles"] - 1) for i in range(high)]
         xs = k.sources(tiles)
         begin = (item // pairs) * p["chunk"]
         with f.loop(begin, f.min(begin + p["chunk"], p["nblocks"])) as nb:
-            k.product(xs, nb)
-            with f.if_(before.some.get()):
-                k.finish(before)
-            k.keep()
-            before.set(tiles, nb)
-    with f.if_(before.some.get()):
-        k.finish(before)
+            slot = count.get()
+            k.product(xs, nb, f.at(k.scratch, slot * 4096))
+            k.note(slot, tiles, nb)
+            count.set(slot + 1)
+            with f.if_(count.get().cmp("eq", SLOTS)):
+                k.finish_all(f.c(SLOTS))
+                count.set(f.c(0))
+    k.finish_all(count.get())
     f.call("void", "llvm.x86.tilerelease")
     return f
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A block whose sums lie in scratch: its tiles of pixels, its number among the channel blocks."""
-
-    some: Var
-    tiles: list[Var]
-    nb: Var
-
-    def set(self, tiles: list[Val], nb: Val) -> None:
-        for var, value in zip((*self.tiles, self.nb), (*tiles, nb), strict=True):
-            var.set(value)
-        self.some.set(self.nb.f.c(1, "i1"))
 
 
 class _Kernel:
@@ -99,19 +91,27 @@ class _Kernel:
         self.pixels = f.base("pixels")
         self.e = load_epilogue(f, s.finish)
         self.scratch = f.at(f.base_at(SCRATCH), f.tid * SCRATCH_BYTES)
-        self.rows = f.at(self.scratch, 4096)
+        self.rows = f.at(self.scratch, 4096 * SLOTS)
+        self.notes = f.buffer(40 * SLOTS)
 
-    def nothing(self) -> _Block:
-        """The block before the first."""
+    def note(self, slot: Val, tiles: list[Val], nb: Val) -> None:
+        """Remembers whose sums lie in a slot."""
+        for i, value in enumerate((nb, *tiles)):
+            self.f.store(value, self.notes, slot * 40 + 8 * i)
+
+    def finish_all(self, count: Val) -> None:
+        """Finishes the first `count` slots."""
         f = self.f
-        tiles = [f.var("i64", f.c(0)) for _ in range(4 // self.s.across)]
-        return _Block(f.var("i1", f.c(0, "i1")), tiles, f.var("i64", f.c(0)))
+        with f.loop(0, count) as slot:
+            values = [f.load("i64", self.notes, slot * 40 + 8 * i) for i in range(1 + 4 // self.s.across)]
+            self.finish(values[0], values[1:], f.at(self.scratch, slot * 4096))
 
     def sources(self, tiles: list[Val]) -> list[Val]:
         """Addresses of the first byte of each tile's first row; gathers the rows if that is wanted."""
         f = self.f
         xs = [f.at(self.x, f.load("i32", self.at, m * 8).cast("sext", "i64")) for m in tiles]
         if self.s.gather is None:
+            self._hold(xs, self.p["in_ps"])
             return xs
         g = self.s.gather
         offsets = [f.load("i64", self.segs, 8 * i) for i in range(g.count)]
@@ -121,28 +121,46 @@ class _Kernel:
                 px, py = f.at(x, r * self.p["in_ps"]), f.at(to, r * g.row)
                 for i, offset in enumerate(offsets):
                     f.store(f.load(f"<{g.width} x i8>", px, offset), py, i * g.length)
+        self._hold(rows, f.c(g.row))
         return rows
 
-    def product(self, xs: list[Val], nb: Val) -> None:
-        """Tiles 0..3 = bias + pixels times weights. `segs` lists the byte offset of every step of 64."""
-        f, p, g = self.f, self.p, self.s.gather
-        wide = self.s.across
+    def _hold(self, xs: list[Val], distance: Val) -> None:
+        """A single step keeps its pixels in tiles 4 and 5 for all channel blocks."""
+        if self.s.single:
+            off = self.f.c(0) if self.s.gather else self.f.load("i64", self.segs)
+            for i, x in enumerate(xs):
+                self._load(4 + i, self.f.at(x, off), distance)
+
+    def product(self, xs: list[Val], nb: Val, scratch: Val) -> None:
+        """scratch = bias + pixels times weights. `segs` lists the byte offset of every step of 64."""
+        f, p, g, wide = self.f, self.p, self.s.gather, self.s.across
         w, bias = f.at(self.w, nb * p["wstep"]), f.at(self.bias, nb * 4 * self.width)
-        distance = f.c(g.row) if g else p["in_ps"]
         for t in range(4):
             self._load(t, f.at(bias, 64 * (t % wide)), f.c(0))
-        with f.loop(0, g.row // 64 if g else p["nseg"]) as k:
-            off = k * 64 if g else f.load("i64", self.segs, k * 8, align=8)
-            pw = f.at(w, k * (1024 * wide))
+        if self.s.single:
+            self._step(None, w, f.c(0))
+        else:
+            distance = f.c(g.row) if g else p["in_ps"]
+            with f.loop(0, g.row // 64 if g else p["nseg"]) as k:
+                off = k * 64 if g else f.load("i64", self.segs, k * 8, align=8)
+                pw = f.at(w, k * (1024 * wide))
+                if not g:
+                    self._prefetch(pw, AHEAD, 3)
+                    self._prefetch(pw, FAR_AHEAD, 2)
+                self._step([f.at(x, off) for x in xs], pw, distance)
+        for t in range(4):
+            f.call("void", "llvm.x86.tilestored64", f"i8 {t}", f.at(scratch, 1024 * t), f.c(64))
+
+    def _step(self, xs: list[Val] | None, w: Val, distance: Val) -> None:
+        """64 products deep; xs: addresses of the pixels, None if they are held."""
+        wide = self.s.across
+        for n in range(wide):
+            self._load(6 + n, self.f.at(w, 1024 * n), self.f.c(64))
+        for i in range(4 // wide):
+            if xs is not None:
+                self._load(4 + i % 2, xs[i], distance)
             for n in range(wide):
-                self._load(6 + n, f.at(pw, 1024 * n), f.c(64))
-            if not g:
-                self._prefetch(pw, AHEAD, 3)
-                self._prefetch(pw, FAR_AHEAD, 2)
-            for i, x in enumerate(xs):
-                self._load(4 + i % 2, f.at(x, off), distance)
-                for n in range(wide):
-                    f.call("void", "llvm.x86.tdpbusd", f"i8 {i * wide + n}", f"i8 {4 + i % 2}", f"i8 {6 + n}")
+                self.f.call("void", "llvm.x86.tdpbusd", f"i8 {i * wide + n}", f"i8 {4 + i % 2}", f"i8 {6 + n}")
 
     def _prefetch(self, w: Val, steps: int, level: int) -> None:
         """Fetches the weights of one later step, line by line. level: 3 into the first-level cache, 2 into the second."""
@@ -153,21 +171,15 @@ class _Kernel:
     def _load(self, tile: int, at: Val, distance: Val) -> None:
         self.f.call("void", "llvm.x86.tileloadd64", f"i8 {tile}", at, distance)
 
-    def keep(self) -> None:
-        """Tiles 0..3 to scratch."""
-        for t in range(4):
-            self.f.call("void", "llvm.x86.tilestored64", f"i8 {t}", self.f.at(self.scratch, 1024 * t), self.f.c(64))
-
-    def finish(self, block: _Block) -> None:
+    def finish(self, nb: Val, tiles: list[Val], scratch: Val) -> None:
         """Codes from sums, 64 at a time: two pixels of 32 channels or four of 16."""
         f, p, wide, width = self.f, self.p, self.s.across, self.width
-        nb, tiles = block.nb.get(), [m.get() for m in block.tiles]
         scales = [f.load("<16 x float>", self.mult, nb * 4 * width + 64 * h) for h in range(wide)]
         y = f.at(self.y, nb * width)
         ys = [] if self.s.scattered else [f.at(y, f.load("i32", self.at, m * 8 + 4).cast("sext", "i64")) for m in tiles]
         left = p["oc"] - nb * width
         with f.loop(0, p["rows"]) as r:
-            acc = [f.load("<16 x i32>", self.scratch, r * 64 + 1024 * t, align=64) for t in range(4)]
+            acc = [f.load("<16 x i32>", scratch, r * 64 + 1024 * t, align=64) for t in range(4)]
             codes = finish64(f, self.e, [acc[t].cast("sitofp", "float") * scales[t % wide] for t in range(4)])
             for t, m in enumerate(tiles):
                 pixel = f.shuffle(codes, codes, range(width * t, width * (t + 1)))

@@ -13,15 +13,16 @@ from axruntime.engines.host.features import Isa
 
 DEPTHWISE = (
     *("x.base", "x", "y.base", "y", "k.base", "k", "taps.base", "taps", "starts.base", "starts"),
-    *("rows", "oh", "pixels", "blocks", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", *EPILOGUE),
+    *("images", "oh", "pixels", "blocks", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", *EPILOGUE),
 )
 
 
 @dataclass(frozen=True)
 class DepthwiseSpec:
-    """groups: of four taps; finish: of the epilogue."""
+    """groups: of four taps; lines: output rows that share the unpacked bytes (with weights of their own); finish: of the epilogue."""
 
     groups: int
+    lines: int
     finish: Finish
 
 
@@ -32,28 +33,33 @@ def build(name: str, s: DepthwiseSpec, isa: Isa) -> Fn:
     e = load_epilogue(f, s.finish)
     p = {n: f.param(n) for n in DEPTHWISE[10:20]}
     offsets = [f.load("i64", taps, 8 * t) for t in range(4 * s.groups)]
-    first, last = f.share(p["rows"])
-    with f.loop(first, last) as row:
-        image, oh = row // p["oh"], row % p["oh"]
+    strips = (p["oh"] + s.lines - 1) // s.lines
+    first, last = f.share(p["images"] * strips)
+    with f.loop(first, last) as item:
+        # the last strip of an image overlaps the one before it
+        image, oh = item // strips, f.min((item % strips) * s.lines, p["oh"] - s.lines)
         px = f.at(x, image * p["in_ns"] + oh * p["in_rs"])
         py = f.at(y, image * p["out_ns"] + oh * p["out_rs"])
         with f.loop(0, p["pixels"]) as pixel, f.loop(0, p["blocks"]) as b:
             start, phase = f.load("i64", starts, b * 16), f.load("i64", starts, b * 16 + 8)
-            source = f.at(px, pixel * p["in_ps"] + start)
-            f.store(_block(f, s, e, source, f.at(k, phase), offsets), f.at(py, pixel * p["out_ps"] + start))
+            source, to = f.at(px, pixel * p["in_ps"] + start), f.at(py, pixel * p["out_ps"] + start)
+            for line, code in enumerate(_block(f, s, e, source, f.at(k, phase), offsets)):
+                f.store(code, to, p["out_rs"] * line)
     return f
 
 
-def _block(f: Fn, s: DepthwiseSpec, e: Epilogue, x: Val, k: Val, offsets: list[Val]) -> Val:
-    tail = 256 * s.groups
-    acc = [f.load("<16 x i32>", k, tail + 64 * v) for v in range(4)]
+def _block(f: Fn, s: DepthwiseSpec, e: Epilogue, x: Val, k: Val, offsets: list[Val]) -> list[Val]:
+    """64 codes of each line."""
+    tail = 256 * s.groups * s.lines
+    acc = [[f.load("<16 x i32>", k, tail + 64 * v) for v in range(4)] for _ in range(s.lines)]
     for g in range(s.groups):
         a, b, c, d = (f.load("<64 x i8>", x, offsets[4 * g + t]) for t in range(4))
         for v, bytes4 in enumerate(unpack4(f, a, b, c, d)):
-            w = f.load("<64 x i8>", k, 256 * g + 64 * v)
-            acc[v] = f.call("<16 x i32>", "llvm.x86.avx512.vpdpbusd.512", acc[v], bytes4, w)
-    scaled = [acc[v].cast("sitofp", "float") * f.load("<16 x float>", k, tail + 256 + 64 * v) for v in range(4)]
-    return finish64(f, e, scaled, natural=False)
+            for line in range(s.lines):
+                w = f.load("<64 x i8>", k, 256 * (g * s.lines + line) + 64 * v)
+                acc[line][v] = f.call("<16 x i32>", "llvm.x86.avx512.vpdpbusd.512", acc[line][v], bytes4, w)
+    scale = [f.load("<16 x float>", k, tail + 256 + 64 * v) for v in range(4)]
+    return [finish64(f, e, [row[v].cast("sitofp", "float") * scale[v] for v in range(4)], natural=False) for row in acc]
 
 
 def unpack4(f: Fn, a: Val, b: Val, c: Val, d: Val) -> list[Val]:

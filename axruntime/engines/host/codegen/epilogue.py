@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
 
-_MAGIC = 12582912.0
+#: 1.5 * 2**23
+MAGIC = 12582912.0
 
 #: parameters of an epilogue: lo and hi are float32 bits (bounds less the zero point), shift is zero_point + 128
 EPILOGUE = ("lo", "hi", "shift", "table.base", "table")
@@ -59,7 +60,7 @@ def requantize(f: Fn, e: Epilogue, t: Val) -> Val:
     lo, hi = e.lo.splat(n), e.hi.splat(n)
     t = f.select(lo.cmp("ogt", t), lo, t)
     t = f.select(hi.cmp("olt", t), hi, t)
-    code = (t + _MAGIC).cast("bitcast", vec(n, "i32")).cast("trunc", "i8")
+    code = (t + MAGIC).cast("bitcast", vec(n, "i32")).cast("trunc", "i8")
     return code + e.shift.splat(n)
 
 

@@ -40,7 +40,8 @@ def literal(ty: str, value: float | bool) -> str:
     """A constant of type `ty`; vectors are filled with it."""
     base = element(ty)
     if base == "float":
-        text = f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
+        single = struct.unpack("<f", struct.pack("<f", float(value)))[0]
+        text = f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
     else:
         text = str(int(value))
     return "<" + ", ".join([f"{base} {text}"] * lanes(ty)) + ">" if ty.startswith("<") else text

@@ -7,7 +7,7 @@ byte offsets.
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, finish, load_epilogue, lookup
+from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, finish64, load_epilogue, lookup
 from axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
 from axruntime.engines.host.features import Isa
 
@@ -27,13 +27,13 @@ OPS = {
 @dataclass(frozen=True)
 class NdSpec:
     """op of OPS; outer: number of outer axes; inner: class of the inner axis of each operand and of the result; taken: which
-    axes of operand 0 (outer ones, then the inner one) go through an index table; table: whether the epilogue has one."""
+    axes of operand 0 (outer ones, then the inner one) go through an index table; finish: of the epilogue."""
 
     op: str
     outer: int
     inner: str
     taken: tuple[bool, ...]
-    table: bool = False
+    finish: Finish
 
 
 def params(s: NdSpec) -> tuple[str, ...]:
@@ -81,6 +81,15 @@ def _inner(f: Fn, s: NdSpec, body: "_Body", xs: list[Val], y: Val, table: Val | 
     _, size_in, size_out = OPS[s.op]
     start = first
     if "s" not in s.inner and table is None:
+        if f.isa.avx512 and s.op in ("add", "mul") and s.finish.small:
+            whole = start + ((last - start) // 64) * 64
+            with f.loop(start, whole, 64) as i:
+                sums = []
+                for q in range(4):
+                    parts = [_read(f, x, i + 16 * q if c == "c" else f.c(0), 16, c, 1) for x, c in zip(xs, s.inner, strict=False)]
+                    sums.append(body.product(parts, 16))
+                f.store(finish64(f, body.e, sums), y, i)
+            start = whole
         for width in (64, 16) if s.op in ("fill", "copy", "flip", "table") else (16,):
             whole = start + ((last - start) // width) * width
             with f.loop(start, whole, width) as i:
@@ -107,7 +116,7 @@ class _Body:
         self.f, self.s = f, s
         self.z = [f.param_i32(f"z{i}") for i in range(2)]
         self.m = [f.param_f32(f"m{i}") for i in range(2)]
-        self.e: Epilogue = load_epilogue(f, s.table or s.op == "table")
+        self.e: Epilogue = load_epilogue(f, True if s.op == "table" else s.finish)
 
     def _centred(self, x: Val, i: int) -> Val:
         """int32 code - zero point (z holds zero_point + 128)."""
@@ -128,12 +137,14 @@ class _Body:
             return self._quantize(xs[0].cast("bitcast", vec(n, "float")), n)
         if op == "dequantize":
             return (self._centred(xs[0], 0).cast("sitofp", "float") * self.m[0].splat(n)).cast("bitcast", vec(n, "i32"))
+        return finish(f, self.e, [self.product(xs, n)])[0]
+
+    def product(self, xs: list[Val], n: int) -> Val:
+        """What `add` and `mul` requantize."""
         a, b = self._centred(xs[0], 0), self._centred(xs[1], 1)
-        if op == "mul":
-            t = (a * b).cast("sitofp", "float") * self.m[0].splat(n)
-        else:
-            t = a.cast("sitofp", "float") * self.m[0].splat(n) + b.cast("sitofp", "float") * self.m[1].splat(n)
-        return finish(f, self.e, [t])[0]
+        if self.s.op == "mul":
+            return (a * b).cast("sitofp", "float") * self.m[0].splat(n)
+        return a.cast("sitofp", "float") * self.m[0].splat(n) + b.cast("sitofp", "float") * self.m[1].splat(n)
 
     def _quantize(self, x: Val, n: int) -> Val:
         """`numerics.quantize`: a division, and NaN is 0."""

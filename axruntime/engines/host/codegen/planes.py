@@ -86,7 +86,12 @@ class _Kernel:
         f, n = self.f, self.s.size
         if self.s.op == "enter":
             return f.load(vec(n, "i8"), at).bits("xor", -128)
-        t = f.load(vec(n, "float"), at) / self.m.splat(n)
+        return self._quantize(f.load(vec(n, "float"), at), n)
+
+    def _quantize(self, x: Val, n: int) -> Val:
+        """`numerics.quantize`. (Multiplying by the reciprocal away from ties is no faster: reading the planes takes the time.)"""
+        f = self.f
+        t = x / self.m.splat(n)
         t = f.select(t.cmp("uno", 0.0), f.c(0.0, t.ty), t)
         return requantize(f, self.e, t)
 
