@@ -42,9 +42,13 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class CalibrateConfig:
-    """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)"""
+    """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)
+
+    split_channels: whether channels of unlike ranges before a depthwise convolution are parted, each group with a scale of its own.
+    """
 
     bins: int = 2048
+    split_channels: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage("fetch", 1, (), ("model.onnx",), (), FetchConfig),
     Stage("check", 1, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxruntime", "numpy"), CheckConfig),
-    Stage("calibrate", 1, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
-    Stage("quantize", 1, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
+    Stage("calibrate", 2, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
+    Stage("quantize", 2, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
     Stage("optimize", 1, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
     Stage("tile", 1, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
     Stage("pack", 1, ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), ("numpy",), PackConfig),

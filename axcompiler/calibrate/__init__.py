@@ -1,6 +1,7 @@
 """checked.onnx and samples -> ranges.json, histograms.npz: one pass over the samples, one sample in memory at a time."""
 
-from collections.abc import Iterable, Mapping, Sized
+import itertools
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from axcompiler.calibrate import statistics
+from axcompiler.calibrate import splitting, statistics
 from axcompiler.calibrate.histogram import Histogram
 from axcompiler.calibrate.means import ChannelMeans
 from axcompiler.calibrate.probe import Probe, with_probes
 from axcompiler.calibrate.statistics import Range, Statistics
 from axcompiler.check.units import region_bounds
 from axcompiler.errors import CompileError
+from axcompiler.quantize.algorithms import split_channels
+from axcompiler.quantize.algorithms.split_channels import Splits
 from axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
 from axcompiler.stages import CalibrateConfig, Progress
 
@@ -35,7 +38,9 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
 
 
 def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
-    """Statistics of every tensor that the plan of `model` measures, over all samples."""
+    """Statistics of every tensor that the plan of `model`, after its channels were parted, measures, over all samples."""
+    total = len(samples) if isinstance(samples, Sized) else 0
+    model, splits, samples = _parted(model, config, samples)
     plan = make_plan(model)
     channels = layer_inputs(plan)
     wanted = {name: _extremes(plan, name) for name in plan.sources} | {n: "" for n in channels if n not in plan.sources}
@@ -43,9 +48,8 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
         return Statistics()
     probed, probes = with_probes(model, wanted, plan.view.shapes, _derived(plan, wanted))
     session = _session(probed)
-    result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources})
+    result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources}, splits=dict(splits))
     sums = {p.tensor: ChannelMeans(plan.view.shapes[p.tensor], channels[p.tensor], p) for p in probes if p.tensor in channels}
-    total = len(samples) if isinstance(samples, Sized) else 0
     names = [n for probe in probes for n in probe.outputs]
     for i, sample in enumerate(samples):
         values = _run(session, names, _feeds(plan, sample, i), i)
@@ -58,6 +62,24 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
         raise CompileError("there are no calibration samples", where="calibrate", fix="Give at least one sample, better a hundred.")
     result.means = {name: s.mean() for name, s in sums.items()}
     return result
+
+
+def _parted(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample]) -> tuple[onnx.ModelProto, Splits, Iterable[Sample]]:
+    """The model with channels of unlike ranges parted, how, and the samples, of which the first few were looked at."""
+    plan = make_plan(model)
+    chains = split_channels.chains(plan) if config.split_channels else []
+    if not chains:
+        return model, {}, samples
+    rest = iter(samples)
+    first = list(itertools.islice(rest, splitting.SAMPLES))
+
+    def runner(probed: onnx.ModelProto, looked_at: Sequence[Sample]) -> list[dict[str, NDArray[Any]]]:
+        session = _session(probed)
+        names = [o.name for o in probed.graph.output]
+        return [dict(zip(names, _run(session, names, _feeds(plan, s, i), i), strict=True)) for i, s in enumerate(looked_at)]
+
+    splits = splitting.find(model, plan, chains, first, runner) if first else {}
+    return split_channels.apply(model, splits)[0], splits, itertools.chain(first, rest)
 
 
 def _derived(plan: Plan, wanted: Mapping[str, str]) -> dict[str, tuple[str, list[onnx.NodeProto]]]:

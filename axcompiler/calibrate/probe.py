@@ -98,7 +98,7 @@ def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], o
         graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), constant))
     for op, result in (("ReduceMin", lo), ("ReduceMax", hi)):
         if result:
-            graph.node.extend(_reduce(graph, op, name, result, len(shape), opset))
+            graph.node.extend(reduction(graph, op, name, result, len(shape), opset))
     graph.node.append(helper.make_node("Reshape", [name, f"{p}_rows"], [f"{p}_row"]))
     graph.node.append(helper.make_node("Slice", [f"{p}_row", "axforge_zero", "axforge_end", "axforge_zero", f"{p}_step"], [probe.values]))
     for output in probe.outputs:
@@ -106,7 +106,8 @@ def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], o
     return probe
 
 
-def _reduce(graph: onnx.GraphProto, op: str, name: str, result: str, rank: int, opset: int) -> list[onnx.NodeProto]:
+def reduction(graph: onnx.GraphProto, op: str, name: str, result: str, rank: int, opset: int) -> list[onnx.NodeProto]:
+    """Nodes that make `result` of tensor `name`: ReduceMin or ReduceMax over all axes but the first two, or over all of two or fewer."""
     axes = list(range(2, rank)) or list(range(rank))
     if not axes:
         return [helper.make_node("Identity", [name], [result])]

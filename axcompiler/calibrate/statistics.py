@@ -30,19 +30,27 @@ class Range:
 class Statistics:
     """samples: how many were seen. ranges: by tensor. means: of each channel of tensors that layers multiply, by tensor.
 
-    masked: tensors that hold minus infinity, as attention masks do; they cannot be int8.
+    masked: tensors that hold minus infinity, as attention masks do; they cannot be int8. splits: groups of channels, by the
+    tensor that is parted (see `quantize/algorithms/split_channels.py`); all else is of the model that comes of it.
     """
 
     samples: int = 0
     ranges: dict[str, Range] = field(default_factory=dict)
     means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     masked: set[str] = field(default_factory=set)
+    splits: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
 
 def save(statistics: Statistics, out: Path) -> None:
     """Write ranges.json (exact extremes, for people too) and histograms.npz; equal statistics give equal bytes."""
     ranges = {name: {"min": r.lo, "max": r.hi} for name, r in sorted(statistics.ranges.items())}
-    document = {"samples": statistics.samples, "masked": sorted(statistics.masked), "tensors": ranges, "means": sorted(statistics.means)}
+    document = {
+        "samples": statistics.samples,
+        "masked": sorted(statistics.masked),
+        "splits": dict(sorted(statistics.splits.items())),
+        "tensors": ranges,
+        "means": sorted(statistics.means),
+    }
     container.write_atomic(out / "ranges.json", (json.dumps(document, indent=1) + "\n").encode())
     histograms = [r.histogram for _, r in sorted(statistics.ranges.items())]
     arrays = {
@@ -87,6 +95,7 @@ def _assemble(document: Any, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
         raise ValueError("ranges.json and histograms.npz name different tensors")
     counts = np.split(arrays["counts"], np.cumsum(arrays["length"])[:-1]) if names else []
     out = Statistics(int(document["samples"]), masked=set(document["masked"]))
+    out.splits = {name: tuple(tuple(int(c) for c in group) for group in groups) for name, groups in document["splits"].items()}
     for i, name in enumerate(names):
         h = Histogram(int(arrays["bins"][i]), int(arrays["exponent"][i]), int(arrays["first"][i]), counts[i].astype(np.int64))
         out.ranges[name] = Range(float(document["tensors"][name]["min"]), float(document["tensors"][name]["max"]), h)

@@ -10,6 +10,7 @@ from axcompiler.calibrate import statistics
 from axcompiler.calibrate.statistics import Statistics
 from axcompiler.errors import CompileError
 from axcompiler.quantize import ranges
+from axcompiler.quantize.algorithms import split_channels
 from axcompiler.quantize.algorithms.clipping import Function
 from axcompiler.quantize.functions import function_of
 from axcompiler.quantize.plan import Plan, is_quantized, make_plan
@@ -41,7 +42,8 @@ def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfi
         raise CompileError(f"quantize.scheme is '{config.scheme}', which is unknown", where="quantize", fix=f"Use {', '.join(SCHEMES)}.")
     if not 50 < config.percentile <= 100:
         raise CompileError(f"quantize.percentile is {config.percentile}", where="quantize", fix="Use more than 50 and at most 100.")
-    plan = make_plan(model, config.exclude, measured.masked)
+    model, parts = split_channels.apply(model, measured.splits)
+    plan = make_plan(model, [name for given in config.exclude for name in parts.get(given, (given,))], measured.masked)
     functions = _functions(plan, list(model.opset_import)) if config.scheme == "mse" else {}
     quants = ranges.assign(plan, measured, config, functions)
     return Writer(model, plan, quants, measured.means).write()
