@@ -74,6 +74,8 @@ class Feeds:
 
 def choose(plan: Plan) -> Chosen:
     """The samples for a model. Raises AxforgeError when there are none."""
+    if plan.samples is not None:
+        return plan.samples
     from axruntime.pipeline.calibration import calibration_samples
 
     root = plan.settings.data_root

@@ -15,6 +15,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", default="", metavar="PATH", help="take this ONNX file instead of the source that model.json names")
     parser.add_argument("--build-root", default="", metavar="DIR", help=f"where results go (default: {settings.BUILD_ROOT}, else build/)")
     parser.add_argument("--data-root", default="", metavar="DIR", help=f"folder with models and data sets (default: {settings.DATA_ROOT})")
+    parser.add_argument("--cluster", default="", metavar="ADDRESS", help="compile on the workers of this Dask cluster: tcp://HOST:8786")
     parser.add_argument("--force", action="store_true", help="compile again, whatever the cache holds")
     parser.add_argument("--explain", action="store_true", help="say of each stage why it ran, or that it did not have to")
 

@@ -23,6 +23,7 @@ from tasks.zoo import Model
 
 if TYPE_CHECKING:
     from axruntime.pipeline.descriptor import Descriptor
+    from tasks.calibration import Chosen
 
 SDK = f"axforge {axcompiler.__version__}"
 MAX_CORES = 4
@@ -30,11 +31,12 @@ MAX_CORES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """One model with the options it is compiled with."""
+    """One model with the options it is compiled with. samples: what to calibrate with, where that was chosen on another machine."""
 
     model: Model
     options: Options
     settings: Settings
+    samples: "Chosen | None" = None
 
     @cached_property
     def descriptor(self) -> "Descriptor":
@@ -54,15 +56,25 @@ class Plan:
     @property
     def target(self) -> Path:
         """The file that describes the AIPU."""
+        if self.own_target:
+            return self.model.path.parent / self.own_target
+        return Path(axcompiler.__file__).parent / "targets" / f"{self._tile_option('target', 'metis')}.yaml"
+
+    @property
+    def own_target(self) -> str:
+        """That file's path beside model.json, where it is not one that comes with axforge."""
         name = str(self._tile_option("target", "metis"))
-        if name.endswith((".yaml", ".yml")):
-            return self.model.path.parent / name
-        return Path(axcompiler.__file__).parent / "targets" / f"{name}.yaml"
+        return name if name.endswith((".yaml", ".yml")) else ""
 
     def _tile_option(self, name: str, default: Any) -> Any:
         options = self.model.raw.get("compile", {})
         tile = options.get("tile", {}) if isinstance(options, dict) else {}
         return tile.get(name, default) if isinstance(tile, dict) else default
+
+    @property
+    def cluster(self) -> str:
+        """Address of the scheduler whose workers are to do the work; '' to do it here."""
+        return self.options.cluster or self.settings.cluster
 
     # --- where ---
 
@@ -120,11 +132,6 @@ class Plan:
         if stage.name == "tile":
             config["target"] = Path(str(config["target"])).stem  # its content is an input
         return config
-
-    def samples_wanted(self) -> int:
-        """How many samples to calibrate with; 0: none are known. Raises AxforgeError."""
-        calibration = self.descriptor.calibration
-        return self.options.num_cal_images or (calibration.count if calibration else 0)
 
     def quick(self, stage: Stage) -> str:
         """A digest of what can decide a stage's key besides content of files and versions; cheap, and rather changes too often."""

@@ -7,7 +7,8 @@ it was forked; it writes only if somebody draws, for a pipe that nobody empties 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: draw(model, stage, done, total, note); without a model, note is a sentence for the user.
@@ -62,19 +63,33 @@ def reporter_of(model: str, stage: str) -> Callable[[int, int, str], None]:
         if _CHANNEL.draw is None or (now - last[0] < _INTERVAL and done != total):
             return
         last[0] = now
-        if os.getpid() == _CHANNEL.pid:
-            _CHANNEL.draw(model, stage, done, total, note)
-        else:
-            _CHANNEL.queue.put((model, stage, done, total, note))
+        relay(model, stage, done, total, note)
 
     return progress
+
+
+def relay(model: str, stage: str, done: int, total: int, note: str) -> None:
+    """A report that came from another machine."""
+    if _CHANNEL.draw is not None and os.getpid() == _CHANNEL.pid:
+        _CHANNEL.draw(model, stage, done, total, note)
+    elif _CHANNEL.draw is not None:
+        _CHANNEL.queue.put((model, stage, done, total, note))
+
+
+@contextmanager
+def drawn_by(draw: Draw) -> Iterator[None]:
+    """What is reported and said inside goes to `draw`: for whoever works for somebody on another machine."""
+    before = (_CHANNEL.draw, _CHANNEL.pid)
+    _CHANNEL.draw, _CHANNEL.pid = draw, os.getpid()
+    try:
+        yield
+    finally:
+        _CHANNEL.draw, _CHANNEL.pid = before
 
 
 def say(sentence: str) -> None:
     """Tell the user something now, whatever is being drawn, and although doit keeps what actions print."""
     if _CHANNEL.draw is None:
         print(sentence, file=sys.__stderr__, flush=True)
-    elif os.getpid() == _CHANNEL.pid:
-        _CHANNEL.draw("", "", 0, 0, sentence)
     else:
-        _CHANNEL.queue.put(("", "", 0, 0, sentence))
+        relay("", "", 0, 0, sentence)

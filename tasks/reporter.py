@@ -28,6 +28,10 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
+        if any(_meta(task).get("elsewhere") for task in tasks.values()):
+            from tasks.cluster.fanout import announce
+
+            announce(tasks, selected_tasks)
 
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
@@ -55,7 +59,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if _stage(task):
             self.counts[how] += 1
             took = f" ({task.values.get('seconds', 0):.1f} s)" if how == "ran" else ""
-            self._event(task, f"{HOW.get(how, how)}{took}", task.values.get("because", []))
+            there = f" on {task.values['worker']}" if "worker" in task.values else ""
+            self._event(task, f"{HOW.get(how, how)}{there}{took}", task.values.get("because", []))
         if _meta(task).get("finishes"):
             self._finished(task)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
 #: Folders of models to look in first, separated as in PATH.
 MODELS = "AXFORGE_MODELS"
+#: Address of a Dask scheduler whose workers compile and measure; the option `--cluster` wins.
+CLUSTER = "AXFORGE_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Settings:
     """project: folder of the dodo.py. typed_in: the folder where the command was typed, which relative paths are relative to.
 
     build_root: where results go. data_root: where models and data sets lie that a descriptor names by relative path; None if not told.
-    models: folders with one folder a model, the first wins.
+    models: folders with one folder a model, the first wins. cluster: address of a scheduler, '' for none.
     """
 
     project: Path
@@ -23,6 +25,7 @@ class Settings:
     build_root: Path
     data_root: Path | None
     models: tuple[Path, ...]
+    cluster: str = ""
 
     def typed(self, path: str) -> Path:
         """A path as the user typed it, absolute."""
@@ -65,6 +68,7 @@ def current() -> Settings:
         build_root=_absolute(typed_in, build) if build else project / "build",
         data_root=_absolute(typed_in, data) if data else None,
         models=tuple(folders),
+        cluster=os.environ.get(CLUSTER, ""),
     )
 
 

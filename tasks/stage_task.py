@@ -17,8 +17,10 @@ from tasks.doit_state import same, settled_snapshots, snapshot
 from tasks.plan import SDK, Plan, digest, versions
 
 if TYPE_CHECKING:
+    from cache.build import Result
     from cache.explain import Explanation
     from cache.key import Action, Input
+    from cache.store import Store
 
 Values = dict[str, Any]
 
@@ -57,7 +59,12 @@ class StageTask:
             "uptodate": [self.unchanged],
             "clean": [(remove_files, [outputs])],
             "params": doit_params(OPTIONS),
-            "meta": {"model": self.plan.model.name, "stage": self.stage.name, "explain": self.plan.options.explain},
+            "meta": {
+                "model": self.plan.model.name,
+                "stage": self.stage.name,
+                "explain": self.plan.options.explain,
+                "elsewhere": self.plan if self.plan.cluster else None,
+            },
         }
 
     # --- is there anything to do? ---
@@ -108,31 +115,22 @@ class StageTask:
 
     def execute(self) -> Values:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
-        from cache.build import obtain
-        from cache.config import open_store
         from cache.explain import why
 
-        store = open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
+        store = self.open_store()
         quick, spec = self.plan.quick(self.stage), self.spec()
         work = make_work(self.plan, self.stage)
         action = self.action(store, work)
         label, explain = self.plan.model.name, self.plan.options.explain
         reasons = why(store, action, label=label, scope=self.scope, nouns={calibration.INPUT: "image"}, search=explain)
-        result = obtain(
-            store,
-            action,
-            self.plan.folder(self.stage),
-            lambda folder: self.run(work, folder),
-            label=label,
-            scope=self.scope,
-            force=self.plan.options.force,
-            recheck=lambda: self.action(store, make_work(self.plan, self.stage)),
-        )
+        there = self._elsewhere(store, action)
+        result = self.obtain(store, work, action, scope=self.scope, force=self.plan.options.force and there is None)
         return {
             "memory": MEMORY,
             "how": result.how,
             "key": action.key(),
             "seconds": round(result.seconds, 3),
+            **(there or {}),
             "because": because(reasons),
             "libraries": dict(action.libraries),
             "quick": quick,
@@ -140,6 +138,35 @@ class StageTask:
             "watched": {str(path): snapshot(str(path)) for path in work.watched()},
             "outputs": settled_snapshots(self.plan.outputs(self.stage).values()),
         }
+
+    def _elsewhere(self, store: "Store", action: "Action") -> Values | None:
+        """What the cluster did of this stage, if there is a cluster and anything to do: its result is in the cache then."""
+        if not self.plan.cluster or self.stage.name == "fetch":
+            return None
+        from tasks.cluster.fanout import compiled_there
+
+        return compiled_there(self, store, action)
+
+    def open_store(self) -> "Store":
+        """The cache that is configured for the project; its sentences reach the user at once."""
+        from cache.config import open_store
+
+        return open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
+
+    def obtain(self, store: "Store", work: "Work", action: "Action", *, scope: str, force: bool) -> "Result":
+        """Restore the outputs, or run the stage and keep them."""
+        from cache.build import obtain
+
+        return obtain(
+            store,
+            action,
+            self.plan.folder(self.stage),
+            lambda folder: self.run(work, folder),
+            label=self.plan.model.name,
+            scope=scope,
+            force=force,
+            recheck=lambda: self.action(store, make_work(self.plan, self.stage)),
+        )
 
     def action(self, store: Any, work: "Work", made: Mapping[str, str] | None = None) -> "Action":
         """The action, named by the content its inputs have now. made: SHA-256 of artefacts that need not be in place."""

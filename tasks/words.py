@@ -27,6 +27,7 @@ class Options:
     num_cal_images: int = 0
     force: bool = False
     explain: bool = False
+    cluster: str = ""
     pipe: str = ""
     frames: int = 0
     save_output: str = ""
@@ -49,6 +50,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_cal_images", "images", "num-cal-images", int, "images to calibrate with"),
     Option("force", "force", "force", bool, "compile again, whatever the cache holds"),
     Option("explain", "explain", "explain", bool, "say of each stage why it ran, or that it did not have to"),
+    Option("cluster", "cluster", "cluster", str, "compile and measure on the workers of a Dask cluster: tcp://HOST:8786"),
 )
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("pipe", "pipe", "pipe", str, "engine: aipu-host, sim, reference, or onnx (also torch) for fp32 on the CPU"),

@@ -1,0 +1,8 @@
+"""Many machines: whole-model compiles and parts of measurements on the workers of a Dask cluster.
+
+parcel    files travel through the cache, by content; with a job travel names and hashes only
+client    the scheduler as seen from here: submit, wait, and what to say when it or its workers are gone
+fanout    which models of this run are compiled there, all sent at the first that is missing
+measuring a data set in parts, merged exactly
+worker    what the workers run
+"""

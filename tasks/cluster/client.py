@@ -1,0 +1,104 @@
+"""The scheduler of a Dask cluster as seen from here."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from axcompiler.errors import AxforgeError
+from tasks import progress
+
+#: Seconds to wait for a scheduler to answer, and for a first or another worker to appear.
+CONNECT, NO_WORKER = 10, 60
+
+Job = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Cluster:
+    """A connection. Each job is one call of a function of tasks.cluster.worker; a worker that is lost has its jobs done by another."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            fix = "Install it: python -m pip install 'axforge[cluster]'"
+            raise AxforgeError("Working on a cluster needs the package distributed.", fix=fix) from error
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said below, in sentences
+        self.address, self.run = address, uuid.uuid4().hex
+        self._lost = (OSError, TimeoutError, distributed.comm.CommClosedError)
+        try:
+            self._client = distributed.Client(address, timeout=CONNECT, name="axforge", set_as_default=False)
+        except (*self._lost, ValueError) as error:
+            raise AxforgeError(
+                f"No scheduler answers there ({error or type(error).__name__}).",
+                where=address,
+                fix="Start one with `dask scheduler`, give the address that it prints, or leave cluster= (and AXFORGE_CLUSTER) away.",
+            ) from error
+        self._client.subscribe_topic(f"axforge-{self.run}", _hear)
+
+    def slots(self) -> int:
+        """How many jobs it can do at once, at least 1."""
+        try:
+            return max(1, sum(self._client.nthreads().values()))
+        except self._lost as error:
+            raise self._gone() from error
+
+    def submit(self, function: Callable[[Job], Answer], job: Job, name: str) -> Any:
+        """Send a job; returns what `result` takes. name: for Dask's own reports."""
+        job = {**job, "topic": f"axforge-{self.run}"}
+        try:
+            return self._client.submit(function, job, key=f"{name}-{uuid.uuid4().hex}", pure=False)
+        except self._lost as error:
+            raise self._gone() from error
+
+    def result(self, future: Any, what: str) -> Answer:
+        """Wait for a job and return its answer. Raises AxforgeError for what a user can mend; what else the worker raised passes."""
+        self._wait(future, what)
+        if future.status == "error":
+            error = future.exception()
+            if type(error).__name__ == "KilledWorker":
+                raise AxforgeError(
+                    f"Each worker that was given {what} ended without an answer.",
+                    where=self.address,
+                    fix="Look into the workers' logs; too little memory is the usual cause.",
+                )
+            raise error
+        if future.status != "finished":
+            raise self._gone()
+        answer: Answer = future.result()
+        if "error" in answer:
+            raise AxforgeError(f"{answer['error']}", where=f"worker {answer['worker']}")
+        return answer
+
+    def _wait(self, future: Any, what: str) -> None:
+        ended = threading.Event()
+        future.add_done_callback(lambda _: ended.set())
+        alone_since: float | None = None
+        while not ended.wait(1) and not future.done():
+            try:
+                workers = self._client.nthreads()
+            except self._lost as error:
+                raise self._gone() from error
+            alone_since = None if workers else alone_since or time.monotonic()
+            if alone_since is not None and time.monotonic() - alone_since > NO_WORKER:
+                raise AxforgeError(
+                    f"The cluster has had no worker for {NO_WORKER} s, and {what} waits for one.",
+                    where=self.address,
+                    fix=f"Start workers: dask worker {self.address} --nthreads 1",
+                )
+
+    def _gone(self) -> AxforgeError:
+        return AxforgeError(
+            "The cluster's scheduler has gone.",
+            where=self.address,
+            fix="Stages that were finished are in the cache. Start it again and repeat the command, or leave cluster= away.",
+        )
+
+
+def _hear(event: tuple[float, Any]) -> None:
+    """A worker reports."""
+    _, (model, stage, done, total, note) = event
+    progress.relay(model, stage, done, total, note) if model else progress.say(note)

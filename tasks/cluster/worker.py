@@ -1,0 +1,128 @@
+"""What the workers of a cluster run. A job and its answer are plain JSON types; files come and go through the cache.
+
+A mistake that a user can mend is an answer {"error", "worker"}; anything else is raised, and reaches the user as the bug that it is.
+"""
+
+import contextlib
+import json
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+
+from axcompiler.errors import AxforgeError
+from axcompiler.stages import BY_NAME, STAGES
+from tasks import progress, settings
+from tasks.calibration import Chosen
+from tasks.cluster import parcel
+from tasks.cluster.client import Answer, Job
+from tasks.cluster.fanout import identity
+from tasks.failures import say
+from tasks.plan import Plan
+from tasks.stage_task import StageTask, make_work
+from tasks.words import Options
+from tasks.zoo import Model
+
+#: Seconds between two reports of progress over the network.
+_INTERVAL = 0.25
+#: One job at a time in a process: what a stage prints is caught for its log by redirecting the process's output.
+_ALONE = threading.Lock()
+
+
+def answered(work: Callable[[Job, Path], Answer]) -> Callable[[Job], Answer]:
+    """Do a job alone, in a folder of its own, with its reports going to whoever sent it."""
+
+    @wraps(work)
+    def whole(job: Job) -> Answer:
+        with _ALONE, progress.drawn_by(_reporter(job["topic"])), _folder() as folder:
+            try:
+                _same_versions(job["versions"])
+                return {**work(job, folder), "worker": name()}
+            except Exception as error:
+                if sentence := say(error):
+                    return {"error": sentence, "worker": name()}
+                raise
+
+    return whole
+
+
+@answered
+def compile_model(job: Job, folder: Path) -> Answer:
+    """Compile a model from check to the stage that is wanted; results are in the cache afterwards."""
+    plan = received(job, folder)
+    fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"]
+    fetched.parent.mkdir(parents=True)
+    (folder / "model.onnx").rename(fetched)
+    stages = {}
+    for stage in STAGES[1 : [stage.name for stage in STAGES].index(job["last"]) + 1]:
+        task = StageTask(plan, stage)
+        store, work = task.open_store(), make_work(plan, stage)
+        result = task.obtain(store, work, task.action(store, work), scope="", force=plan.options.force)
+        progress.relay(plan.model.name, stage.name, 1, 1, "")
+        stages[stage.name] = {"how": result.how, "seconds": round(result.seconds, 3)}
+    return {"stages": stages}
+
+
+def received(job: Job, folder: Path) -> Plan:
+    """The plan of a job, with its files laid out in an empty folder."""
+    from axruntime.pipeline.calibration import CalibrationItem
+
+    here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
+    model = Model(job["model"], folder / "models" / job["model"] / "model.json", job["descriptor"])
+    options = Options(**job.get("options", {}))
+    items = [CalibrationItem(item["name"], folder / item["file"], item["variant"]) for item in job.get("samples", ())]
+    plan = Plan(model, options, here, Chosen(tuple(items), ()))
+    parcel.receive(StageTask(plan, STAGES[0]).open_store(), job["files"], folder)
+    model.path.parent.mkdir(parents=True, exist_ok=True)
+    model.path.write_text(json.dumps(job["descriptor"]), encoding="utf-8")
+    return plan
+
+
+def name() -> str:
+    """What to call this worker in reports."""
+    try:
+        from distributed import get_worker
+
+        return f"{socket.gethostname()} ({get_worker().address})"
+    except ValueError:
+        return socket.gethostname()
+
+
+def _same_versions(wanted: dict[str, str]) -> None:
+    """The worker must be what would otherwise have run here: the same key is to mean the same bytes."""
+    found = identity()
+    for what, version in wanted.items():
+        if found.get(what) != version:
+            raise AxforgeError(
+                f"This worker has {what} {found.get(what, '(none)')}, and the job is from {version}.",
+                fix="Install the same versions on all machines.",
+            )
+
+
+def _reporter(topic: str) -> progress.Draw:
+    """Reports as events of Dask, not too many."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    last = [0.0]
+
+    def draw(model: str, stage: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if model and done != total and now - last[0] < _INTERVAL:
+            return
+        last[0] = now
+        worker.log_event(topic, (model, stage, done, total, note if model else f"worker {name()}: {note}"))
+
+    return draw
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A new folder below the worker's own, which Dask removes also when a worker was killed."""
+    from distributed import get_worker
+
+    with tempfile.TemporaryDirectory(prefix="axforge-", dir=get_worker().local_directory) as folder:
+        yield Path(folder)
