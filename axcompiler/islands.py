@@ -3,6 +3,7 @@
 One function for every engine, so that islands cannot differ between them.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,19 @@ from axcompiler.ir import Graph, Island, Tensor
 
 
 def session(model: bytes, threads: int = 1) -> Any:
-    """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it."""
+    """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it.
+
+    The model may come from anywhere, so it must not make onnxruntime read files: external data is sought below a path that can
+    hold none, and onnxruntime's own file format is not accepted.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is told once, by the exception
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime's exceptions have no common base
@@ -62,4 +69,15 @@ class Islands:
             results = self._sessions[op.island].run(list(op.outputs), feeds)
         except Exception as e:  # onnxruntime's exceptions have no common base
             raise AxforgeError(f"onnxruntime failed in '{op.name}', a part of the model that runs on the CPU: {_first_line(e)}") from e
-        return [np.asarray(from_real(np.asarray(r), tensors[name])) for name, r in zip(op.outputs, results, strict=True)]
+        return [self._result(op, name, np.asarray(r), tensors[name]) for name, r in zip(op.outputs, results, strict=True)]
+
+    def _result(self, op: Island, name: str, value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+        """`value` as the graph sees it. Engines place it in memory by the tensor's shape, so another shape is an error."""
+        fits = len(value.shape) == len(tensor.shape) and all(d in (-1, n) for d, n in zip(tensor.shape, value.shape, strict=True))
+        if not fits or (tensor.quant is None and value.dtype.name != tensor.dtype):
+            raise AxforgeError(
+                f"the part '{op.name}' that runs on the CPU made '{name}' as {value.dtype}{list(value.shape)}, "
+                f"the compiled model expects {tensor.dtype}{list(tensor.shape)}",
+                fix="Compile the model again; fix its dynamic shapes if it has any.",
+            )
+        return np.asarray(from_real(value, tensor))
