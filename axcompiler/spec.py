@@ -14,6 +14,8 @@ from axcompiler.numerics import MAX_REDUCTION, RESIZE_BITS, SOFTMAX_BITS
 
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 2**31
+#: what a tensor may hold: types that NumPy and onnxruntime both have
+DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
 
 class SpecError(Exception):
@@ -58,7 +60,9 @@ def check(graph: Graph) -> None:
 
 def _tensor_rule(name: str, tensor: Tensor) -> None:
     known = tensor.quant is None and tensor.dtype != "int8"
-    _require(len(tensor.shape) <= 8 and all(d >= (-1 if known else 0) for d in tensor.shape), f"tensor '{name}' has shape {tensor.shape}")
+    _require(tensor.dtype in DTYPES, f"tensor '{name}' has type '{tensor.dtype}'")
+    least = -1 if known else 0
+    _require(len(tensor.shape) <= 8 and all(least <= d < MAX_ELEMENTS for d in tensor.shape), f"tensor '{name}' has shape {tensor.shape}")
     _require(abs(math.prod(tensor.shape)) < MAX_ELEMENTS, f"tensor '{name}' of shape {tensor.shape} has more elements than 32 bits count")
     if tensor.quant:
         q = tensor.quant
@@ -140,7 +144,13 @@ def _spatial(shape: Shape, kernel: Sequence[int], strides: Sequence[int], dilati
         span = (k - 1) * d + 1
         _require(size + before + after >= span, "the window is larger than the padded image")
         sizes.append((size + before + after - span) // s + 1)
+    _room(*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
     return sizes[0], sizes[1]
+
+
+def _room(*shape: int) -> None:
+    """What an engine may hold in between is bounded as tensors are."""
+    _require(math.prod(shape) < MAX_ELEMENTS, f"an intermediate of shape {shape} has more elements than 32 bits count")
 
 
 def _conv(g: Graph, op: ir.Conv, x: Tensor) -> Shape:
@@ -175,6 +185,7 @@ def _conv_transpose(g: Graph, op: ir.ConvTranspose, x: Tensor) -> Shape:
         )
     ]
     _require(min(sizes) >= 1, "the padding leaves nothing")
+    _room(x.shape[0], m, sizes[0] + top + bottom, sizes[1] + left + right)
     return (x.shape[0], m, sizes[0], sizes[1])
 
 

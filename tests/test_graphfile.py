@@ -1,5 +1,6 @@
 """A graph survives its file, equal graphs give equal bytes, and an unsound file is refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,11 @@ def with_op(graph: Graph, i: int, **changes) -> Graph:
     return replace(graph, ops=tuple(ops))
 
 
+def with_transposed(graph: Graph, **changes) -> Graph:
+    fields = {f: getattr(graph.ops[0], f) for f in graph.ops[0].__struct_fields__}
+    return replace(graph, ops=(ir.ConvTranspose(**fields | changes), *graph.ops[1:]))
+
+
 @pytest.mark.parametrize(
     "break_it,rule",
     [
@@ -72,6 +78,10 @@ def with_op(graph: Graph, i: int, **changes) -> Graph:
         (lambda g: with_op(g, 1, epilogue=Epilogue(4)), "zero point differs"),
         (lambda g: replace(g, outputs=("z",)), "is no tensor"),
         (lambda g: replace(g, tensors={**g.tensors, "z": Tensor((1 << 20, 1 << 20))}), "more elements"),
+        (lambda g: replace(g, tensors={**g.tensors, "z": Tensor((0, 1 << 70))}), "has shape"),
+        (lambda g: replace(g, tensors={**g.tensors, "z": Tensor((4,), "object")}), "has type 'object'"),
+        (lambda g: with_op(g, 0, pads=(1 << 20, 1 << 20, 1, 1), strides=(1 << 20, 1 << 20)), "an intermediate of shape"),
+        (lambda g: with_transposed(g, pads=(1 << 20, 1 << 20, 1, 1), output_padding=(1 << 20, 1 << 20)), "an intermediate of shape"),
         (lambda g: replace(g, constants={**g.constants, "m": np.full(4, np.nan, np.float32)}), "not finite"),
         (lambda g: replace(g, tensors={**g.tensors, "h": Tensor((1, 4, 6, 5), quant=Quant(-1.0, 0))}), "scale -1.0"),
     ],
@@ -92,3 +102,12 @@ def test_a_header_of_another_shape_is_refused(tmp_path):
         (tmp_path / "g").write_bytes(container.encode(graphfile.MAGIC, 1, {**sections, "graph": damaged}))
         with pytest.raises(FormatError, match="cannot be understood"):
             graphfile.load(tmp_path / "g")
+
+
+@pytest.mark.parametrize("shape", [[1 << 62, 0], [10**30, 0], [4] + [1] * 100, [-1, -4]])
+def test_a_constant_of_a_shape_that_numpy_cannot_make_is_refused(shape):
+    sections = graphfile.to_sections(small_graph())
+    header = json.loads(sections["graph"])
+    header["constants"]["m"] = ["float32", shape]
+    with pytest.raises(FormatError, match="impossible type"):
+        graphfile.from_sections({**sections, "graph": json.dumps(header).encode()}, where="g")

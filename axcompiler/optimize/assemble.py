@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx
 
-from axcompiler import ir
+from axcompiler import ir, spec
 from axcompiler.errors import CompileError
 from axcompiler.ir import Graph, Tensor
 from axcompiler.operators import find
@@ -15,11 +15,6 @@ from axcompiler.optimize.integers import lift_copies
 from axcompiler.optimize.lowering import Lowering
 from axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
 from axcompiler.optimize.qdq import Qdq
-
-#: types of values that NumPy and onnxruntime both have
-PLAIN = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
-)
 
 
 def build(model: onnx.ModelProto) -> Graph:
@@ -72,7 +67,7 @@ def _plain(known: Qdq, name: str) -> Tensor:
             f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is no tensor of known rank",
             fix="Sequences, optionals and values of unknown rank can only be used inside one part of the model that runs on the CPU.",
         )
-    if view.dtypes[name] not in PLAIN:
+    if view.dtypes[name] not in spec.DTYPES:
         kind = "text" if view.dtypes[name] == "str" else view.dtypes[name]
         raise CompileError(
             f"'{name}' is a tensor of {kind}, which cannot pass into or out of the AIPU or a compiled model",
