@@ -86,7 +86,7 @@ def convolve(m: Emitter, op: ir.Conv, x: View, y: View, weight: NDArray[np.int8]
         rows = slice(g * mg, (g + bundle) * mg)
         dense = _block_diagonal(weight[rows], bundle)
         out = View(y.root, y.offset + g * mg, (y.shape[0], bundle * mg, *y.shape[2:]), y.strides)
-        seg = segments((kh, kw), op.dilations, bundle * cg, x.strides[2], x.strides[3])
+        seg = segments((kh, kw), op.dilations, bundle * cg, x.strides[2], x.strides[3], m.isa.group)
         at = Ref(x.root, start + g * cg)
         steps = (x.strides[0], op.strides[0] * x.strides[2], op.strides[1] * x.strides[3])
         p = Product(at, *steps, out, seg, dense, bias[rows], multiplier[rows], m.zero(op.inputs[0]), op.epilogue)
@@ -116,7 +116,7 @@ def _depthwise(
 ) -> None:
     count, _, kh, kw = weight.shape
     dense = op.strides[1] == 1 and x.strides[3] == y.strides[3] == count
-    if m.isa.avx512 and (count * y.shape[3] if dense else count) >= 64:
+    if m.isa.avx512:
         _depthwise64(m, op, x, y, weight, bias, multiplier, dense)
         return
     more, numbers = m.epilogue(op.epilogue)
@@ -146,7 +146,7 @@ def _depthwise64(
     """64 bytes at a time. With stride 1 and pixels without gaps a whole row is one run of bytes, and vectors cross pixels."""
     count, _, kh, kw = weight.shape
     length = count * y.shape[3] if dense else count
-    starts = [min(64 * b, length - 64) for b in range(-(-length // 64))]
+    starts = [max(min(64 * b, length - 64), 0) for b in range(-(-length // 64))]
     phases = sorted({s % count for s in starts})
     grid = _tap_grid(kh, kw, op.strides[0] == 1 and op.dilations[0] == 1 and kh == 3 and y.shape[2] > 1)
     blob, size = _phases(weight, shifted_bias(bias, weight, m.zero(op.inputs[0])), multiplier, phases, grid)
@@ -163,8 +163,8 @@ def _depthwise64(
     }
     numbers |= {"images": y.shape[0], "oh": y.shape[2], "pixels": 1 if dense else y.shape[3], "blocks": len(starts)}
     numbers |= {"in_ns": x.strides[0], "in_rs": op.strides[0] * x.strides[2], "in_ps": op.strides[1] * x.strides[3]}
-    numbers |= {"out_ns": y.strides[0], "out_rs": y.strides[2], "out_ps": y.strides[3]}
-    spec = DepthwiseSpec(groups, lines, finish_of(op.epilogue, multiplier))
+    numbers |= {"out_ns": y.strides[0], "out_rs": y.strides[2], "out_ps": y.strides[3], "bytes": length}
+    spec = DepthwiseSpec(groups, lines, finish_of(op.epilogue, multiplier), length < 64)
     m.step(op.name, ("depthwise", spec), operands, numbers, [y.root], math.prod(y.shape) * kh * kw)
 
 
@@ -217,7 +217,7 @@ def _fully_connected(m: Emitter, op: ir.FullyConnected) -> None:
     direct = is_flat(y)
     out = y if direct else m.temporary((n, count))
     image = View(out.root, out.offset, (1, count, 1, n), (n * count, 1, n * count, count))
-    seg = Segments((0,), k, 1)
+    seg = Segments((0,), 1, k, k)
     values = (weight.reshape(count, k, 1, 1), np.asarray(c[op.bias]), np.asarray(c[op.multiplier]))
     product(m, op.name, Product(Ref(x.root, x.offset), n * k, n * k, k, image, seg, *values, m.zero(op.inputs[0]), op.epilogue))
     if not direct:

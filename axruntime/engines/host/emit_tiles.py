@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from axcompiler.errors import AxforgeError
 from axruntime.engines.host.codegen.amx import MOST_GATHERED, AmxSpec, Gather
 from axruntime.engines.host.emit import Emitter
 from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
@@ -15,22 +16,25 @@ _STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4
 def tile_product(m: Emitter, name: str, p: Product) -> None:
     """The step of one matrix product."""
     gather = _gather(p)
-    seg = Segments((0,), p.seg.length * len(p.seg.offsets), p.seg.taps) if gather else p.seg
+    # gathered runs lie one after the other
+    seg = Segments((0,), len(p.seg.offsets), p.seg.length, p.seg.length) if gather else p.seg
     across = _across(p, -(-seg.length // 64) * len(seg.offsets))
     operands, numbers, groups = weight_operands(m, p, seg, 16 * across)
     steps = groups * len(seg.offsets)
-    pixels: NDArray[np.int32] | None = None
+    pixels: NDArray[np.int64] | None = None
     at, rows = _row_tiles(p)
     plain = _row_by_row_cost(len(at), rows, steps)
     linear = _linear_tiles(p)
     if linear is not None and _row_by_row_cost(len(linear[0]), linear[2], steps) < 0.95 * plain:
         at, pixels, rows = linear
-        operands["pixels"] = m.consts.add(pixels)
+        operands["pixels"] = m.consts.add(pixels.astype(np.int32))
+    if max(int(at.max(initial=0)), int(pixels.max(initial=0)) if pixels is not None else 0) >= 2**31 - 1:
+        raise AxforgeError(f"the operator '{name}' works on an image of more than 2 GiB", fix="Use a smaller input or batch.")
     offsets = [o + 64 * g for o in seg.offsets for g in range(groups)]
     operands |= {
         "segs": m.consts.add(np.array(p.seg.offsets if gather else offsets, np.int64)),
         "cfg": m.consts.add(tile_config(rows)),
-        "at": m.consts.add(at),
+        "at": m.consts.add(at.astype(np.int32)),
     }
     numbers |= {"nseg": len(offsets), "in_ps": p.in_ps, "out_ps": p.y.strides[3], "rows": rows, "mtiles": len(at)}
     single = across == 2 and len(offsets) == 1
@@ -48,7 +52,7 @@ def _row_by_row_cost(tiles: int, rows: int, steps: int) -> float:
     return tiles * (2 * steps * max(_LEAST, _STEP_ROW * rows) + _FIXED)
 
 
-def _row_tiles(p: Product) -> tuple[NDArray[np.int32], int]:
+def _row_tiles(p: Product) -> tuple[NDArray[np.int64], int]:
     """Tiles within runs of pixels that follow each other on both sides: byte offsets [tiles, (input, output)], and rows of a tile."""
     images, oh, run = runs(p)
     tiles = -(-run // 16)
@@ -56,10 +60,10 @@ def _row_tiles(p: Product) -> tuple[NDArray[np.int32], int]:
     start = np.minimum(np.arange(tiles) * rows, run - rows)
     x = np.arange(images)[:, None, None] * p.in_ns + np.arange(oh)[:, None] * p.in_rs + start * p.in_ps
     y = np.arange(images)[:, None, None] * p.y.strides[0] + np.arange(oh)[:, None] * p.y.strides[2] + start * p.y.strides[3]
-    return np.stack([x.reshape(-1), y.reshape(-1)], axis=1).astype(np.int32), rows
+    return np.stack([x.reshape(-1), y.reshape(-1)], axis=1), rows
 
 
-def _linear_tiles(p: Product) -> tuple[NDArray[np.int32], NDArray[np.int32], int] | None:
+def _linear_tiles(p: Product) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:
     """Tiles along the input from its first to its last pixel, over the ends of rows; pixels between rows are computed and not stored.
 
     Returns tiles as `_row_tiles` does, the output offset of every pixel (-1: none), and the rows of a tile.
@@ -79,8 +83,8 @@ def _linear_tiles(p: Product) -> tuple[NDArray[np.int32], NDArray[np.int32], int
     images = np.arange(n)[:, None]
     x = (images * p.in_ns + start * p.in_ps).reshape(-1)
     y = np.where(inside, images[:, :, None] * p.y.strides[0] + offset, -1)
-    at = np.stack([x, np.zeros_like(x)], axis=1).astype(np.int32)
-    return at, y.reshape(-1, 16).astype(np.int32), rows
+    at = np.stack([x, np.zeros_like(x)], axis=1).astype(np.int64)
+    return at, y.reshape(-1, 16), rows
 
 
 def _gather(p: Product) -> Gather | None:
@@ -88,7 +92,8 @@ def _gather(p: Product) -> Gather | None:
     count, length = len(p.seg.offsets), p.seg.length
     row = -(-count * length // 64) * 64
     width = next((w for w in (16, 32, 64) if w >= length), 0)
-    if not width or row > MOST_GATHERED or count > 16:
+    gaps = p.seg.taps > 1 and p.seg.pitch != p.seg.channels
+    if gaps or not width or row > MOST_GATHERED or count > 16:
         return None
     blocks = -(-p.weight.shape[0] // 32)
     direct = blocks * count * max(4 * _STEP, 2 * (14.0 if p.in_ps < 16 else 6.0 if p.in_ps % 64 else 2.2))

@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
 from axruntime.engines.host.threads import Pool
 
 Array = NDArray[Any]
+_engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()
 _PTR = ctypes.c_void_p
 _INT = ctypes.c_int64
 _RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
@@ -51,15 +53,17 @@ class HostEngine:
         self.plan = make(self.graph, self.isa)
         self.inputs = {n: self._signature(n) for n in self.graph.inputs}
         self.outputs = {n: self._signature(n) for n in self.graph.outputs}
-        self._code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
-        self.native = ctypes.CFUNCTYPE(None, *_RUN)(self._code.addresses[-1])
-        self._constants = _aligned(self.plan.constants.size + 256)
-        self.plan.constants.move(self._constants)
-        self._yield = ctypes.cast(ctypes.CDLL(None).sched_yield, _PTR).value
-        self._pool = Pool(self.threads)
-        self._islands = Islands(self.graph, self.threads)
+        self.code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
+        self.native = ctypes.CFUNCTYPE(None, *_RUN)(self.code.addresses[-1])
+        self.constants = _aligned(self.plan.constants.size + 256)
+        self.plan.constants.move(self.constants)
+        self.yield_address = ctypes.cast(ctypes.CDLL(None).sched_yield, _PTR).value
+        self.pool = Pool(self.threads)
+        self.islands = Islands(self.graph)
         self._free: list[Context] = []
         self._lock = threading.Lock()
+        weakref.finalize(self, self.pool.close)
+        _engines.add(self)
 
     def _signature(self, name: str) -> tuple[tuple[int, ...], str]:
         tensor = self.graph.tensors[name]
@@ -77,11 +81,26 @@ class HostEngine:
             with self._lock:
                 self._free.append(context)
 
+    def renew(self) -> None:
+        """Fresh locks and threads, for the child of a fork."""
+        self._lock = threading.Lock()
+        self.pool.reset()
+
     def close(self) -> None:
         """Ends the threads and frees the memory."""
-        self._pool.close()
+        self.pool.close()
         with self._lock:
             self._free.clear()
+
+
+def _after_fork() -> None:
+    """In the child: no other thread holds a lock any more, and the pools' threads are gone."""
+    for engine in list(_engines):
+        engine.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Context:
@@ -94,8 +113,8 @@ class Context:
         self.barrier = _aligned(128)
         self.barrier[:] = 0
         self.bases = np.zeros(plan.arrays, np.int64)
-        self.bases[ARENA], self.bases[CONSTS], self.bases[SCRATCH] = (a.ctypes.data for a in (self.arena, engine._constants, self.scratch))
-        addresses = np.array([*engine._code.addresses, 0], np.int64)
+        self.bases[ARENA], self.bases[CONSTS], self.bases[SCRATCH] = (a.ctypes.data for a in (self.arena, engine.constants, self.scratch))
+        addresses = np.array([*engine.code.addresses, 0], np.int64)
         at = plan.params.ctypes.data
         self.plain = np.stack([addresses[plan.program[:, 0]], plan.program[:, 1] + at], axis=1)
         self.other = np.stack([addresses[plan.program[:, 2]], plan.program[:, 3] + at], axis=1)
@@ -143,13 +162,10 @@ class Context:
     def _native(self, first: int, last: int) -> None:
         if first == last:
             return
-        engine = self.engine
-        bases, program, barrier = self.bases.ctypes.data, self.program.ctypes.data + 16 * first, self.barrier.ctypes.data
-
-        def job(thread: int, threads: int) -> None:
-            engine.native(bases, program, last - first, thread, threads, barrier, engine._yield)
-
-        engine._pool.run(job)
+        call, rest = self.engine.native, (self.barrier.ctypes.data, self.engine.yield_address)
+        bases, program = self.bases.ctypes.data, self.program.ctypes.data + 16 * first
+        # the job refers to addresses only: a worker that still leaves it keeps nothing alive
+        self.engine.pool.run(lambda thread, threads: call(bases, program, last - first, thread, threads, *rest))
 
     def _island(self, first: int, last: int, op: ir.Island, values: dict[str, Array]) -> None:
         """Native steps up to an island, then the island; its quantized results are bound for the next segment."""
@@ -162,7 +178,7 @@ class Context:
                 self._bind(ports[name], taken[name], True)
         self._native(first, last)
         operands = [taken[n] if n in taken else values[n] if n in values else np.asarray(graph.constants[n]) for n in op.inputs]
-        for name, result in zip(op.outputs, engine._islands.run(op, operands), strict=True):
+        for name, result in zip(op.outputs, engine.islands.run(op, operands), strict=True):
             if quantized(graph, name):
                 if math.prod(result.shape) != math.prod(graph.tensors[name].shape):
                     raise AxforgeError(f"the island '{op.name}' made '{name}' with shape {list(result.shape)}", where=graph.name)

@@ -14,9 +14,10 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """No workers and fresh locks; after a fork the old ones belong to the parent."""
         self._pid = os.getpid()
         self._taken = threading.Lock()
         self._wake: list[threading.Lock] = []
@@ -26,7 +27,7 @@ class Pool:
     def run(self, job: Callable[[int, int], None]) -> None:
         """Calls job(thread, threads) once on every thread; the threads meet inside `job`, so its return means that all are done."""
         if self._pid != os.getpid():
-            self._reset()
+            self.reset()
         if self.threads == 1 or not self._taken.acquire(blocking=False):
             job(0, 1)
             return
@@ -57,6 +58,8 @@ class Pool:
             if job is None:
                 return
             job(index + 1, self.threads)
+            # a sleeping worker holds on to nothing of the frame
+            job = None
 
     def close(self) -> None:
         """Ends the workers and waits for them."""
@@ -67,5 +70,6 @@ class Pool:
                 self._jobs[i] = None
                 lock.release()
             for worker in self._workers:
-                worker.join()
+                if worker is not threading.current_thread():
+                    worker.join()
             self._wake, self._jobs, self._workers = [], [], []

@@ -11,19 +11,26 @@ from axruntime.engines.host.features import Isa
 
 @dataclass(frozen=True)
 class Segments:
-    """How a pixel's bytes lie in the input: `offsets` (bytes from tap 0) of runs of `length` bytes; `taps_per_run` taps each."""
+    """How a pixel's bytes lie in the input: `offsets` (bytes from tap 0) of runs of `taps` taps, which lie `pitch` bytes apart and have
+    `channels` bytes each. Bytes between them meet zero weights."""
 
     offsets: tuple[int, ...]
-    length: int
     taps: int
+    pitch: int
+    channels: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of a run."""
+        return (self.taps - 1) * self.pitch + self.channels
 
 
-def segments(kernel: tuple[int, int], dilations: tuple[int, int], channels: int, row: int, pixel: int) -> Segments:
-    """One run a kernel row where the taps of a row lie next to each other, else one a tap."""
+def segments(kernel: tuple[int, int], dilations: tuple[int, int], channels: int, row: int, pixel: int, group: int) -> Segments:
+    """One run a kernel row or one a tap, whichever takes fewer groups of products."""
     (kh, kw), (dh, dw) = kernel, dilations
-    if kw == 1 or (dw == 1 and pixel == channels):
-        return Segments(tuple(i * dh * row for i in range(kh)), kw * channels, kw)
-    return Segments(tuple(i * dh * row + j * dw * pixel for i in range(kh) for j in range(kw)), channels, 1)
+    by_row = Segments(tuple(i * dh * row for i in range(kh)), kw, dw * pixel, channels)
+    by_tap = Segments(tuple(i * dh * row + j * dw * pixel for i in range(kh) for j in range(kw)), 1, pixel, channels)
+    return by_row if depth(by_row, group) <= depth(by_tap, group) else by_tap
 
 
 def depth(seg: Segments, group: int) -> int:
@@ -33,10 +40,11 @@ def depth(seg: Segments, group: int) -> int:
 
 def matrix(weight: NDArray[np.int8], seg: Segments, group: int) -> NDArray[np.int8]:
     """weight [M, C, KH, KW] -> [M, K] in the order in which a pixel's bytes are read; runs are filled up with zeros to whole groups."""
-    m = weight.shape[0]
-    runs = weight.transpose(0, 2, 3, 1).reshape(m, len(seg.offsets), seg.length)
-    out = np.zeros((m, len(seg.offsets), depth(seg, group) // len(seg.offsets)), np.int8)
-    out[:, :, : seg.length] = runs
+    m, count = weight.shape[0], len(seg.offsets)
+    runs = weight.transpose(0, 2, 3, 1).reshape(m, count, seg.taps, seg.channels)
+    out = np.zeros((m, count, depth(seg, group) // count), np.int8)
+    for tap in range(seg.taps):
+        out[:, :, tap * seg.pitch : tap * seg.pitch + seg.channels] = runs[:, :, tap]
     return out.reshape(m, -1)
 
 

@@ -7,23 +7,25 @@ channel a vector may start at.
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish64, load_epilogue
+from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish64, load_epilogue, store_part
 from axruntime.engines.host.codegen.kit import Fn, Val
 from axruntime.engines.host.features import Isa
 
 DEPTHWISE = (
     *("x.base", "x", "y.base", "y", "k.base", "k", "taps.base", "taps", "starts.base", "starts"),
-    *("images", "oh", "pixels", "blocks", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", *EPILOGUE),
+    *("images", "oh", "pixels", "blocks", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", "bytes", *EPILOGUE),
 )
 
 
 @dataclass(frozen=True)
 class DepthwiseSpec:
-    """groups: of four taps; lines: output rows that share the unpacked bytes (with weights of their own); finish: of the epilogue."""
+    """groups: of four taps; lines: output rows that share the unpacked bytes (with weights of their own); finish: of the epilogue.
+    short: fewer than 64 bytes are stored at a time."""
 
     groups: int
     lines: int
     finish: Finish
+    short: bool
 
 
 def build(name: str, s: DepthwiseSpec, isa: Isa) -> Fn:
@@ -31,7 +33,7 @@ def build(name: str, s: DepthwiseSpec, isa: Isa) -> Fn:
     f = Fn(name, isa, DEPTHWISE)
     x, y, k, taps, starts = (f.base(n) for n in ("x", "y", "k", "taps", "starts"))
     e = load_epilogue(f, s.finish)
-    p = {n: f.param(n) for n in DEPTHWISE[10:20]}
+    p = {n: f.param(n) for n in DEPTHWISE[10:21]}
     offsets = [f.load("i64", taps, 8 * t) for t in range(4 * s.groups)]
     strips = (p["oh"] + s.lines - 1) // s.lines
     first, last = f.share(p["images"] * strips)
@@ -44,7 +46,10 @@ def build(name: str, s: DepthwiseSpec, isa: Isa) -> Fn:
             start, phase = f.load("i64", starts, b * 16), f.load("i64", starts, b * 16 + 8)
             source, to = f.at(px, pixel * p["in_ps"] + start), f.at(py, pixel * p["out_ps"] + start)
             for line, code in enumerate(_block(f, s, e, source, f.at(k, phase), offsets)):
-                f.store(code, to, p["out_rs"] * line)
+                if s.short:
+                    store_part(f, code, f.at(to, p["out_rs"] * line), p["bytes"])
+                else:
+                    f.store(code, to, p["out_rs"] * line)
     return f
 
 

@@ -60,21 +60,32 @@ def build(name: str, s: NdSpec, isa: Isa) -> Fn:
         first, last = f.share(n)
         _inner(f, s, body, xs, y, tables[-1], first, last)
         return f
-    total = f.param("d0")
-    for i in range(1, s.outer):
+    across = f.param(f"d{s.outer - 1}")
+    total = across
+    for i in range(s.outer - 1):
         total = total * f.param(f"d{i}")
     first, last = f.share(total)
-    with f.loop(first, last) as flat:
-        rest, px, py = flat, list(xs), y
-        for i in reversed(range(s.outer)):
+    # positions are divided into indices once a row of the last outer axis
+    with f.loop(first // across, (last + across - 1) // across) as row:
+        rest, px, py = row, list(xs), y
+        for i in reversed(range(s.outer - 1)):
             d = f.param(f"d{i}")
             at, rest = (rest % d, rest // d) if i else (rest, rest)
-            for j in range(count):
-                table = tables[i] if j == 0 else None
-                px[j] = f.at(px[j], f.load("i64", table, at * 8) if table else at * f.param(f"x{j}.s{i}"))
-            py = f.at(py, at * f.param(f"y.s{i}"))
-        _inner(f, s, body, px, py, tables[-1], f.c(0), n)
+            px, py = _advance(f, s, px, py, i, at, tables[i])
+        begin = f.max(first - row * across, 0)
+        with f.loop(begin, f.min(last - row * across, across)) as at:
+            qx, qy = _advance(f, s, px, py, s.outer - 1, at, tables[s.outer - 1])
+            _inner(f, s, body, qx, qy, tables[-1], f.c(0), n)
     return f
+
+
+def _advance(f: Fn, s: NdSpec, px: list[Val], py: Val, axis: int, at: Val, table: Val | None) -> tuple[list[Val], Val]:
+    """Addresses moved to index `at` of an outer axis; operand 0 by its table if it has one."""
+    out = []
+    for j, x in enumerate(px):
+        step = f.load("i64", table, at * 8) if table is not None and j == 0 else at * f.param(f"x{j}.s{axis}")
+        out.append(f.at(x, step))
+    return out, f.at(py, at * f.param(f"y.s{axis}"))
 
 
 def _inner(f: Fn, s: NdSpec, body: "_Body", xs: list[Val], y: Val, table: Val | None, first: Val, last: Val) -> None:
