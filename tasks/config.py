@@ -1,9 +1,11 @@
 """DOIT_CONFIG, and what must be set up before doit makes tasks."""
 
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from axcompiler.errors import AxforgeError
 from tasks import settings, words
 from tasks.doit_state import ContentChecker
 from tasks.failures import say, stop
@@ -22,9 +24,10 @@ def doit_config() -> dict[str, Any]:
 
 def _config() -> dict[str, Any]:
     sys.excepthook = _quiet_interrupt
-    here = settings.current()
-    here.build_root.mkdir(parents=True, exist_ok=True)
     typed = words.read()
+    settings.override(build_root=typed.root("build_root"), data_root=typed.root("data_root"))
+    here = settings.current()
+    _make(here.build_root)
     alone = [task for task in typed.tasks if task not in typed.swallowed]
     if typed.swallowed and alone:
         stop(
@@ -41,6 +44,14 @@ def _config() -> dict[str, Any]:
         "verbosity": 0,
         "continue": typed.everything(),  # of a whole group, one model's failure does not keep the others from being built
     }
+
+
+def _make(build_root: Path) -> None:
+    try:
+        build_root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = "Name another folder with --build-root or AXFORGE_BUILD_ROOT."
+        raise AxforgeError(f"the build folder cannot be made: {error.strerror}", where=str(build_root), fix=fix) from error
 
 
 def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -34,7 +34,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
         from rich.console import Console
         from rich.table import Table
 
-        drawn = Table(title=title, title_justify="left")
+        print(title)  # as Table's own title it would be broken at the width of the columns
+        drawn = Table()
         for i, name in enumerate(head):
             drawn.add_column(name, justify="right" if numeric(i, rows) else "left")
         for row in rows:

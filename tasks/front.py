@@ -9,9 +9,15 @@ from pathlib import Path
 from tasks import settings, words
 
 
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aipu-cores", type=int, choices=range(1, 5), default=0, metavar="N", help="AIPU cores to compile for, 1 to 4")
-    parser.add_argument("--num-cal-images", type=int, default=0, metavar="N", help="images to calibrate with")
+    parser.add_argument("--num-cal-images", type=_positive, default=0, metavar="N", help="images to calibrate with")
     parser.add_argument("--onnx", default="", metavar="PATH", help="take this ONNX file instead of the source that model.json names")
     parser.add_argument("--build-root", default="", metavar="DIR", help=f"where results go (default: {settings.BUILD_ROOT}, else build/)")
     parser.add_argument("--data-root", default="", metavar="DIR", help=f"folder with models and data sets (default: {settings.DATA_ROOT})")
@@ -37,7 +43,7 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
     sources = "a picture, folder or video, sample:NAME, fakevideo:WIDTHxHEIGHT, dataset, usb:N, or an address"
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=sources)
     parser.add_argument("--pipe", default="", help="engine: aipu-host, sim, reference; onnx or torch for fp32 on the CPU")
-    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after so many frames of each source")
+    parser.add_argument("--frames", type=_positive, default=0, metavar="N", help="stop after so many frames of each source")
     parser.add_argument("--save-output", default="", metavar="PATH", help="annotated picture or video, or a folder for them")
     _common(parser)
     options = parser.parse_args(argv)

@@ -27,7 +27,19 @@ def task_infer() -> Iterator[dict[str, Any]]:
         if not source:
             raise AxforgeError(f"infer:{rest} says no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
         plan = Plan(zoo.find(model, here), typed.options(model), here)
-        yield Infer(plan, source).as_doit(words.encoded(rest))
+        task = Infer(plan, source).as_doit(words.encoded(rest))
+        if typed.command == "run":
+            _look_at(source, plan)
+        yield task
+
+
+def _look_at(source: str, plan: Plan) -> None:
+    """Raises AxforgeError for a source that is not there: before anybody waits for a compilation."""
+    from axruntime.media.sources import open_source
+    from tasks.running import where
+
+    if source.split(":")[0] != "dataset":  # needs the descriptor, and is read whole
+        open_source(where(source, plan), frames=plan.options.frames or None)
 
 
 def _refuse_one_file_for_many(typed: words.Words) -> None:

@@ -155,7 +155,7 @@ def _tell(plan: Plan, pipe: str, output: Output, engine_seconds: float, seconds:
     if output.pictures:
         first = output.pictures[0]
         if len(output.pictures) == 1:
-            lines.append(f"picture: {shown(first, plan)}")
+            lines.append(f"{'video' if output.source.video else 'picture'}: {shown(first, plan)}")
         else:
             lines.append(f"{len(output.pictures)} pictures: {shown(first.parent, plan)}/")
     lines.append(f"results: {shown(output.json, plan)}")

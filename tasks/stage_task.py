@@ -106,7 +106,7 @@ class StageTask:
         if stage.name == "fetch":
             facts += [repr(plan.descriptor.source), plan.options.onnx and str(plan.settings.typed(plan.options.onnx))]
         if stage.name == "calibrate":
-            facts += [calibration.facts(plan), repr(plan.descriptor.calibration)]
+            facts += [calibration.facts(plan), repr(plan.descriptor.calibration), plan.options.num_cal_images]
         if stage.name == "tile":
             facts.append(plan.target.read_text(encoding="utf-8") if plan.target.is_file() else "")
         return digest(facts)

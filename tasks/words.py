@@ -28,6 +28,8 @@ class Options:
     force: bool = False
     explain: bool = False
     cluster: str = ""
+    build_root: str = ""
+    data_root: str = ""
     pipe: str = ""
     frames: int = 0
     save_output: str = ""
@@ -51,6 +53,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("force", "force", "force", bool, "compile again, whatever the cache holds"),
     Option("explain", "explain", "explain", bool, "say of each stage why it ran, or that it did not have to"),
     Option("cluster", "cluster", "cluster", str, "compile and measure on the workers of a Dask cluster: tcp://HOST:8786"),
+    Option("build_root", "build_root", "build-root", str, "where results go (default: AXFORGE_BUILD_ROOT, else build/)"),
+    Option("data_root", "data_root", "data-root", str, "folder with models and data sets (default: AXFORGE_DATA_ROOT)"),
 )
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("pipe", "pipe", "pipe", str, "engine: aipu-host, sim, reference, or onnx (also torch) for fp32 on the CPU"),
@@ -98,6 +102,14 @@ class Words:
             return not self.models()
         return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer")) for task in self.tasks)
 
+    def root(self, name: str) -> str:
+        """`build_root` or `data_root` as an option or a variable says it; they hold for the whole run. '' if nothing says it."""
+        said = {getattr(options, name) for options in (self.common, *self.by_model.values())} - {""}
+        if len(said) > 1:
+            flag = f"--{name.replace('_', '-')}"
+            raise AxforgeError(f"{flag} is given twice: {' and '.join(sorted(said))}.", fix="Run doit once for each of them.")
+        return next(iter(said), "")
+
     def options(self, model: str) -> Options:
         """The options that hold for one model."""
         return self.by_model.get(model, self.common)
@@ -138,7 +150,7 @@ def read(words: Sequence[str] | None = None) -> Words:
             swallowed.append(word)
         if word.split(":")[0] in GROUPS and ":" in word:
             model = word.split(":")[1]
-            by_model[model] = _merge(by_model.get(model), _flags(common, rest[i + 1 :]), model)
+            by_model[model] = _merge(by_model.get(model), _flags(common, word, rest[i + 1 :], command), model)
         if word == "cache":
             break  # the rest belongs to `cache`
     return Words(command, tuple(tasks), tuple(swallowed), common, by_model, "--all" in rest)
@@ -179,15 +191,18 @@ def _variables(rest: Sequence[str]) -> Options:
     return replace(Options(), **found)
 
 
-def _flags(common: Options, following: Sequence[str]) -> Options:
-    """The flags that follow a task's name, up to the next name."""
+def _flags(common: Options, task: str, following: Sequence[str], command: str) -> Options:
+    """The flags that follow a task's name, up to the next name. Raises AxforgeError for one that the task does not take."""
     from getopt import GetoptError, getopt
 
-    known = {o.flag: o for o in ALL_OPTIONS}
+    known = {o.flag: o for o in (OPTIONS if task.startswith("compile:") else ALL_OPTIONS)}
     try:
         pairs, _ = getopt(list(following), "", [flag if o.kind is bool else f"{flag}=" for flag, o in known.items()])
-    except GetoptError:
-        return common  # doit says it better: it knows which options this task takes
+    except GetoptError as error:
+        if command != "run":
+            return common  # it may be an option of doit's own command
+        taken = f"It takes --{', --'.join(known)}."
+        raise AxforgeError(f"{error.msg[0].upper()}{error.msg[1:]}.", where=task, fix=taken) from None
     found: dict[str, Any] = {}
     for flag, value in pairs:
         option = known[flag.removeprefix("--")]
@@ -198,7 +213,6 @@ def _flags(common: Options, following: Sequence[str]) -> Options:
 def _converted(option: Option, value: str) -> Any:
     if option.kind is bool:
         return value.lower() in ("1", "yes", "true", "on", "")
-    try:
-        return option.kind(value)
-    except ValueError:
-        raise AxforgeError(f"{option.flag} takes a whole number, not {value!r}.") from None
+    if option.kind is int and not (value.isdecimal() and int(value)):
+        raise AxforgeError(f"--{option.flag} takes a whole number of at least 1, not {value!r}.")
+    return option.kind(value)

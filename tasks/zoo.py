@@ -59,7 +59,7 @@ def _load(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise AxforgeError(
-            f"The model's descriptor cannot be read: {error}.", where=str(path), fix="Write it as JSON; docs/ describes it."
+            f"The model's descriptor cannot be read: {error}.", where=str(path), fix="Write it as JSON; docs/models.md describes it."
         ) from error
     if not isinstance(raw, dict):
         raise AxforgeError("The model's descriptor is not a JSON object.", where=str(path), fix='Start it with {"name": ….')

@@ -143,7 +143,9 @@ def test_another_data_root_with_other_pictures_is_another_calibration(cache: Pat
 def test_fewer_pictures_by_option_is_another_calibration(cache: Path, tmp_path: Path) -> None:
     project = make_project(tmp_path / "elsewhere", shutil.copytree(cache, tmp_path / "cache"))
     assert project.compile("--num-cal-images", "2").ran() == ["calibrate", *FROM_QUANTIZE]
-    assert project.compile("images=4").ran() == []
+    assert project.compile("--num-cal-images", "2").stages()["calibrate"] == "up to date"
+    assert project.compile("images=4").stages()["calibrate"] == "restored", "what was built from 2 pictures is not up to date"
+    assert project.compile("--num-cal-images", "3").ran() == ["calibrate", *FROM_QUANTIZE], "an up-to-date build does not hide the option"
 
 
 def test_a_file_given_instead_of_the_source_is_another_model(cache: Path, tmp_path: Path) -> None:
