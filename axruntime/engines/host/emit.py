@@ -122,7 +122,10 @@ class Emitter:
         flags = tuple(bool(a & set(taken)) for _, a in axes)
         small = op in ("add", "mul") and 255.0 * 255.0 * sum(abs(s) for s in scales) < 2.0**31
         finish = Finish(epilogue.table is not None, epilogue.lo > -128 or epilogue.hi < 127, small)
-        spec = NdSpec(op, len(axes) - 1, inner, flags, finish)
+        order = taken[next(iter(axes[-1][1]))] if flags[-1] else None
+        near = order is not None and order.size > 0 and order.min() >= 0 and order.max() < 128
+        permute = self.isa.avx512 and op == "copy" and near and strides[-1][-1] == 1 and len(axes) > 1
+        spec = NdSpec(op, len(axes) - 1, inner, flags, finish, permute)
         operands, numbers = self.epilogue(epilogue)
         numbers["n"] = axes[-1][0]
         numbers |= {f"d{i}": d for i, (d, _) in enumerate(axes[:-1])}
@@ -135,6 +138,8 @@ class Emitter:
         for i, (_, axis) in enumerate(axes):
             if axis & set(taken):
                 operands[f"t{i}"] = self.consts.add(taken[next(iter(axis))])
+        if permute and order is not None:
+            operands["order"] = self.consts.add(np.resize(order, -(-order.size // 64) * 64).astype(np.uint8))
         if table is not None:
             operands["table"] = table
         if shift is not None:

@@ -7,7 +7,7 @@ byte offsets.
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, finish64, load_epilogue, lookup
+from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, finish64, load_epilogue, lookup, store_part
 from axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
 from axruntime.engines.host.features import Isa
 
@@ -27,13 +27,15 @@ OPS = {
 @dataclass(frozen=True)
 class NdSpec:
     """op of OPS; outer: number of outer axes; inner: class of the inner axis of each operand and of the result; taken: which
-    axes of operand 0 (outer ones, then the inner one) go through an index table; finish: of the epilogue."""
+    axes of operand 0 (outer ones, then the inner one) go through an index table; finish: of the epilogue.
+    permute: the inner axis is gathered from 128 consecutive bytes, which AVX-512 VBMI does in a register."""
 
     op: str
     outer: int
     inner: str
     taken: tuple[bool, ...]
     finish: Finish
+    permute: bool = False
 
 
 def params(s: NdSpec) -> tuple[str, ...]:
@@ -44,6 +46,7 @@ def params(s: NdSpec) -> tuple[str, ...]:
     names += ["y.base", "y", *[f"y.s{i}" for i in range(s.outer)], "y.s"]
     for i, taken in enumerate(s.taken):
         names += [f"t{i}.base", f"t{i}"] if taken else []
+    names += ["order.base", "order"] if s.permute else []
     return (*names, "z0", "z1", "m0", "m1", *EPILOGUE)
 
 
@@ -90,6 +93,9 @@ def _advance(f: Fn, s: NdSpec, px: list[Val], py: Val, axis: int, at: Val, table
 
 def _inner(f: Fn, s: NdSpec, body: "_Body", xs: list[Val], y: Val, table: Val | None, first: Val, last: Val) -> None:
     _, size_in, size_out = OPS[s.op]
+    if s.permute:
+        _permute(f, xs[0], y, f.param("n"))
+        return
     start = first
     if "s" not in s.inner and table is None:
         if f.isa.avx512 and s.op in ("add", "mul") and s.finish.small:
@@ -113,6 +119,15 @@ def _inner(f: Fn, s: NdSpec, body: "_Body", xs: list[Val], y: Val, table: Val | 
             step = f.load("i64", table, i * 8) if table is not None and j == 0 else i * f.param(f"x{j}.s")
             parts.append(f.load("i32" if size_in == 4 else "i8", x, step))
         f.store(body.apply(parts, 1), y, i * f.param("y.s"))
+
+
+def _permute(f: Fn, x: Val, y: Val, n: Val) -> None:
+    """y[i] = x[order[i]] for order in 0..127."""
+    order = f.base("order")
+    low, high = f.load("<64 x i8>", x), f.load("<64 x i8>", x, 64)
+    with f.loop(0, n, 64) as i:
+        index = f.load("<64 x i8>", order, i)
+        store_part(f, f.call("<64 x i8>", "llvm.x86.avx512.vpermi2var.qi.512", low, index, high), f.at(y, i), n - i)
 
 
 def _read(f: Fn, x: Val, offset: Val, width: int, kind: str, size: int) -> Val:

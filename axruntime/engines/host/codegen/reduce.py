@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from axruntime.engines.host.codegen.epilogue import EPILOGUE, finish, load_epilogue
-from axruntime.engines.host.codegen.kit import Fn, Val
+from axruntime.engines.host.codegen.kit import Fn, Val, Var
 from axruntime.engines.host.features import Isa
 
 
@@ -60,26 +60,27 @@ class _Body:
             self._softmax(xs[0], y)
             return
         acc = f.var("i32", f.c(0, "i32"))
-        self._loops(xs, 0, acc.get, acc.set)
+        self._loops(xs, 0, acc)
         if self.s.op == "max":
             f.store(acc.get().cast("trunc", "i8"), y)
         else:
             t = acc.get().cast("sitofp", "float") * self.m
             f.store(finish(f, self.e, [t])[0], y)
 
-    def _loops(self, xs: list[Val], depth: int, get, put) -> None:  # type: ignore[no-untyped-def]
+    def _loops(self, xs: list[Val], depth: int, acc: Var) -> None:
+        """Nested loops over the reduced axes; the innermost adds one element to `acc`."""
         f, s = self.f, self.s
-        if depth == s.inner:
-            value = [f.load("i8", x).cast("zext", "i32") for x in xs]
-            if s.op == "max":
-                put(f.max(get(), value[0]))
-            elif s.op == "sum":
-                put(get() + value[0] - self.zeros[0])
-            else:
-                put(get() + (value[0] - self.zeros[0]) * (value[1] - self.zeros[1]))
+        if depth < s.inner:
+            with f.loop(0, f.param(f"r{depth}")) as i:
+                self._loops([f.at(x, i * f.param(f"x{j}.r{depth}")) for j, x in enumerate(xs)], depth + 1, acc)
             return
-        with f.loop(0, f.param(f"r{depth}")) as i:
-            self._loops([f.at(x, i * f.param(f"x{j}.r{depth}")) for j, x in enumerate(xs)], depth + 1, get, put)
+        value = [f.load("i8", x).cast("zext", "i32") for x in xs]
+        if s.op == "max":
+            acc.set(f.max(acc.get(), value[0]))
+        elif s.op == "sum":
+            acc.set(acc.get() + value[0] - self.zeros[0])
+        else:
+            acc.set(acc.get() + (value[0] - self.zeros[0]) * (value[1] - self.zeros[1]))
 
     def _softmax(self, x: Val, y: Val) -> None:
         f = self.f
