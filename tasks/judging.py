@@ -48,7 +48,11 @@ def judge(plan: Plan, pipe: str) -> Verdict:
 
 
 def measure(plan: Plan, pipe: str) -> "Report":
-    """One model on its dataset."""
+    """One model on its dataset, here or in parts on a cluster."""
+    if plan.cluster:
+        from tasks.cluster.measuring import measure_there
+
+        return measure_there(plan, pipe)
     from axruntime.evaluate.datasets import open_dataset
     from axruntime.evaluate.evaluate import evaluate
     from axruntime.pipeline.pipeline import Pipeline

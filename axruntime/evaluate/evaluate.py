@@ -1,6 +1,7 @@
 """Measuring a model on its dataset."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import Progress, silent
 from axruntime.evaluate.datasets import Dataset
-from axruntime.evaluate.metrics import METRICS
+from axruntime.evaluate.metrics import METRICS, Metric
 from axruntime.pipeline import results, steps
 from axruntime.pipeline.descriptor import Descriptor
 from axruntime.pipeline.pipeline import Pipeline
@@ -42,31 +43,63 @@ class Report:
         return {**self.__dict__, "value": self.value, "images_per_second": self.images_per_second}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one part of a data set gave; parts are made on any machine and merged by `report`. metric: with all that was added."""
+
+    metric: Metric
+    engine: str
+    dataset: str
+    images: int
+    engine_seconds: float
+    seconds: float
+
+
 def evaluate(pipeline: Pipeline, dataset: Dataset, *, limit: int | None = None, progress: Progress = silent) -> Report:
     """Run `dataset`, or `limit` of its samples spread evenly, through the pipeline's engine and judge the results.
 
     Raises AxforgeError when a sample cannot be read or dataset and pipeline do not fit each other.
     """
+    return report(pipeline.descriptor.name, [measure(pipeline, dataset, limit=limit, progress=progress)])
+
+
+def measure(
+    pipeline: Pipeline, dataset: Dataset, *, limit: int | None = None, part: tuple[int, int] = (0, 1), progress: Progress = silent
+) -> Measured:
+    """Part `part[0]` of `part[1]` of what `evaluate` measures: a run of neighbouring samples. Raises as that does."""
     descriptor = for_measuring(pipeline.descriptor)
     measured = Pipeline(descriptor, pipeline.engine)
     metric = METRICS[dataset.type]()
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
+    first, after = (count * i // part[1] for i in (part[0], part[0] + 1))
     start = time.perf_counter()
-    for done in range(count):
-        sample = dataset[done * len(dataset) // count]
+    for number in range(first, after):
+        sample = dataset[number * len(dataset) // count]
         metric.add(_mapped(measured.run(sample.image), descriptor), sample.truth, sample.image)
-        progress(done + 1, count, sample.name)
+        progress(number - first + 1, after - first, sample.name)
+    seconds = time.perf_counter() - start
+    return Measured(metric, pipeline.engine.name, dataset.name, after - first, measured.engine_seconds, seconds)
+
+
+def report(model: str, parts: Sequence[Measured]) -> Report:
+    """All parts of a data set, in their order, as one: the same figures as in one piece, whatever the number of parts.
+
+    Seconds are sums: images a second are those of one engine, not of all together.
+    """
+    metric = type(parts[0].metric)()
+    for part in parts:
+        metric.merge(part.metric)
     return Report(
-        model=descriptor.name,
-        engine=pipeline.engine.name,
-        dataset=dataset.name,
-        images=count,
+        model=model,
+        engine=parts[0].engine,
+        dataset=parts[0].dataset,
+        images=sum(part.images for part in parts),
         metrics=metric.values(),
         primary=metric.primary,
-        engine_seconds=measured.engine_seconds,
-        seconds=time.perf_counter() - start,
+        engine_seconds=sum(part.engine_seconds for part in parts),
+        seconds=sum(part.seconds for part in parts),
     )
 
 

@@ -1,7 +1,7 @@
 """Metrics. Each takes results and truths one at a time and says in the end, in per cent, how good they were."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ class Metric(Protocol):
     primary: str
 
     def add(self, result: Result, truth: Any, image: NDArray[Any]) -> None: ...
+
+    def merge(self, other: Self) -> None:
+        """Add what was added to `other`, as if it had been added here."""
 
     def values(self) -> dict[str, float]: ...
 
@@ -34,6 +37,10 @@ class Accuracy:
         found = _expect(result, Classification)
         self._depth = len(found.class_ids)
         self._ranks.append(found.class_ids.index(truth) if truth in found.class_ids else len(found.class_ids))
+
+    def merge(self, other: Self) -> None:
+        self._depth = other._depth or self._depth
+        self._ranks += other._ranks
 
     def values(self) -> dict[str, float]:
         ranks = np.array(self._ranks)
@@ -68,6 +75,12 @@ class MeanAveragePrecision:
             self._truths.append(row)
         for box, class_id, score in zip(_xywh(found.boxes), found.class_ids.tolist(), found.scores.tolist(), strict=True):
             self._found.append({"image_id": image_id, "category_id": class_id, "bbox": box, "score": score})
+
+    def merge(self, other: Self) -> None:
+        images, truths = len(self._images), len(self._truths)
+        self._images += [row | {"id": row["id"] + images} for row in other._images]
+        self._truths += [row | {"id": row["id"] + truths, "image_id": row["image_id"] + images} for row in other._truths]
+        self._found += [row | {"image_id": row["image_id"] + images} for row in other._found]
 
     def values(self) -> dict[str, float]:
         if not self._found or not self._truths:
@@ -112,6 +125,14 @@ class IntersectionOverUnion:
             self._either[class_id] = self._either.get(class_id, 0) + int((a | b).sum())
         self._right += int((mask == truth).sum())
         self._total += truth.size
+
+    def merge(self, other: Self) -> None:
+        for counts, others in ((self._both, other._both), (self._either, other._either)):
+            for class_id, pixels in others.items():
+                counts[class_id] = counts.get(class_id, 0) + pixels
+        self._true |= other._true
+        self._right += other._right
+        self._total += other._total
 
     def values(self) -> dict[str, float]:
         shares = {c: self._both[c] / n for c, n in sorted(self._either.items()) if c in self._true}

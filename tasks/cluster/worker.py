@@ -66,6 +66,24 @@ def compile_model(job: Job, folder: Path) -> Answer:
     return {"stages": stages}
 
 
+@answered
+def measure_part(job: Job, folder: Path) -> Answer:
+    """Measure a part of a model's data set; the answer holds the counts, of which the figures are made when all parts are there."""
+    from axruntime.engines.factory import open_engine
+    from axruntime.evaluate.datasets import open_dataset
+    from axruntime.evaluate.evaluate import measure
+    from axruntime.pipeline.pipeline import Pipeline
+
+    plan = received(job, folder)
+    dataset = open_dataset(plan.descriptor, folder / "data")
+    engine = open_engine(job["pipe"], folder / job["network"])
+    try:
+        report = progress.reporter_of(plan.model.name, f"part {job['part'][0] + 1}")
+        return {"measured": measure(Pipeline(plan.descriptor, engine), dataset, limit=job["limit"], part=job["part"], progress=report)}
+    finally:
+        engine.close()
+
+
 def received(job: Job, folder: Path) -> Plan:
     """The plan of a job, with its files laid out in an empty folder."""
     from axruntime.pipeline.calibration import CalibrationItem

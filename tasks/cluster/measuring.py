@@ -1,0 +1,61 @@
+"""`doit accuracy` on a cluster: the data set in parts, one for each thing the workers can do at once, and merged exactly.
+
+The data set and the network travel through the cache like everything else: each worker gets what it has not got yet.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axcompiler.errors import AxforgeError
+from tasks.cluster.fanout import cluster_at, job_for
+from tasks.display import counting
+from tasks.engines import model_path
+from tasks.plan import Plan
+
+if TYPE_CHECKING:
+    from axruntime.evaluate.evaluate import Report
+
+
+def measure_there(plan: Plan, pipe: str) -> "Report":
+    """One model on its data set. Raises AxforgeError."""
+    from axruntime.evaluate.datasets import open_dataset
+    from axruntime.evaluate.evaluate import report
+    from tasks.cluster.worker import measure_part
+
+    cluster = cluster_at(plan.cluster)
+    dataset = open_dataset(plan.descriptor, plan.settings.data_root)
+    limit = plan.options.frames or None
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    parts = max(1, min(cluster.slots(), count))
+    network = model_path(plan, pipe)
+    job = job_for(plan, {network.name: network, **dataset_files(plan)})
+    job |= {"pipe": pipe, "network": network.name, "limit": limit}
+    name = f"measure-{plan.model.name}-{pipe}"
+    sent = [cluster.submit(measure_part, {**job, "part": (i, parts)}, f"{name}-{i}") for i in range(parts)]
+    measured = []
+    with counting(f"Measuring {plan.model.name} on {pipe}, {parts} parts") as progress:
+        for done, future in enumerate(sent, start=1):
+            measured.append(cluster.result(future, f"part {done} of {plan.model.name}")["measured"])
+            progress(done, parts, "")
+    return report(plan.descriptor.name, measured)
+
+
+def dataset_files(plan: Plan) -> dict[str, Path]:
+    """All files of a model's data set, by where they are to lie. Raises AxforgeError for a data set that lies outside the data root."""
+    wanted, root = plan.descriptor.dataset, plan.settings.data_root
+    assert wanted is not None  # else open_dataset has complained
+    assert root is not None
+    if Path(wanted.path).is_absolute():
+        raise AxforgeError(
+            "The data set's path is absolute, so it cannot be laid out on a worker.",
+            where=wanted.path,
+            fix="Give it relative to the data root in model.json.",
+        )
+    path = root / wanted.path
+    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path, *_beside(path)]
+    return {f"data/{file.relative_to(root).as_posix()}": file for file in found}
+
+
+def _beside(path: Path) -> list[Path]:
+    """The mask of a single picture."""
+    return sorted(p for p in path.parent.glob(f"{path.stem}_mask.*") if p.is_file())
