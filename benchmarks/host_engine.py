@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -151,6 +152,34 @@ def measure(engines: Mapping[str, Runner], rounds: int) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+def throughput(graph: Graph, feeds: Feeds, seconds: float = 1.5) -> tuple[float, float]:
+    """Frames a second of one run on two threads, and of two runs on one thread each side by side (best of three turns each)."""
+    pair, single = HostEngine(graph, 2), HostEngine(graph, 1)
+    best = [0.0, 0.0]
+    for _ in range(3):
+        for i, (engine, callers) in enumerate(((pair, 1), (single, 2))):
+            best[i] = max(best[i], _frames(engine, feeds, callers, seconds))
+    pair.close()
+    return best[0], best[1]
+
+
+def _frames(engine: HostEngine, feeds: Feeds, callers: int, seconds: float) -> float:
+    counts = [0] * callers
+    end = time.perf_counter() + seconds
+
+    def work(i: int) -> None:
+        while time.perf_counter() < end:
+            engine.run(feeds)
+            counts[i] += 1
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(callers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return sum(counts) / seconds
+
+
 def main() -> int:
     """Prints one line an engine, model and number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -158,6 +187,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--throughput", action="store_true", help="frames a second of our engine instead of latencies")
     parser.add_argument("--work", help="folder that keeps prepared models between runs")
     args = parser.parse_args()
     if not args.data_root:
@@ -165,6 +195,13 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(args.work or temporary)
+        if args.throughput:
+            print(f"{'model':20} {'1 run x 2 threads':>18} {'2 runs x 1 thread':>18} {'ratio':>6}   frames a second")
+            for name in args.models:
+                graph, _, _, feeds = prepare(name, Path(args.data_root), work)
+                one, two = throughput(graph, feeds)
+                print(f"{name:20} {one:18.1f} {two:18.1f} {two / one:6.2f}", flush=True)
+            return 0
         print(f"{'model':20} {'threads':>7} {'engine':22} {'ms':>8} {'other / ours':>12}")
         for name in args.models:
             graph, cut, int8, feeds = prepare(name, Path(args.data_root), work)
