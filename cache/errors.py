@@ -2,7 +2,7 @@
 
 import re
 
-_USERINFO = re.compile(r"(\w[\w+.-]*://)[^/@\s]+@")
+_USERINFO = re.compile(r"(\w[\w+.-]*://)[^/\s]+@")
 _SECRET = re.compile(r"(?i)\b(authorization|token|password|secret|api[-_]?key)(\"?\s*[=:]\s*\"?)(bearer\s+|basic\s+)?[^\s&\"',;]+")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import BY_NAME, STAGES
 from tasks import settings, words, zoo
-from tasks.doit_state import same, share_with_other_processes, snapshot
+from tasks.doit_state import prepare_state, same, snapshot
 from tasks.failures import Guarded, told
 from tasks.plan import Plan
 from tasks.stage_task import StageTask, remove_files
@@ -19,7 +19,7 @@ from tasks.suggest import nearest
 @told
 def task_compile() -> Iterator[dict[str, Any]]:
     """compile:MODEL makes the .axmodel; compile:MODEL:STAGE stops after a stage"""
-    share_with_other_processes()
+    prepare_state()
     typed = words.read()
     yield {"name": None, "doc": task_compile.__doc__}
     for plan in plans(typed):

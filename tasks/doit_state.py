@@ -94,7 +94,29 @@ class ContentChecker(FileChangedChecker):  # type: ignore[misc]
         return snapshot(dep)
 
 
-def share_with_other_processes() -> None:
+def prepare_state() -> None:
+    """Set up doit's memory of this run."""
+    _share_with_other_processes()
+    _forget_runs()
+
+
+def _forget_runs() -> None:
+    """Remember nothing of `infer:` tasks: they always run, and their names may hold the user and password of a camera."""
+    from doit.globals import Globals
+
+    manager = Globals.dep_manager
+    if manager is None or hasattr(manager, "remembers"):
+        return
+    manager.remembers = manager.save_success
+
+    def save_success(task: Any, *more: Any, **named: Any) -> None:
+        if not task.name.startswith("infer:"):
+            manager.remembers(task, *more, **named)
+
+    manager.save_success = save_success
+
+
+def _share_with_other_processes() -> None:
     """Let several doit processes use one state file: wait for each other, and hold its lock no longer than one statement.
 
     doit deletes a failed task's row at once but commits at the end of the run, which would lock out everybody else till then.

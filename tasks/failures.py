@@ -7,16 +7,15 @@ from typing import Any, NoReturn
 from doit.exceptions import TaskFailed
 
 from axcompiler.errors import AxforgeError
+from cache.errors import CacheError, masked
 
 
 def say(error: Exception) -> str:
     """The sentence for a user, or '' when `error` is no mistake of theirs."""
-    from cache.errors import CacheError
-
     if isinstance(error, (AxforgeError, CacheError)):
-        return str(error)
+        return masked(str(error))
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+        return masked(f"{error.filename}: {error.strerror}.")
     if isinstance(error, MemoryError):
         return "There is not enough memory for this."
     return ""
@@ -57,5 +56,5 @@ def told(creator: Callable[..., Any]) -> Callable[..., Any]:
 
 def stop(sentence: str) -> NoReturn:
     """End the program: the sentence on stderr, status 1."""
-    print(f"ERROR: {sentence}", file=sys.stderr)
+    print(f"ERROR: {masked(sentence)}", file=sys.stderr)
     raise SystemExit(1)

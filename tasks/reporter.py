@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
+from cache.errors import masked
+from tasks.words import decoded
+
 if TYPE_CHECKING:
     from tasks.bars import Bars
 
@@ -77,7 +80,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def skip_ignore(self, task: Any) -> None:
         """A task that `doit ignore` was told about."""
-        self.write(f"{task.name}: ignored (doit forget {task.name} ends that)\n")
+        self.write(masked(f"{decoded(task.name)}: ignored (doit forget {task.name} ends that)\n"))
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """A task failed: the sentence of a user's mistake, or doit's traceback."""
@@ -87,13 +90,13 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if not fail.report:
             return
         if isinstance(fail, UnmetDependency):
-            self.write(f"{task.name}: not done, for it needs {fail.message}\n")
+            self.write(masked(f"{decoded(task.name)}: not done, for it needs {fail.message}\n"))
         elif isinstance(fail, TaskFailed) and not fail.traceback:
             self.stream.flush()
-            print(f"ERROR in {task.name}\n{fail.message}", file=sys.stderr)
+            print(masked(f"ERROR in {decoded(task.name)}\n{fail.message}"), file=sys.stderr)
         else:
             self.stream.flush()
-            print(f"ERROR in {task.name}\n{fail.get_msg()}", file=sys.stderr)
+            print(masked(f"ERROR in {decoded(task.name)}\n{fail.get_msg()}"), file=sys.stderr)
 
     def cleanup_error(self, exception: Any) -> None:
         """A teardown failed."""
@@ -107,7 +110,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         for line in self.lines:
             self.write(line + "\n")
         for message in self.runtime_errors:
-            print(f"ERROR: {message}", file=sys.stderr)
+            print(masked(f"ERROR: {message}"), file=sys.stderr)
         if self.kinds == {"unmet", "mistake"}:
             raise SystemExit(1)  # doit would call it 2, a bug, because a group waited for what failed
 

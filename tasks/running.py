@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axcompiler.errors import AxforgeError
+from cache.errors import masked
 from tasks.compiling import shown
 from tasks.display import counting, table
 from tasks.engines import open_for
@@ -128,7 +129,7 @@ class Output:
 
 def slug(text: str) -> str:
     """A file name for a source: of a path its last part, without credentials and signs that file systems dislike."""
-    text = re.sub(r"^[a-z]+://([^/@]*@)?", "", text.rstrip("/"))
+    text = re.sub(r"^[a-z]+://([^/]*@)?", "", text.rstrip("/"))
     text = text if ":" in text.split("/")[-1] else text.rsplit("/", 1)[-1]
     stem = re.sub(r"\.(png|jpe?g|bmp|webp|tiff?|mp4|avi|mkv|mov|webm)$", "", text, flags=re.IGNORECASE)
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "result"
@@ -161,11 +162,6 @@ def _tell(plan: Plan, pipe: str, output: Output, engine_seconds: float, seconds:
     lines.append(f"results: {shown(output.json, plan)}")
     print("\n".join(lines), flush=True)
     return {"json": str(output.json), "frames": count}
-
-
-def masked(text: str) -> str:
-    """A source without user and password."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
 def rows_of(output: Output) -> tuple[str, list[str], list[list[str]]]:

@@ -133,6 +133,11 @@ def encoded(task: str) -> str:
     return task.replace("%", "%25").replace("=", "%3D") if "=" in task else task
 
 
+def decoded(task: str) -> str:
+    """A task name as it was typed."""
+    return task.replace("%3D", "=").replace("%25", "%") if task.startswith("infer:") else task
+
+
 def read(words: Sequence[str] | None = None) -> Words:
     """Understand a command line; raises AxforgeError for a variable nobody knows."""
     argv = list(typed() if words is None else words)

@@ -89,9 +89,10 @@ def test_the_checker_answers_doit(file: Path) -> None:
 
 def test_doit_has_what_we_reach_into() -> None:
     from doit import doit_cmd
-    from doit.dependency import SqliteDB
+    from doit.dependency import Dependency, SqliteDB
     from doit.globals import Globals
 
     assert hasattr(Globals, "dep_manager")
+    assert callable(Dependency.save_success)
     assert hasattr(doit_cmd, "_CMDLINE_VARS")
     assert "_conn" in SqliteDB.__init__.__code__.co_names

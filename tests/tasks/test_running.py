@@ -104,3 +104,20 @@ def test_accuracy_of_all_skips_what_has_no_data_and_says_why(project: Project) -
     assert done.status == 0, done.out + done.err
     assert "tiny: skipped, its model.json names no dataset" in done.out
     assert "efficientnet_lite0-imagenet: skipped, its data set" in done.out
+
+
+@pytest.mark.parametrize("source", ["rtsp://admin:hunter2@127.0.0.1:1/cam", "rtsp://admin:hunt@er2@127.0.0.1:1/cam?password=hunter2"])
+def test_credentials_of_a_camera_reach_no_screen_and_no_file(project: Project, source: str) -> None:
+    done = project.doit(f"infer:tiny:{source}", "pipe=onnx", "frames=1")
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    assert "127.0.0.1:1/cam" in done.err
+    assert "er2" not in done.out + done.err
+    written = [path for path in project.root.parent.rglob("*") if path.is_file()]
+    assert [path for path in written if b"er2" in path.read_bytes()] == []
+
+
+def test_doit_remembers_no_run(project: Project) -> None:
+    done = project.doit("infer:tiny:pictures/img_0.png", "--pipe", "onnx")
+    assert done.status == 0, done.out + done.err
+    assert "infer:tiny" not in project.doit("dumpdb").out
