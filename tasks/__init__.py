@@ -1,6 +1,6 @@
 """The doit tasks of axforge. A dodo.py takes them with
 
-    from tasks import *
+    from tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_usage
 
 and, for its own folder of models, calls `models_in("my_models")` after that. Light to import: nothing that computes.
 """
