@@ -18,6 +18,7 @@ from axruntime.engines.sim_cycles import Cycles, count_cycles
 from axruntime.engines.sim_machine import Machine, Step
 
 Array = NDArray[Any]
+CONTROL = (Opcode.END, Opcode.SIGNAL, Opcode.WAIT, Opcode.HOST)
 
 
 class SimEngine:
@@ -45,12 +46,17 @@ class SimEngine:
         """Drop the memories."""
         self._steps, self._places = [], {}
 
-    def _prepare(self, core: int, stream: NDArray[np.void]) -> list[tuple[Opcode, list[int], Step | None]]:
-        out: list[tuple[Opcode, list[int], Step | None]] = []
+    def _prepare(self, core: int, stream: NDArray[np.void]) -> list[tuple[Opcode, list[int], list[Step]]]:
+        """Control instructions, and between them the steps that run without a break, under the opcode of the first."""
+        out: list[tuple[Opcode, list[int], list[Step]]] = []
         for record in stream:
             opcode = Opcode(int(record["op"]))
-            special = opcode in (Opcode.END, Opcode.SIGNAL, Opcode.WAIT, Opcode.HOST)
-            out.append((opcode, [int(v) for v in record["imm"]], None if special else self.machine.prepare(core, record)))
+            if opcode in CONTROL:
+                out.append((opcode, [int(v) for v in record["imm"]], []))
+                continue
+            if not out or out[-1][0] in CONTROL:
+                out.append((opcode, [], []))
+            out[-1][2].append(self.machine.prepare(core, record))
         return out
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
@@ -79,12 +85,12 @@ class SimEngine:
             if not moved:
                 raise AxforgeError("the cores wait for each other forever", where=self.graph.name, fix="Compile the model again.")
 
-    def _advance(self, steps: list[tuple[Opcode, list[int], Step | None]], i: int, semaphores: dict[int, int]) -> int:
-        while i < len(steps):
-            opcode, imm, step = steps[i]
-            if step is not None:
+    def _advance(self, stream: list[tuple[Opcode, list[int], list[Step]]], i: int, semaphores: dict[int, int]) -> int:
+        while i < len(stream):
+            opcode, imm, steps = stream[i]
+            for step in steps:
                 step()
-            elif opcode == Opcode.SIGNAL:
+            if opcode == Opcode.SIGNAL:
                 semaphores[imm[0]] = semaphores.get(imm[0], 0) + 1
             elif opcode == Opcode.WAIT:
                 if semaphores.get(imm[0], 0) < imm[1]:

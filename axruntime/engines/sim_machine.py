@@ -44,6 +44,13 @@ class Machine:
             self._memory[Space.L1, core] = np.zeros(header.l1_size, np.uint8)
         self.weights: list[Array] = [np.zeros((0, 0), np.float32)] * header.cores
         self._views: dict[int, Array] = {}
+        self._scratch = [np.empty(0, np.float32), np.empty(0, np.float32)]
+
+    def _room(self, which: int, size: int) -> Callable[[], Array]:
+        """Scratch of float32 that all instructions share, so that it stays in the CPU's cache: two of them, of at least `size`."""
+        if self._scratch[which].size < size:
+            self._scratch[which] = np.empty(size, np.float32)
+        return lambda: self._scratch[which]
 
     def poison(self, seed: int) -> None:
         """Fill every writable memory with noise, so that whatever is read before it is written shows."""
@@ -126,11 +133,11 @@ class Machine:
         rows = max(1, PATCH // max(1, inner * depth))
         zero = np.float32(imm[1])
         blocks = [(a[i : i + rows], out[i : i + rows]) for i in range(0, a.shape[0], rows)]
-        patch = np.empty(min(rows, a.shape[0]) * inner * depth, np.float32)
-        result = np.empty(min(rows, a.shape[0]) * inner * columns, np.float32)
+        most = min(rows, a.shape[0]) * inner
+        patches, results = self._room(0, most * depth), self._room(1, most * columns)
 
         def step() -> None:
-            weights = self.weights[core]
+            weights, patch, result = self.weights[core], patches(), results()
             for source, target in blocks:
                 count = source.shape[0] * inner
                 x = patch[: count * depth]
@@ -148,18 +155,25 @@ class Machine:
 
     def _dwconv(self, out: Array, a: Array, b: Array, imm: list[int]) -> Step:
         taps = [(i, j) for i in range(a.shape[3]) for j in range(a.shape[4])]
-        rows = max(1, BLOCK // max(1, out.shape[1] * out.shape[2]))
-        exact = len(taps) * 255 * 128 < 1 << 24
-        kind = np.float32 if exact else np.int32
+        wide = out.shape[1]
+        rows = max(1, BLOCK // max(1, wide * out.shape[2]))
+        kind = np.float32 if len(taps) * 255 * 128 < 1 << 24 else np.int32  # either is exact
+        blocks = [(out[r : r + rows], [a[r : r + rows, :, :, i, j] for i, j in taps]) for r in range(0, out.shape[0], rows)]
+        size = min(rows, out.shape[0]) * wide * out.shape[2]
+        totals, products = self._room(0, size), self._room(1, size)
 
         def step() -> None:
-            weights = b.astype(kind)
-            for r in range(0, out.shape[0], rows):
-                x, y = a[r : r + rows], out[r : r + rows]
-                total = np.zeros(y.shape, kind)
-                for i, j in taps:
-                    np.add(total, x[..., i, j].astype(kind) * weights[:, i, j], out=total)
-                np.copyto(y, total, casting="unsafe")
+            # weights repeated along a row, so that NumPy's inner loop is a row and not only its channels
+            weights = np.repeat(b.astype(kind).transpose(1, 2, 0)[:, :, None], wide, axis=2).reshape(len(taps), wide, -1)
+            for y, (first, *others) in blocks:
+                t, p = (room()[: y.size].view(kind).reshape(y.shape) for room in (totals, products))
+                np.copyto(t, first)
+                np.multiply(t, weights[0], out=t)
+                for x, w in zip(others, weights[1:], strict=True):
+                    np.copyto(p, x)
+                    np.multiply(p, w, out=p)
+                    np.add(t, p, out=t)
+                np.copyto(y, t, casting="unsafe")
 
         return step
 
@@ -300,7 +314,7 @@ class Epilogue:
     def store(self, t: Array, out: Array) -> None:
         """Write the codes of `t` (float32, overwritten) to `out`."""
         np.rint(t, out=t)
-        np.clip(t, self._lo, self._hi, out=t)
+        t.clip(self._lo, self._hi, out=t)
         t += self._zero
         if self._table is None:
             np.copyto(out, t, casting="unsafe")
