@@ -44,7 +44,7 @@ PATHS = (
     Isa("amx", "amx", 512, 64, _F512 | {"amx_tile", "amx_int8"}, (*_AVX512, "amx-tile", "amx-int8")),
     Isa("avx512vnni", "vnni512", 512, 4, _F512, _AVX512),
     Isa("avxvnni", "vnni256", 256, 4, frozenset({"avx2", "fma", "bmi2", "avx_vnni"}), (*_AVX2, "avxvnni")),
-    Isa("avx2", "pair", 256, 2, frozenset({"avx2", "fma", "bmi2"}), _AVX2),
+    Isa("avx2", "pair", 256, 4, frozenset({"avx2", "fma", "bmi2"}), _AVX2),
     Isa("generic", "plain", 128, 1, frozenset()),
 )
 

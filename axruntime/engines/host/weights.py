@@ -56,7 +56,8 @@ def packed_bytes(m: int, k: int, block: int, isa: Isa) -> int:
 def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
     """rows [M, K], K a multiple of isa.group -> [blocks, K / g, block, g] with g products of a channel together.
 
-    amx: [blocks, K / 64, block / 16, 16, 16, 4], one tile after the other. pair: int16.
+    amx: [blocks, K / 64, block / 16, 16, 16, 4], one tile after the other. pair: int16 [blocks, K / 4, 2, block, 2], products 0 and 2 of
+    a group, then 1 and 3.
     """
     m, k = rows.shape
     full = np.zeros((-(-m // block) * block, k), np.int8)
@@ -64,8 +65,11 @@ def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
     if isa.dot == "amx":
         tiles = full.reshape(-1, block // 16, 16, k // 64, 16, 4)
         return np.ascontiguousarray(tiles.transpose(0, 3, 1, 4, 2, 5))
-    packed = full.reshape(-1, block, k // isa.group, isa.group).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(packed, np.int16 if isa.dot == "pair" else np.int8)
+    groups = full.reshape(-1, block, k // isa.group, isa.group)
+    if isa.dot == "pair":
+        even_odd = groups.reshape(*groups.shape[:3], 2, 2).transpose(0, 2, 4, 1, 3)
+        return np.ascontiguousarray(even_odd, np.int16)
+    return np.ascontiguousarray(groups.transpose(0, 2, 1, 3))
 
 
 def padded(values: NDArray[Any], block: int) -> NDArray[Any]:

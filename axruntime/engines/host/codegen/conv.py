@@ -76,7 +76,7 @@ class _Kernel:
         start = [f.load(ty, self.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
         acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
         w = f.var("ptr", f.at(self.w, nb * self.p["wstep"]))
-        group_bytes = self.width * (4 if self.isa.group == 4 else 2 * self.isa.group if self.isa.group == 2 else 1)
+        group_bytes = self.width * self.isa.group * (2 if self.isa.dot == "pair" else 1)
         with f.loop(0, self.p["nseg"]) as seg:
             px = f.at(x, f.load("i64", self.segs, seg * 8, align=8))
             with f.loop(0, self.p["glen"], s.unroll) as g:
@@ -101,15 +101,20 @@ class _Kernel:
                 row[v].set(f.call(ty, f"llvm.x86.avx512.vpdpbusd.{self.isa.width}", row[v].get(), a, wv))
 
     def _pair(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
-        """vpmaddwd on 16-bit operands: vpmaddubsw would saturate its 16-bit sums."""
+        """vpmaddwd on 16-bit operands: vpmaddubsw would saturate its 16-bit sums.
+
+        Four bytes in every lane are widened to bytes 0 and 2 by a mask, and to 1 and 3 by a shift; weights are packed in that order.
+        """
         f, ty = self.f, vec(self.lanes, "i32")
         wide = vec(2 * self.lanes, "i16")
-        ws = [f.load(wide, w, 4 * self.lanes * v) for v in range(self.s.vectors)]
+        size = 4 * self.lanes
+        ws = [[f.load(wide, w, size * (half * self.s.vectors + v)) for v in range(self.s.vectors)] for half in range(2)]
         for r, row in enumerate(acc):
-            pair = f.load("<2 x i8>", x, r * self.s.step).cast("zext", "i16").cast("bitcast", "i32")
-            a = pair.splat(self.lanes).cast("bitcast", wide)
-            for v, wv in enumerate(ws):
-                row[v].set(row[v].get() + f.call(ty, "llvm.x86.avx2.pmadd.wd", a, wv))
+            four = f.load("i32", x, r * self.s.step).splat(self.lanes)
+            even, odd = four.bits("and", 0x00FF00FF).cast("bitcast", wide), four.cast("bitcast", wide).bits("lshr", 8)
+            for v in range(self.s.vectors):
+                for a, half in ((even, ws[0]), (odd, ws[1])):
+                    row[v].set(row[v].get() + f.call(ty, "llvm.x86.avx2.pmadd.wd", a, half[v]))
 
     def _plain(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
         f = self.f
