@@ -23,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AxforgeError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
+    except OSError as e:
+        if e.filename is None:
+            raise
+        print(f"error: {e.filename}: {e.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -69,7 +74,8 @@ def _compile(args: argparse.Namespace) -> None:
             shutil.copytree(scratch, args.keep, dirs_exist_ok=True)
         compiled.save(output)
     if not args.quiet:
-        print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+        size = output.stat().st_size
+        print(f"wrote {output} ({size / 1e6:.1f} MB)" if size >= 100_000 else f"wrote {output} ({size / 1e3:.1f} kB)")
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from axcompiler import container, graphfile
+from axcompiler.errors import AxforgeError
 from axcompiler.ir import Graph
 from axcompiler.pack import read_graph
 from axcompiler.reference import Reference
@@ -72,7 +73,11 @@ class Compiled(Runnable):
 
     def save(self, path: Path | str) -> Path:
         """Copy the `.axmodel` to `path`, whole or not at all."""
-        container.write_atomic(Path(path), self.axmodel.read_bytes())
+        try:
+            container.write_atomic(Path(path), self.axmodel.read_bytes())
+        except OSError as e:
+            fix = "Name a folder that can be written, with room on its disk."
+            raise AxforgeError(f"the .axmodel cannot be written: {e.strerror}", where=str(path), fix=fix) from e
         return Path(path)
 
 

@@ -1,6 +1,7 @@
 """The compiler as a library and as `python -m axcompiler`."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +80,19 @@ def test_command_refuses_with_a_sentence(
     assert words in error
     assert "Traceback" not in error
     assert not (tmp_path / "out.axmodel").exists()
+
+
+def test_samples_without_names_are_refused(tmp_path: Path) -> None:
+    samples: Any = [np.zeros((1, 3, 16, 16), np.float32)]
+    with pytest.raises(AxforgeError, match=r"sample 0 is of type ndarray and must be a dict(.|\n)*inputs are: x"):
+        api.compile(save(small_net(), tmp_path), samples)
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = small_net()
+    np.savez(tmp_path / "c.npz", x=image_samples(1)[0]["x"])
+    words = [str(save(net, tmp_path)), "--calibration", str(tmp_path / "c.npz"), "--quiet"]
+    assert main([*words, "-o", str(tmp_path / "c.npz" / "x.axmodel")]) == 1
+    assert "x.axmodel: the .axmodel cannot be written: " in capsys.readouterr().err
+    assert main([*words, "--keep", str(tmp_path / "c.npz" / "kept")]) == 1
+    assert "kept: Not a directory" in capsys.readouterr().err

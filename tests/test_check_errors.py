@@ -86,7 +86,7 @@ def test_pinned_input_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_end_node_that_does_not_exist(tmp_path: Path) -> None:
-    assert "compile.end_nodes names 'nowhere'" in refusal(save(small_net(), tmp_path), CheckConfig(end_nodes=("nowhere",)))
+    assert "compile.check.end_nodes names 'nowhere'" in refusal(save(small_net(), tmp_path), CheckConfig(end_nodes=("nowhere",)))
 
 
 def test_contradicting_shapes(tmp_path: Path) -> None:
@@ -137,3 +137,13 @@ def test_external_data_must_not_leave_the_folder(tmp_path: Path, location: str) 
     path = external(tmp_path, location, None)
     (path.parent / "link.bin").symlink_to(tmp_path / "weights.bin")
     assert "outside the model's folder" in refusal(path)
+
+
+def test_an_operator_that_nobody_has_is_named(tmp_path: Path) -> None:
+    proto = small_net()
+    proto.graph.node.append(helper.make_node("MyOp", [proto.graph.output[0].name], ["z"], name="mine", domain="com.acme"))
+    proto.opset_import.append(helper.make_opsetid("com.acme", 1))
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    message = refusal(save(proto, tmp_path))
+    assert "com.acme.MyOp" in message
+    assert "Export the model" in message

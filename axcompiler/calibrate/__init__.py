@@ -122,6 +122,12 @@ def _run(session: Any, names: list[str], feeds: dict[str, NDArray[Any]], i: int)
 def _feeds(plan: Plan, sample: Sample, i: int) -> dict[str, NDArray[Any]]:
     """The sample as the model takes it. Raises CompileError on a missing, unknown or misshapen input."""
     wanted = plan.view.inputs
+    if not isinstance(sample, Mapping):
+        raise CompileError(
+            f"sample {i} is of type {type(sample).__name__} and must be a dict: an array for each input, by its name",
+            where="calibrate",
+            fix=f"The model's inputs are: {', '.join(wanted)}.",
+        )
     if set(sample) != set(wanted):
         raise CompileError(
             f"sample {i} has the inputs {', '.join(sorted(sample)) or 'nothing'}; the model has {', '.join(wanted)}", where="calibrate"

@@ -7,6 +7,7 @@ from onnx import checker
 
 from axcompiler.check import fold, normalize, shapes, simplify
 from axcompiler.check.net import Net, from_model
+from axcompiler.check.widen import widen
 from axcompiler.errors import CompileError
 
 
@@ -15,6 +16,7 @@ def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: st
     validate(model, where)
     normalize.strip(model)
     model = normalize.inline_functions(model)
+    widen(model)
     normalize.name_nodes(list(model.graph.node))
     original = {n.name: n.op_type for n in model.graph.node}
     net = from_model(normalize.convert_opset(model, where))

@@ -48,7 +48,7 @@ def place(view: ModelView, config: CheckConfig, where: str) -> list[Placement]:
     head, tail, verdict = [], [], {}
     for k, unit in enumerate(parts):
         if k in cut:
-            verdict[k] = ("postprocess", "it lies behind compile.end_nodes")
+            verdict[k] = ("postprocess", "it lies behind compile.check.end_nodes")
         elif unit.refusal is not None and not (has_layers and not (after[k] and before[k])):
             verdict[k] = ("cpu", unit.refusal)
         elif has_layers and not before[k] and not is_layer(view, unit) and config.cut_tail and not ends:
@@ -68,9 +68,9 @@ def _ends(view: ModelView, config: CheckConfig, where: str) -> set[str]:
     for name in config.end_nodes:
         if name not in view.makers and name not in by_node:
             raise CompileError(
-                f"compile.end_nodes names '{name}', which is no tensor or node of the cleaned model",
+                f"compile.check.end_nodes names '{name}', which is no tensor or node of the cleaned model",
                 where=where,
-                fix="`axforge check` lists the nodes in support.json.",
+                fix="support.json of the check stage lists the nodes.",
             )
         ends.update((name,) if name in view.makers else by_node[name])
     return ends

@@ -23,7 +23,7 @@ def pin_inputs(net: Net, pinned: Mapping[str, Sequence[int]], where: str) -> Non
         if name not in names:
             near = difflib.get_close_matches(name, names, 1) or names[:1]
             raise CompileError(
-                f"compile.input_shapes names an input '{name}', which the model does not have",
+                f"compile.check.input_shapes names an input '{name}', which the model does not have",
                 where=where,
                 fix=f"Its inputs are: {', '.join(names)}." + (f" Did you mean '{near[0]}'?" if near else ""),
             )
@@ -53,13 +53,13 @@ def _pin(value: ValueInfoProto, wanted: Sequence[int] | None, symbols: Mapping[s
     dims = tensor.shape.dim
     shown = [d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in dims]
     if wanted is not None and len(wanted) != len(dims):
-        raise CompileError(f"the model gives it {len(dims)} dimensions, compile.input_shapes gives {len(wanted)}", where=place)
+        raise CompileError(f"the model gives it {len(dims)} dimensions, compile.check.input_shapes gives {len(wanted)}", where=place)
     for axis, dim in enumerate(dims):
         known = dim.HasField("dim_value") and dim.dim_value >= 0 and not (axis == 0 and dim.dim_value == 0 and wanted)
         if known:
             if wanted is not None and wanted[axis] != dim.dim_value:
                 raise CompileError(
-                    f"dimension {axis} is fixed to {dim.dim_value} in the model, compile.input_shapes gives {wanted[axis]}",
+                    f"dimension {axis} is fixed to {dim.dim_value} in the model, compile.check.input_shapes gives {wanted[axis]}",
                     where=place,
                     fix="Give the shape of the model, or export the model with dynamic dimensions.",
                 )
@@ -80,7 +80,9 @@ def _text(shape: Sequence[object]) -> str:
 
 def _how(name: str, shape: Sequence[object]) -> str:
     example = ", ".join(str(d) if isinstance(d, int) else ("1" if i == 0 else f"<{d}>") for i, d in enumerate(shape))
-    return f'Pin it in model.json: "compile": {{"input_shapes": {{"{name}": [{example}]}}}}, with a number for each <...>.'
+    shown = f'"compile": {{"check": {{"input_shapes": {{"{name}": [{example}]}}}}}}'
+    option = f"--input-shape {name}={example.replace(', ', ',')}"
+    return f"Pin it in model.json: {shown}, or with python -m axcompiler: {option}; a number for each <...>."
 
 
 def infer(net: Net, where: str) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import onnx
 
-from axcompiler import container
+from axcompiler import container, islands
 from axcompiler.check import place
 from axcompiler.check.clean import clean, is_quantized
 from axcompiler.check.load import load_model
 from axcompiler.check.net import Net, to_model
+from axcompiler.errors import AxforgeError, CompileError
 from axcompiler.operators.views import ModelView, view
 from axcompiler.stages import CheckConfig, Progress
 
@@ -33,6 +34,7 @@ def run(inputs: Mapping[str, Path], config: CheckConfig, out: Path, progress: Pr
 def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The ONNX model with its placement recorded in it, and the report on every node."""
     model = to_model(net)
+    _refuse_unknown_operators(model, where)
     seen = view(model)
     placements = _keep_quantized(seen) if is_quantized(net) else place.place(seen, config, where)
     place.record(model, placements)
@@ -40,6 +42,22 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.gone.items()]
     counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
     return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net), "counts": counts, "nodes": nodes}
+
+
+def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
+    """Raises CompileError for an operator of the maker's own: nothing here knows it, and onnxruntime has to."""
+    foreign = [n for n in model.graph.node if n.domain not in ("", "ai.onnx")]
+    if not foreign:
+        return
+    try:
+        islands.session(model.SerializeToString())
+    except AxforgeError as e:
+        named = ", ".join(sorted({f"{n.domain}.{n.op_type}" for n in foreign}))
+        raise CompileError(
+            f"onnxruntime cannot run the operators {named}, which ONNX does not define: {e.what}",
+            where=where,
+            fix="Export the model with operators of ONNX, or end it before them.",
+        ) from e
 
 
 def _keep_quantized(seen: ModelView) -> list[place.Placement]:
