@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 #: Form of what is remembered between runs.
-MEMORY = 1
+MEMORY = 2
 
 
 class StageTask:
