@@ -1,4 +1,4 @@
-"""calibrate: exact extremes and a histogram of each tensor in one pass, the same whatever the order or the number of threads."""
+"""calibrate: extremes and a histogram of each tensor in one pass, the same bytes again from the same samples."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import image_samples, model, save, small_net
 
-from axcompiler.calibrate import collect, statistics
+from axcompiler.calibrate import MAX_TURNS, SAMPLES_EACH, collect, statistics
 from axcompiler.calibrate import run as calibrate
 from axcompiler.calibrate.arrays import ArraySamples
 from axcompiler.calibrate.histogram import Histogram
@@ -208,3 +208,42 @@ def test_arrays_in_bad_files(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((1, 2, 2, 3)))
     with pytest.raises(AxforgeError, match="has shape"):
         ArraySamples([tmp_path / "s.npy"], shapes)
+
+
+def test_many_samples_are_shared_out_and_inputs_are_measured_in_all(tmp_path: Path) -> None:
+    proto, samples = checked(small_net(), tmp_path), image_samples(MAX_TURNS * SAMPLES_EACH)
+    for i, sample in enumerate(samples):
+        sample["x"] *= 1 + i / 50  # so that extremes differ with the samples
+    result = collect(proto, CalibrateConfig(), samples, silent)
+    names = list(result.ranges)
+    seen = all_values(proto, names, samples)
+    whole = collect(proto, CalibrateConfig(), iter(samples), silent)
+    turns = set()
+    for name in names:
+        values, measured = seen[name], result.ranges[name]
+        fits = [k for k in range(MAX_TURNS) if (measured.lo, measured.hi) == (values[k::MAX_TURNS].min(), values[k::MAX_TURNS].max())]
+        turns.update(fits)
+        assert fits, name
+        assert (whole.ranges[name].lo, whole.ranges[name].hi) == (values.min(), values.max())
+    assert len(turns) > 1
+    assert result.samples == len(samples)
+
+
+def test_inputs_of_the_graph_are_exact_over_all_samples(tmp_path: Path) -> None:
+    weight = np.ones((2, 3, 1, 1), np.float32)
+    proto = checked(model([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 16, 16]}, ["y"], {"w": weight}), tmp_path)
+    samples = image_samples(MAX_TURNS * SAMPLES_EACH)
+    for i in (0, 1, 2, 3):
+        samples[i]["x"][0, 0, 0, i] = 10.0 * (i + 1)
+    measured = collect(proto, CalibrateConfig(), samples, silent).ranges["x"]
+    assert (measured.lo, measured.hi) == (min(float(s["x"].min()) for s in samples), 40.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_bad_pixel_of_a_large_input_is_found(tmp_path: Path, bad: float) -> None:
+    proto = checked(small_net(size=96), tmp_path)
+    for pixel in (0, 1234, 96 * 96 - 1):
+        samples = image_samples(2, (1, 3, 96, 96))
+        samples[1]["x"].reshape(3, -1)[2, pixel] = bad
+        with pytest.raises(CompileError, match=r"tensor 'x' is not finite .* in sample 1"):
+            collect(proto, CalibrateConfig(), samples, silent)

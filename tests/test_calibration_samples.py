@@ -88,6 +88,23 @@ def test_without_a_data_root_photos_of_packages_do(tmp_path: Path) -> None:
     assert len(list(feeds(descriptor, items, inputs))) == 12
 
 
+def test_crops_of_photos_are_as_many_as_say_something_new_and_read_each_photo_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from axruntime.media import images
+
+    descriptor = load_descriptor(ZOO / "efficientnet_lite0-imagenet" / "model.json")
+    assert len(calibration_samples(descriptor, None)) == 64
+    assert len(calibration_samples(descriptor, None, 100)) == 100
+    items = [item for item in calibration_samples(descriptor, None, 24) if item.variant]
+    opened: list[Path] = []
+    read = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda path: (opened.append(path), read(path))[1])
+    made = [feed["input"] for feed in feeds(descriptor, items, {"input": ((1, 3, 224, 224), "float32")})]
+    assert sorted(opened) == sorted({item.path for item in items})
+    for item, tensor in zip(items, made, strict=True):
+        (alone,) = feeds(descriptor, [item], {"input": ((1, 3, 224, 224), "float32")})
+        np.testing.assert_array_equal(alone["input"], tensor)
+
+
 def test_the_variant_decides_the_row_of_an_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "cal.npz", x=np.arange(40, dtype=np.int8).reshape(10, 2, 2), y=np.zeros(10, np.int64))
     descriptor = described(calibration={"path": "cal.npz", "count": 5}, preprocessing=[{"type": "normalize", "divisor": 1}])

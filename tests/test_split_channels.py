@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx_models import image_samples, model, run, save
 
 from axcompiler import graphfile, optimize
@@ -118,6 +118,15 @@ def test_like_channels_stay_together_and_the_switch_is_heeded(tmp_path: Path) ->
     uneven = checked(separable("conv"), tmp_path)
     assert collect(uneven, CalibrateConfig(split_channels=False), image_samples(5), silent).splits == {}
     assert list(collect(uneven, CalibrateConfig(), image_samples(5), silent).splits) == ["t1"]
+
+
+def test_channels_that_a_clip_bounds_stay_together(tmp_path: Path) -> None:
+    proto = separable("conv", activation=False)
+    conv = next(n for n in proto.graph.node if n.name == "t1_conv")
+    conv.output[0] = "t1_raw"
+    proto.graph.initializer.extend([numpy_helper.from_array(np.float32(v), name) for name, v in (("zero", 0.0), ("six", 6.0))])
+    proto.graph.node.insert(1, node("Clip", ["t1_raw", "zero", "six"], ["t1"], "relu6"))
+    assert split_channels.chains(make_plan(checked(proto, tmp_path))) == []
 
 
 def test_a_node_that_was_parted_can_still_be_excluded(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ __all__ = ["Statistics", "collect", "run"]
 
 Sample = Mapping[str, NDArray[Any]]
 
+#: each tensor is measured in this many samples at least (in all, if there are fewer); with more samples the tensors take turns
+SAMPLES_EACH = 16
+MAX_TURNS = 4
+
 
 def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress: Progress, *, samples: Iterable[Sample]) -> None:
     """checked.onnx -> ranges.json, histograms.npz. samples: feeds of the model by input name; length, if known, is for progress.
@@ -38,7 +43,11 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
 
 
 def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
-    """Statistics of every tensor that the plan of `model`, after its channels were parted, measures, over all samples."""
+    """Statistics of every tensor that the plan of `model`, after its channels were parted, measures.
+
+    Graph inputs are measured in every sample; of 2 * SAMPLES_EACH samples and more, each other tensor in every second (third,
+    fourth) one. Samples that do not say how many they are are all measured whole.
+    """
     total = len(samples) if isinstance(samples, Sized) else 0
     model, splits, samples = _parted(model, config, samples)
     plan = make_plan(model)
@@ -46,22 +55,70 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     wanted = {name: _extremes(plan, name) for name in plan.sources} | {n: "" for n in channels if n not in plan.sources}
     if not wanted:
         return Statistics()
-    probed, probes = with_probes(model, wanted, plan.view.shapes, _derived(plan, wanted))
-    session = _session(probed)
     result = Statistics(ranges={name: Range(np.inf, -np.inf, Histogram.empty(config.bins)) for name in plan.sources}, splits=dict(splits))
+    turns = _turns(model, plan, wanted, max(1, min(MAX_TURNS, total // SAMPLES_EACH)))
+    probes = [probe for turn in turns for probe in turn.probes]
     sums = {p.tensor: ChannelMeans(plan.view.shapes[p.tensor], channels[p.tensor], p) for p in probes if p.tensor in channels}
-    names = [n for probe in probes for n in probe.outputs]
     for i, sample in enumerate(samples):
-        values = _run(session, names, _feeds(plan, sample, i), i)
-        seen = dict(zip(names, values, strict=True))
-        for probe in probes:
+        feeds = _feeds(plan, sample, i)
+        _observe_inputs(feeds, i, result)
+        turn = turns[i % len(turns)]
+        seen = dict(zip(turn.names, _run(turn.session, turn.names, feeds, i), strict=True))
+        for probe in turn.probes:
             _observe(probe, seen, i, result, sums)
         result.samples += 1
         progress(i + 1, max(total, i + 1), "calibrating")
-    if result.samples == 0:
-        raise CompileError("there are no calibration samples", where="calibrate", fix="Give at least one sample, better a hundred.")
+    if result.samples < len(turns):
+        raise CompileError(
+            f"there are {result.samples or 'no'} calibration samples", where="calibrate", fix="Give at least one sample, better a hundred."
+        )
     result.means = {name: s.mean() for name, s in sums.items()}
     return result
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Some of the probes, and the part of the model that leads to them."""
+
+    probes: list[Probe]
+    names: list[str]
+    session: Any
+
+
+def _turns(model: onnx.ModelProto, plan: Plan, wanted: Mapping[str, str], count: int) -> list[_Turn]:
+    """The tensors in at most `count` lots, from the front of the network to its end; what is derived stays with what it is derived from.
+
+    A sample runs through one of them only: measuring costs more than computing, and the front costs less than the whole.
+    """
+    derived = _derived(plan, wanted)
+    leaders = [name for name in wanted if name not in derived]
+    lot = {name: k * count // len(leaders) for k, name in enumerate(leaders)}
+    turns = []
+    for k in sorted(set(lot.values())):
+        names = {name: ends for name, ends in wanted.items() if lot[derived[name][0] if name in derived else name] == k}
+        probed, probes = with_probes(model, names, plan.view.shapes, {n: d for n, d in derived.items() if n in names})
+        turns.append(_Turn(probes, [n for probe in probes for n in probe.outputs], _session(probed)))
+    return turns
+
+
+def _observe_inputs(feeds: Mapping[str, NDArray[Any]], i: int, result: Statistics) -> None:
+    """Exact extremes of the graph's inputs, of every sample. Raises CompileError on NaN and plus infinity."""
+    for name, value in feeds.items():
+        if value.size and np.issubdtype(value.dtype, np.floating):
+            lo, hi = float(value.min()), float(value.max())
+            if not hi < np.inf:
+                raise _not_finite(name, i)
+            if name in result.ranges and lo > -np.inf:
+                known = result.ranges[name]
+                known.lo, known.hi = min(known.lo, lo), max(known.hi, hi)
+
+
+def _not_finite(name: str, i: int) -> CompileError:
+    return CompileError(
+        f"tensor '{name}' is not finite (NaN or infinite) in sample {i}",
+        where="calibrate",
+        fix="Check this sample and its pre-processing; if they are right, the model itself overflows.",
+    )
 
 
 def _parted(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample]) -> tuple[onnx.ModelProto, Splits, Iterable[Sample]]:
@@ -106,6 +163,7 @@ def _session(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.use_deterministic_compute = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # sessions take turns: waiting threads are in the way
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime raises many types that share no base but this
@@ -156,11 +214,7 @@ def _observe(probe: Probe, seen: Mapping[str, NDArray[Any]], i: int, result: Sta
         result.masked.add(probe.tensor)
         lo = min(float(finite.min()), hi) if finite.size else min(hi, 0.0)
     if not (np.isfinite(lo) and np.isfinite(hi) and bool(np.isfinite(values).all())):
-        raise CompileError(
-            f"tensor '{probe.tensor}' is not finite (NaN or infinite) in sample {i}",
-            where="calibrate",
-            fix="Check this sample and its pre-processing; if they are right, the model itself overflows.",
-        )
+        raise _not_finite(probe.tensor, i)
     if probe.tensor in result.ranges:
         known = result.ranges[probe.tensor]
         known.lo, known.hi = min(known.lo, lo), max(known.hi, hi)

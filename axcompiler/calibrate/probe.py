@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from axcompiler.operators.views import names_read
+
 #: values of each tensor that enter its histogram, per sample (a tensor with fewer enters whole)
 MAX_VALUES = 1 << 13
 
@@ -54,7 +56,7 @@ def with_probes(
     shapes: Mapping[str, tuple[int, ...]],
     derived: Mapping[str, tuple[str, Sequence[onnx.NodeProto]]],
 ) -> tuple[onnx.ModelProto, list[Probe]]:
-    """A copy of the model whose outputs are probes, and the probes.
+    """A copy of the model whose outputs are probes, with what leads to them alone, and the probes.
 
     wanted: by tensor, which extremes: 'lo hi', 'hi' or ''. derived: of those, element-wise functions of another tensor that is
     wanted with both extremes and is not derived itself, with the nodes that compute them.
@@ -69,7 +71,22 @@ def with_probes(
     probes = {name: _attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted) if name not in derived}
     for name, (source, nodes) in derived.items():
         probes[name] = _derive(graph, probes[source], name, nodes)
+    prune(graph)
     return probed, list(probes.values())
+
+
+def prune(graph: onnx.GraphProto) -> None:
+    """Take out the nodes and initializers that no output needs."""
+    needed = {o.name for o in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(names_read(node))
+    tensors = [t for t in graph.initializer if t.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(tensors)
 
 
 def _derive(graph: onnx.GraphProto, source: Probe, name: str, nodes: Sequence[onnx.NodeProto]) -> Probe:

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from axcompiler.calibrate.probe import reduction
+from axcompiler.calibrate.probe import prune, reduction
 from axcompiler.quantize.algorithms import split_channels
 from axcompiler.quantize.algorithms.split_channels import Chain, Splits
 from axcompiler.quantize.plan import Plan
@@ -48,6 +48,7 @@ def _probed(model: onnx.ModelProto, plan: Plan, chains: Sequence[Chain]) -> onnx
                 output = f"axforge_{i}_{label}_{op}"
                 graph.node.extend(reduction(graph, op, name, output, len(plan.view.shapes[name]), opset))
                 graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    prune(graph)
     return probed
 
 

@@ -19,7 +19,7 @@ from axcompiler.errors import CompileError
 
 @dataclass
 class Range:
-    """lo, hi: exact extremes over all samples, in real numbers. histogram: of a fixed share of the values."""
+    """lo, hi: exact extremes over the samples it was measured in, in real numbers. histogram: of a fixed share of the values."""
 
     lo: float
     hi: float

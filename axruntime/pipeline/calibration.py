@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Seed of the crops that are made of sample photos.
 _SEED = 2024
+#: So many crops of a handful of photos say as much as more of them do.
+_ENOUGH_CROPS = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
     if wanted is None:
         fix = 'Add to model.json: "calibration": {"path": "FOLDER"}, a folder of pictures below the data root.'
         raise AxforgeError("model.json names no calibration data", where=descriptor.name, fix=fix)
+    crops = min(wanted.count, _ENOUGH_CROPS) if count is None else count
     count = wanted.count if count is None else count
     if count < 1:
         raise AxforgeError(f"{count} calibration samples are too few", where=descriptor.name, fix="Use at least 1; 100 or more are usual.")
@@ -49,7 +52,7 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
     if path.is_dir():
         return _of_folder(path, count, descriptor.name)
     if wanted.samples:
-        return _of_photos(count, descriptor.name)
+        return _of_photos(crops, descriptor.name)
     fix = "Put pictures there." if data_root is not None else "Name the folder above it with --data-root or AXFORGE_DATA_ROOT."
     raise AxforgeError("the calibration data of this model is not there", where=f"{descriptor.name}: {path}", fix=fix)
 
@@ -81,18 +84,25 @@ def _of_photos(count: int, model: str) -> list[CalibrationItem]:
     return items
 
 
-def load_sample(item: CalibrationItem) -> "NDArray[Any]":
-    """The sample as the pipeline takes it: uint8 RGB [H, W, 3], or the row of an .npz. Raises AxforgeError."""
+def load_sample(item: CalibrationItem, opened: "dict[Path, NDArray[Any]] | None" = None) -> "NDArray[Any]":
+    """The sample as the pipeline takes it: uint8 RGB [H, W, 3], or the row of an .npz. Raises AxforgeError.
+
+    opened: files that several samples are parts of, as they were read before; this one is added.
+    """
     from axruntime.media.arrays import read_arrays
     from axruntime.media.images import read_image
 
-    variant = json.loads(item.variant) if item.variant else {}
+    if not item.variant:
+        return read_image(item.path)
+    variant = json.loads(item.variant)
+    opened = {} if opened is None else opened
+    if item.path not in opened:
+        opened[item.path] = read_arrays(item.path)[0] if "row" in variant else read_image(item.path)
+    whole = opened[item.path]
     if "row" in variant:
-        rows = read_arrays(item.path)[0]
         i, count = variant["row"]
-        return rows[i * len(rows) // count]
-    image = read_image(item.path)
-    return _varied(image, variant) if variant else image
+        return whole[i * len(whole) // count]
+    return _varied(whole, variant)
 
 
 def _varied(image: "NDArray[Any]", variant: Mapping[str, Any]) -> "NDArray[Any]":
@@ -117,9 +127,10 @@ def feeds(
     from axruntime.pipeline.preprocess import prepare
 
     name = only_input(inputs, descriptor.name)
+    opened: dict[Path, NDArray[Any]] = {}
     for item in items:
         try:
-            prepared = prepare(descriptor.preprocessing, load_sample(item))
+            prepared = prepare(descriptor.preprocessing, load_sample(item, opened))
             yield {name: fit_input(prepared.tensor, name, inputs)}
         except AxforgeError as e:
             if str(item.path) in e.where:

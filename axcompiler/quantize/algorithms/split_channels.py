@@ -11,6 +11,7 @@ where another operator reads the result, a Gather brings the old order back.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from axcompiler.check.units import region_bounds
 from axcompiler.quantize.plan import Plan, make_plan
 
 F64 = NDArray[np.float64]
@@ -66,6 +68,9 @@ def _chain(plan: Plan, k: int) -> Chain | None:
     made = _alone(plan, operand, unit.nodes)
     first: tuple[int, ...] = ()
     if made in plan.aipu and plan.parts[made].region:
+        clipped = region_bounds(view, plan.parts[made])
+        if clipped is not None and clipped[1] < math.inf:
+            return None  # ReLU6 and its like: what one scale costs is bounded, and parting brought networks that have it nothing
         first = plan.parts[made].nodes
         made = _alone(plan, plan.parts[made].inputs[0], first)
     maker = view.nodes[plan.parts[made].nodes[0]] if made in plan.aipu else None
