@@ -109,7 +109,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("calibrate", 3, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
     Stage("quantize", 2, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
     Stage("optimize", 1, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
-    Stage("tile", 1, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
+    Stage("tile", 2, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
     Stage("pack", 1, ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), ("numpy",), PackConfig),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -32,9 +32,9 @@ class Array(Part, frozen=True, forbid_unknown_fields=True):
 
 
 class Memory(Part, frozen=True, forbid_unknown_fields=True):
-    """Sizes in bytes; `reserved` belongs to firmware and lies at the end."""
+    """Sizes in bytes; `reserved` belongs to firmware and lies at the end. The simulator holds them all, so 4 GiB are the most."""
 
-    bytes: Positive
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
     reserved: Natural
 
     @property
@@ -119,15 +119,21 @@ def load(name: str) -> Target:
 def parse(text: str, *, where: str) -> Target:
     """The target that YAML `text` describes. Raises AxforgeError that names the wrong key."""
     try:
-        target = msgspec.convert(yaml.safe_load(text), Target)
+        return build(yaml.safe_load(text), where=where)
     except yaml.YAMLError as e:
         raise AxforgeError(f"this is not YAML: {' '.join(str(e).split())}", where=where) from e
+
+
+def build(value: object, *, where: str) -> Target:
+    """The target that `value`, as read from YAML or JSON, describes. Raises AxforgeError that names the wrong key."""
+    try:
+        target = msgspec.convert(value, Target)
     except msgspec.ValidationError as e:
         raise AxforgeError(f"the target is not valid: {e}", where=where, fix="Compare it with axcompiler/targets/metis.yaml.") from e
-    for memory in ("l1", "l2", "ddr"):
-        value: Memory = getattr(target.memories, memory)
-        if value.usable < 4096:
-            raise AxforgeError(f"memories.{memory}: nothing is left of {value.bytes} bytes after reserving {value.reserved}", where=where)
+    for name in ("l1", "l2", "ddr"):
+        memory: Memory = getattr(target.memories, name)
+        if memory.usable < 4096:
+            raise AxforgeError(f"memories.{name}: nothing is left of {memory.bytes} bytes after reserving {memory.reserved}", where=where)
     if target.word_bytes & (target.word_bytes - 1):
         raise AxforgeError(f"word_bytes is {target.word_bytes} and must be a power of two", where=where)
     return target

@@ -78,11 +78,18 @@ class AxModel:
 
     @cached_property
     def target(self) -> target.Target:
-        """The AIPU it was compiled for."""
-        try:
+        """The AIPU it was compiled for: the one of that name that comes with axforge, else as the section `schedule` describes it."""
+        if self.meta.target in target.names():
             return target.load(self.meta.target)
+        try:
+            own = target.build(self.schedule.get("target"), where=f"{self.path}, section 'schedule'")
         except AxforgeError as e:
-            raise FormatError(f"it is for the AIPU '{self.meta.target}', which this axforge does not know", where=str(self.path)) from e
+            raise FormatError(
+                f"it is for the AIPU '{self.meta.target}', which this axforge does not know", where=str(self.path), fix=FIX
+            ) from e
+        if own.name != self.meta.target:
+            raise FormatError("the section 'schedule' is for another AIPU than the file says", where=str(self.path), fix=FIX)
+        return own
 
     @cached_property
     def program(self) -> Program:

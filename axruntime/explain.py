@@ -38,13 +38,14 @@ def dump(model: AxModel) -> str:
     """The file on a page or two."""
     m, cycles = model.meta, count_cycles(model.program, model.target)
     head = ("tensor", "type", "shape", "padded NHWC", "quantization")
-    memory = model.schedule.get("memory", {})
+    memory = model.schedule.get("memory")
     parts = [
         f"{m.name}: for {m.target} with {m.cores} core{'s' if m.cores > 1 else ''}, made by axforge {m.sdk_version}",
         "inputs\n" + table(_tensors(model, model.graph.inputs), head),
         "outputs\n" + table(_tensors(model, model.graph.outputs), head),
         "sections\n" + table(sorted(model.sizes.items()), ("section", "bytes")),
-        "memory\n" + table(sorted((k, v) for k, v in memory.items() if isinstance(v, int)), ("what", "bytes")),
+        "memory\n"
+        + table(sorted((k, v) for k, v in (memory if isinstance(memory, dict) else {}).items() if isinstance(v, int)), ("what", "bytes")),
         "layers\n" + _layers(model, cycles),
         f"a frame: {cycles.total:,} cycles, {cycles.total / cycles.clock_hz * 1e3:.3f} ms, about {cycles.frames_per_second:,.0f} frames/s, "
         f"{cycles.utilisation:.1%} of the arrays' peak (estimate of the cycle model, see docs/aipu.md)",

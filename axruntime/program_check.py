@@ -60,7 +60,7 @@ def check(program: Program, graph: Graph, target: Target) -> None:
     _places(program, graph)
     _epilogues(program)
     for core, stream in enumerate(program.streams):
-        _stream(program, graph, core, stream)
+        _stream(program, graph, target, core, stream)
     _synchronisation(program)
 
 
@@ -217,12 +217,20 @@ class _Instruction:
         return int(self.program.operands[int(self.record[field])]["kind"])
 
     def writes(self) -> None:
-        """The result is not in CONST."""
+        """The result is not in CONST, and has room for each of its elements: what an instruction computes is bounded by the memories."""
         row = self.program.operands[int(self.record["out"])]
         _require(int(self.program.buffers[row["buffer"]]["space"]) != Space.CONST, "an instruction writes to constants")
+        self.dense("out")
+
+    def dense(self, field: str) -> None:
+        """No more elements than the buffer has room for; an operand that repeats or overlaps itself may have more."""
+        row = self.program.operands[int(self.record[field])]
+        elements = int(np.prod(row["shape"][: int(row["rank"])], dtype=np.int64))
+        size = int(self.program.buffers[row["buffer"]]["size"])
+        _require(elements * ITEMSIZE[Kind(int(row["kind"]))] <= size, f"operand '{field}' has more elements than its buffer")
 
 
-def _stream(program: Program, graph: Graph, core: int, stream: NDArray[Any]) -> None:
+def _stream(program: Program, graph: Graph, target: Target, core: int, stream: NDArray[Any]) -> None:
     _zero(stream, ("zero", "pad"))
     _require(len(stream) and stream["op"][-1] == Opcode.END and not np.any(stream["op"][:-1] == Opcode.END), "a stream has not one end")
     _require(bool((stream["op"] <= max(Opcode)).all()), "there is an unknown instruction")
@@ -232,12 +240,12 @@ def _stream(program: Program, graph: Graph, core: int, stream: NDArray[Any]) -> 
     for record in stream:
         i = _Instruction(program, core, record)
         try:
-            weights = _instruction(i, graph, weights)
+            weights = _instruction(i, graph, target, weights)
         except ProgramError as e:
             raise ProgramError(f"{i.opcode.name} in layer {i.layer} of core {core}: {e}") from None
 
 
-def _instruction(i: _Instruction, graph: Graph, weights: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _instruction(i: _Instruction, graph: Graph, target: Target, weights: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Checks one instruction; returns the shape of the array's weights after it."""
     op, fields = i.opcode, OPERANDS[i.opcode]
     for field in ("out", "a", "b", "c"):
@@ -254,6 +262,7 @@ def _instruction(i: _Instruction, graph: Graph, weights: tuple[int, ...] | None)
     elif op == Opcode.LOADW:
         shape = i.shape("a")
         _require(len(shape) == 2 and -128 <= i.imm[0] <= 127, "loads weights that are no matrix")
+        _require(shape[0] <= target.array.rows and shape[1] <= target.array.columns, "loads more weights than the array has cells")
         return shape
     elif op == Opcode.MVM:
         _mvm(i, weights)
@@ -336,6 +345,7 @@ def _softmax(i: _Instruction) -> None:
 def _resize(i: _Instruction) -> None:
     out, a = i.shape("out", Kind.INT32), i.shape("a")
     b, c = i.shape("b", Kind.INT32), i.shape("c", Kind.INT32)
+    i.dense("a")
     _require(len(out) == len(a) == 3 and out[2] == a[2] and b == (4, out[0]) and c == (4, out[1]), "has operands of other shapes")
 
 

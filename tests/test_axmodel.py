@@ -1,9 +1,11 @@
 """An `.axmodel` is either read whole or refused with one sentence: no damage gets through, whether or not the digests were mended."""
 
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
+import yaml
 from graphs import feeds_for, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +23,10 @@ from axruntime.engines.sim import SimEngine
 KINDS = ("conv", "add", "max_pool", "take", "island", "softmax")
 
 
-def build(graph, folder, cores=2, name="test"):
+def build(graph, folder, cores=2, name="test", aipu="metis"):
     folder.mkdir(exist_ok=True)
     graphfile.save(graph, folder / "graph.axgraph")
-    tile.run({"graph.axgraph": folder / "graph.axgraph"}, TileConfig(cores=cores), folder)
+    tile.run({"graph.axgraph": folder / "graph.axgraph"}, TileConfig(target=aipu, cores=cores), folder)
     pack.run({n: folder / n for n in ("graph.axgraph", "program.axprogram", "schedule.json")}, PackConfig(name), folder)
     return folder / "model.axmodel"
 
@@ -149,6 +151,39 @@ def test_meta_must_agree_with_graph_and_program(packed, tmp_path):
         (tmp_path / "m").write_bytes(container.encode(AXMODEL_MAGIC, 1, sections | {"meta": meta}))
         with pytest.raises(FormatError, match=sentence):
             AxModel.open(tmp_path / "m")
+
+
+def own_target(folder, **changes):
+    """A target of one's own, in a file that is gone when the model is used."""
+    text = yaml.safe_load((resources.files("axcompiler") / "targets" / "metis.yaml").read_text()) | {"name": "mine"} | changes
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(text))
+    return path
+
+
+def test_a_model_for_an_aipu_of_ones_own_carries_its_description(tmp_path, capsys):
+    graph = random_graph(3, KINDS)
+    described = own_target(tmp_path, clock_hz=1_000_000)
+    path = build(graph, tmp_path / "own", aipu=str(described))
+    described.unlink()
+    assert main(["verify", str(path)]) == 0
+    assert AxModel.open(path).target.clock_hz == 1_000_000
+    feeds = feeds_for(graph)
+    for name, expected in Reference(graph).run(feeds, raw=True).items():
+        np.testing.assert_array_equal(open_engine("sim", path).run(feeds, raw=True)[name], expected)
+    assert main(["dump", str(path)]) == 0
+    assert "for mine with 2 cores" in capsys.readouterr().out
+
+
+def test_the_name_of_a_target_is_never_a_path(tmp_path):
+    """A file that says it is for the AIPU '/some/where' must not make the reader open that file."""
+    path = build(random_graph(3, KINDS), tmp_path / "own", aipu=str(own_target(tmp_path, name=str(tmp_path / "mine.yaml"))))
+    sections = {k: bytes(v) for k, v in container.read(path, AXMODEL_MAGIC, range(1, 2), kind=".axmodel").items()}
+    schedule = json.loads(sections["schedule"])
+    del schedule["target"]
+    (tmp_path / "m").write_bytes(container.encode(AXMODEL_MAGIC, 1, sections | {"schedule": json.dumps(schedule).encode()}))
+    with pytest.raises(FormatError, match="does not know"):
+        AxModel.open(tmp_path / "m")
 
 
 def test_the_tool_dumps_verifies_and_compares(packed, tmp_path, capsys):

@@ -52,6 +52,12 @@ def first(opcode, core=0):
     return int(np.flatnonzero(PROGRAM.streams[core]["op"] == opcode)[0])
 
 
+def repeated(operands, index):
+    """A byte that is written a thousand million times."""
+    operands["rank"][index], operands["shape"][index], operands["strides"][index] = 1, (10**9, *[0] * 7), (0,) * 8
+    return operands
+
+
 def l1_buffer():
     return int(np.flatnonzero(PROGRAM.buffers["space"] == Space.L1)[0])
 
@@ -88,6 +94,7 @@ def l1_buffer():
         ("operands", put("rank", 0, 9), "no known type or rank"),
         ("operands", put("shape", 0, (-1, 0, 0, 0, 0, 0, 0, 0)), "empty axis"),
         ("operands", put("strides", 0, (1 << 45, 0, 0, 0, 0, 0, 0, 0)), "impossible stride"),
+        ("operands", lambda o: repeated(o, int(PROGRAM.streams[0]["out"][first(Opcode.FILL)])), "more elements than its buffer"),
         ("epilogues", put("lo", 0, 200), "impossible bounds"),
         ("epilogues", put("bias", 0, 1 << 20), "no operand"),
     ],
@@ -96,6 +103,12 @@ def test_each_rule_is_kept(table, edit, rule):
     check(PROGRAM, GRAPH, METIS)
     with pytest.raises(ProgramError, match=rule):
         check(edited(table, edit), GRAPH, METIS)
+
+
+def test_weights_must_fit_the_array():
+    small = msgspec.structs.replace(METIS, array=msgspec.structs.replace(METIS.array, rows=1))
+    with pytest.raises(ProgramError, match="more weights than the array"):
+        check(PROGRAM, GRAPH, small)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The simulator runs the packed program and equals the NumPy reference bit for bit, on any number of cores."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -100,6 +102,21 @@ def test_sums_beyond_float32_stay_exact(k, m, kernel, w):
     expected = Reference(graph).run(feeds, raw=True)["y"]
     for cores in (1, 3):
         np.testing.assert_array_equal(SimEngine(graph, packed(graph, cores)).run(feeds, raw=True)["y"], expected)
+
+
+def test_a_deeper_array_is_exact_too():
+    """The sum is near 2**25 and odd, which float32 cannot hold; bias brings it back to where every unit is a code."""
+    deep = msgspec.structs.replace(METIS, array=msgspec.structs.replace(METIS.array, rows=2048))
+    graph = conv_graph(1999, 3, 4, 1, 127)
+    codes = np.full((1, 1999, 4, 4), 125, np.int8)
+    total = int((codes[0, :, 0, 0].astype(np.int64) + 128).sum()) * 127
+    constants = {**graph.constants, "b": np.array([1, 2, 3], np.int32) - total, "m": np.ones(3, np.float32)}
+    graph = replace(graph, constants={n: np.asarray(v, graph.constants[n].dtype) for n, v in constants.items()})
+    program = packed(graph, 1, deep)
+    loads = program.operands[program.streams[0]["a"][program.streams[0]["op"] == Opcode.LOADW]]
+    assert loads["shape"][:, 0].max() >= 1999
+    got = SimEngine(graph, program, deep).run({"x": codes}, raw=True)["y"]
+    assert got[0, :, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_float_inputs_are_quantized_and_outputs_dequantized():

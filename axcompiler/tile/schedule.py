@@ -67,7 +67,7 @@ def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) ->
         }
     header = program.header
     document = {
-        "target": target.name,
+        "target": msgspec.to_builtins(target),
         "cores": header.cores,
         "instructions": [len(s) for s in program.streams],
         "memory": {

@@ -43,13 +43,14 @@ class Machine:
         for core in range(header.cores):
             self._memory[Space.L1, core] = np.zeros(header.l1_size, np.uint8)
         self.weights: list[Array] = [np.zeros((0, 0), np.float32)] * header.cores
+        self._kind: list[Any] = [np.float32] * header.cores
         self._views: dict[int, Array] = {}
         self._scratch = [np.empty(0, np.float32), np.empty(0, np.float32)]
 
     def _room(self, which: int, size: int) -> Callable[[], Array]:
         """Scratch of float32 that all instructions share, so that it stays in the CPU's cache: two of them, of at least `size`."""
         if self._scratch[which].size < size:
-            self._scratch[which] = np.empty(size, np.float32)
+            self._scratch[which] = np.empty(size + size % 2, np.float32)
         return lambda: self._scratch[which]
 
     def poison(self, seed: int) -> None:
@@ -119,9 +120,13 @@ class Machine:
         return lambda: np.copyto(out, np.take(a, b, axis=imm[0]))
 
     def _loadw(self, a: Array, imm: list[int], core: int) -> Step:
+        # sums of products below 2**24 are exact in float32, of a deeper array in float64
+        kind: Any = np.float32 if a.shape[0] * 255 * (255 if imm[0] else 128) < 1 << 24 else np.float64
+        self._kind[core] = kind
+
         def step() -> None:
-            weights = a.astype(np.float32)
-            self.weights[core] = weights - np.float32(imm[0]) if imm[0] else weights
+            weights = a.astype(kind)
+            self.weights[core] = weights - kind(imm[0]) if imm[0] else weights
 
         return step
 
@@ -131,13 +136,15 @@ class Machine:
         columns = out.shape[-1]
         inner = int(np.prod(a.shape[1:pixels]))
         rows = max(1, PATCH // max(1, inner * depth))
-        zero = np.float32(imm[1])
+        kind = self._kind[core]
+        zero = kind(imm[1])
         blocks = [(a[i : i + rows], out[i : i + rows]) for i in range(0, a.shape[0], rows)]
         most = min(rows, a.shape[0]) * inner
-        patches, results = self._room(0, most * depth), self._room(1, most * columns)
+        wide = np.dtype(kind).itemsize // 4
+        patches, results = self._room(0, most * depth * wide), self._room(1, most * columns * wide)
 
         def step() -> None:
-            weights, patch, result = self.weights[core], patches(), results()
+            weights, patch, result = self.weights[core], patches().view(kind), results().view(kind)
             for source, target in blocks:
                 count = source.shape[0] * inner
                 x = patch[: count * depth]
