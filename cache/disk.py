@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +30,17 @@ def unique_name() -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove unfinished files (".<name>.<unique name>") that processes of this host left in a folder when they were killed."""
+    """Remove unfinished files and folders (".<name>.<unique name>") that processes of this host left in a folder when they were killed."""
     mine = f".{host()}-"
     for name in os.listdir(folder):
         _, found, rest = name.partition(mine)
         process = rest.partition("-")[0]
         if name.startswith(".") and found and process.isdigit() and not _is_alive(int(process)):
-            (folder / name).unlink(missing_ok=True)
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

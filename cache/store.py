@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cache import stats
 from cache.blobs import Blobs
 from cache.digest import FileDigest, hash_file, sha256
-from cache.disk import FULL, READ_ONLY, copy_hashing, make_folder, sweep, unique_name, write_bytes, written
+from cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from cache.errors import CacheError, Damaged, masked
 from cache.files import Files
 from cache.key import Action
@@ -247,7 +247,8 @@ class Store:
 
             if beside is not None:
                 beside.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".axforge-", dir=beside) as elsewhere:
+                sweep(beside)
+            with tempfile.TemporaryDirectory(prefix=f".axforge.{host()}-{os.getpid()}-", dir=beside) as elsewhere:
                 yield Path(elsewhere)
             return
         folder = self.layout.temporary()

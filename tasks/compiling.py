@@ -1,6 +1,5 @@
 """`doit compile:MODEL` and `doit compile:MODEL:STAGE`."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,9 +90,12 @@ class Publish:
 
     def execute(self) -> dict[str, Any]:
         """Copy model.json, atomically."""
+        from cache.disk import sweep, unique_name
+
         _ = self.plan.descriptor  # a descriptor with a mistake is not published
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.target.with_name(f".model.json.{os.getpid()}")
+        sweep(self.target.parent)
+        beside = self.target.with_name(f".model.json.{unique_name()}")
         try:
             beside.write_bytes(self.plan.model.path.read_bytes())
             beside.replace(self.target)

@@ -131,7 +131,7 @@ class StageTask:
             "key": action.key(),
             "seconds": round(result.seconds, 3),
             **(there or {}),
-            "because": because(reasons),
+            "because": because(reasons, ran=result.how == "ran" or there is not None),
             "libraries": dict(action.libraries),
             "quick": quick,
             "spec": spec,
@@ -268,13 +268,18 @@ def make_work(plan: Plan, stage: Stage) -> Work:
     return kinds.get(stage.name, Work)(plan, stage)
 
 
-def because(reasons: "Explanation") -> list[str]:
-    """Why a stage was looked at again, as lines."""
-    if reasons.last is None:
-        near = reasons.nearest
-        against = [f"against {near.label or near.key[:12]}: {c.line()}" for c in reasons.against_nearest] if near is not None else []
-        return ["not built here before", *against]
-    return [change.line() for change in reasons.against_last] or ["no input changed: its outputs were not there, or not what they were"]
+def because(reasons: "Explanation", ran: bool) -> list[str]:
+    """Why a stage was looked at again, as lines: against the last build here and, if it had to run, the nearest record of the cache."""
+    last, near = reasons.last, reasons.nearest
+    if last is None:
+        lines = ["not built here before"]
+    else:
+        lines = [change.line() for change in reasons.against_last] or [
+            "no input changed: its outputs were not there, or not what they were"
+        ]
+    if ran and near is not None and (last is None or near.key != last.key):
+        lines += [f"against the nearest in the cache ({near.label or near.key[:12]}): {c.line()}" for c in reasons.against_nearest]
+    return lines
 
 
 def remove_files(paths: list[str]) -> None:

@@ -92,3 +92,15 @@ def test_inspect_and_verify_see_the_build(quick: Project) -> None:
     assert quick.doit("cache", "clean", "--all").status == 0
     subject = explained(quick)["quantize"]
     assert "would run" in subject
+
+
+def test_a_stage_that_runs_is_compared_with_the_last_build_and_with_the_nearest_in_the_cache(quick: Project) -> None:
+    for scheme in ("minmax", "mse"):
+        quick.describe(compile={"quantize": {"scheme": scheme}})
+        quick.compile()
+    quick.describe(compile={"quantize": {"scheme": "minmax", "exclude": ["conv1"]}})
+    out = quick.compile().out
+    assert "\n    quantize.scheme: mse → minmax" in out
+    assert "\n    quantize.exclude: " in out
+    assert "against the nearest in the cache (tiny): quantize.exclude" in out
+    assert "against the nearest in the cache (tiny): quantize.scheme" not in out

@@ -202,3 +202,16 @@ def test_a_damaged_entry_of_the_cache_is_told_set_aside_and_made_again(quick: Pr
     assert axmodel.read_bytes() == before
     assert again.ran() == ["pack"]
     assert "cache: " in again.err, "a sentence on what happened"
+
+
+def test_what_a_killed_process_left_half_published_is_removed_by_the_next(quick: Project) -> None:
+    quick.compile()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = f"{os.uname().nodename}-{dead.pid}-1f-00000000"
+    for folder in (quick.built, quick.built.parent / "stages" / "quantize"):
+        (folder / f".model.json.{left}").write_text("half")
+    (quick.built / "model.json").unlink()
+    (quick.built.parent / "stages" / "quantize" / "quantized.onnx").unlink()
+    quick.compile()
+    assert leftovers(quick) == []
