@@ -124,7 +124,7 @@ class Emitter:
         finish = Finish(epilogue.table is not None, epilogue.lo > -128 or epilogue.hi < 127, small)
         order = taken[next(iter(axes[-1][1]))] if flags[-1] else None
         near = order is not None and order.size > 0 and order.min() >= 0 and order.max() < 128
-        permute = self.isa.avx512 and op == "copy" and near and strides[-1][-1] == 1 and len(axes) > 1
+        permute = self.isa.vbmi and op == "copy" and near and strides[-1][-1] == 1 and len(axes) > 1
         spec = NdSpec(op, len(axes) - 1, inner, flags, finish, permute)
         operands, numbers = self.epilogue(epilogue)
         numbers["n"] = axes[-1][0]

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from axcompiler.errors import AxforgeError
 
-_AVX2 = ("avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe", "popcnt", "sse4.1", "sse4.2", "ssse3", "sse3")
-_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni", "avx512vbmi")
+_AVX2 = ("avx", "avx2", "bmi", "bmi2", "lzcnt", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
+_AVX512_BASE = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+_AVX512 = (*_AVX512_BASE, "avx512vbmi")
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,23 @@ class Isa:
 
     @property
     def avx512(self) -> bool:
+        """AVX-512 with VNNI."""
         return self.width == 512
 
+    @property
+    def vbmi(self) -> bool:
+        """Byte permutations across a whole register, which tables want."""
+        return "avx512vbmi" in self.features
 
-_F512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx2", "fma", "bmi2"})
+
+_F256 = frozenset({"avx2", "bmi1", "bmi2", "abm", "popcnt"})
+_F512 = _F256 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"}
 PATHS = (
     Isa("amx", "amx", 512, 64, _F512 | {"amx_tile", "amx_int8"}, (*_AVX512, "amx-tile", "amx-int8")),
     Isa("avx512vnni", "vnni512", 512, 4, _F512, _AVX512),
-    Isa("avxvnni", "vnni256", 256, 4, frozenset({"avx2", "fma", "bmi2", "avx_vnni"}), (*_AVX2, "avxvnni")),
-    Isa("avx2", "pair", 256, 4, frozenset({"avx2", "fma", "bmi2"}), _AVX2),
+    Isa("avx512vnni-base", "vnni512", 512, 4, _F512 - {"avx512vbmi"}, _AVX512_BASE),
+    Isa("avxvnni", "vnni256", 256, 4, _F256 | {"avx_vnni"}, (*_AVX2, "avxvnni")),
+    Isa("avx2", "pair", 256, 4, _F256, _AVX2),
     Isa("generic", "plain", 128, 1, frozenset()),
 )
 

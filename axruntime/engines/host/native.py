@@ -33,14 +33,19 @@ class ObjectCache(Protocol):
 
 
 class FolderCache:
-    """Files in one folder, written beside and renamed. A folder that cannot be written is no error: code is compiled again."""
+    """Files in one folder, written beside and renamed. A folder that cannot be written is no error: code is compiled again.
+
+    What is read is run, so only a file that this user wrote, and that nobody else can write, is taken.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, key: str) -> bytes | None:
         try:
-            return (self.folder / key).read_bytes()
+            with (self.folder / key).open("rb") as f:
+                status = os.fstat(f.fileno())
+                return f.read() if status.st_uid == os.geteuid() and not status.st_mode & 0o022 else None
         except OSError:
             return None
 

@@ -64,7 +64,11 @@ def weight_operands(m: Emitter, p: Product, seg: Segments, block: int) -> tuple[
         "bias": m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_point), block)),
         "mult": m.consts.add(padded(p.multiplier, block)),
     }
-    numbers |= {"nblocks": blocks, "chunk": max(1, min(blocks, CHUNK_BYTES // wstep)), "oc": count, "wstep": wstep}
+    chunk = max(1, min(blocks, CHUNK_BYTES // wstep))
+    if size > p.macs // p.weight.size * p.in_ps:
+        # more weights than pixels: two threads read half of the weights each rather than all of them
+        chunk = min(chunk, -(-blocks // 2))
+    numbers |= {"nblocks": blocks, "chunk": chunk, "oc": count, "wstep": wstep}
     return operands, numbers, k // len(seg.offsets) // isa.group
 
 

@@ -46,7 +46,7 @@ def load_epilogue(f: Fn, finish: "Finish | bool") -> Epilogue:
     kind = finish if isinstance(finish, Finish) else Finish(finish)
     table = kind.table
     e = Epilogue(f.param_f32("lo"), f.param_f32("hi"), f.param("shift").cast("trunc", "i8"), f.base("table") if table else None)
-    if e.table is not None and f.isa.avx512:
+    if e.table is not None and f.isa.vbmi:
         e.banks = tuple(f.load("<64 x i8>", e.table, 64 * i) for i in range(4))
     if f.isa.avx512:
         e.lowest, e.highest = (v.cast("fptosi", "i32").cast("trunc", "i8") + e.shift for v in (e.lo, e.hi))
