@@ -14,6 +14,7 @@ from axcompiler import graphfile
 from axcompiler.reference import Reference
 from axruntime.engines.host import HostEngine
 from axruntime.engines.host.arena import Life, allocate
+from axruntime.engines.host.native import FolderCache
 from axruntime.engines.host.objcode import Code, LinkError, from_bytes, link
 
 _LATER = """
@@ -84,3 +85,12 @@ def test_buffers_alive_together_do_not_overlap(lives):
         for other, second in spans.items():
             if n < other and life.first <= second.last and second.first <= life.last:
                 assert offsets[n] + life.size <= offsets[other] or offsets[other] + second.size <= offsets[n]
+
+
+def test_code_that_others_could_have_written_is_not_taken(tmp_path):
+    cache = FolderCache(tmp_path)
+    cache.put("key", b"code")
+    assert cache.get("key") == b"code"
+    (tmp_path / "key").chmod(0o622)
+    assert cache.get("key") is None
+    assert cache.get("absent") is None
