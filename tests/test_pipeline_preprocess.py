@@ -30,6 +30,15 @@ def test_normalize_divides_then_subtracts_then_divides() -> None:
     assert np.allclose(prepare((step,), PICTURE).tensor[0].transpose(1, 2, 0), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 1), (7, 9, 2), (60, 100, 3), (7, 9, 4), (7, 9, 5)])
+def test_normalize_of_bytes_is_that_of_floats_bit_for_bit(shape: tuple[int, ...]) -> None:
+    value = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    many = tuple(0.1 + 0.3 * c for c in range(shape[2])) if len(shape) == 3 else 0.45
+    step = Normalize(mean=many, std=many)
+    for picture in (value, value[:, ::-1]):
+        assert np.array_equal(prepare((step,), picture).tensor, prepare((step,), picture.astype(np.float32)).tensor)
+
+
 def test_normalize_with_a_wrong_number_of_channels_is_an_error() -> None:
     with pytest.raises(AxforgeError, match="2 numbers are given for a picture of 3 channels"):
         prepare((Normalize(mean=(1.0, 2.0)),), PICTURE)

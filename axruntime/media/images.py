@@ -52,7 +52,8 @@ def write_image(path: Path, image: NDArray[Any]) -> None:
         fix = f"Use one of: {', '.join(sorted(_FORMATS))}."
         raise AxforgeError(f"pictures cannot be written as '{path.suffix}'", where=str(path), fix=fix)
     buffer = io.BytesIO()
-    options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
+    # level 1 of PNG is four times as fast as Pillow's default and a few per cent larger
+    options = {"quality": 92} if kind in ("JPEG", "WEBP") else {"compress_level": 1} if kind == "PNG" else {}
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
     try:
         write_atomic(path, buffer.getvalue())

@@ -150,10 +150,14 @@ def _normalize(step: steps.Normalize, value: Array) -> Array:
         if numbers.ndim and numbers.size not in (1, channels):
             what = f"{numbers.size} numbers are given for a picture of {channels} channels"
             raise AxforgeError(what, where=f"preprocessing: normalize.{name}")
-    value = value.astype(np.float32)
-    if step.divisor != 1:
-        value /= np.float32(step.divisor)
-    return (value - mean) / std
+    if value.dtype == np.uint8 and value.ndim <= 3 and channels <= 4:  # of 256 possible values each is computed once, and looked up
+        codes = np.arange(256, dtype=np.float32)[:, np.newaxis, np.newaxis].repeat(channels, axis=2)
+        return cv2.LUT(np.ascontiguousarray(value), _standardize(step, codes, mean, std)).reshape(value.shape)
+    return _standardize(step, value.astype(np.float32), mean, std)
+
+
+def _standardize(step: steps.Normalize, value: Array, mean: Array, std: Array) -> Array:
+    return (value / np.float32(step.divisor) - mean) / std
 
 
 def _to_tensor(value: Array, layout: str) -> Array:
