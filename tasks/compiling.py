@@ -8,7 +8,7 @@ from typing import Any
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import BY_NAME, STAGES
 from tasks import settings, words, zoo
-from tasks.doit_state import prepare_state, same, snapshot
+from tasks.doit_state import Question, prepare_state, same, snapshot
 from tasks.failures import Guarded, told
 from tasks.plan import Plan
 from tasks.stage_task import StageTask, remove_files
@@ -77,7 +77,7 @@ class Publish:
             "file_dep": [str(plan.model.path)],
             "task_dep": [f"compile:{plan.model.name}:{stage.name}" for stage in STAGES],
             "targets": [str(self.target)],
-            "uptodate": [self.unchanged],
+            "uptodate": [Question("what was published is still there", self.unchanged)],
             "clean": [(remove_files, [[str(self.target)]])],
             "params": words.doit_params(words.OPTIONS),
             "meta": {"model": plan.model.name, "finishes": shown(plan.axmodel, plan), "explain": plan.options.explain},

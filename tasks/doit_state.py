@@ -8,7 +8,7 @@ Everything here that leans on doit's insides is held by tests/tasks/test_doit_st
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
@@ -78,6 +78,20 @@ def same(path: str, before: list[Any], status: os.stat_result | None = None) -> 
         return before[0] is None
     except OSError:
         return False
+
+
+class Question:
+    """An `uptodate` condition of a task that says in `doit info` what it asks."""
+
+    def __init__(self, text: str, answer: Callable[[Any, dict[str, Any]], bool]) -> None:
+        self.text, self.answer = text, answer
+
+    def __call__(self, task: Any, values: dict[str, Any]) -> bool:
+        """Ask it."""
+        return self.answer(task, values)
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 class ContentChecker(FileChangedChecker):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from tasks.words import decoded
 if TYPE_CHECKING:
     from tasks.bars import Bars
 
-HOW = {"ran": "ran", "restored": "restored from the cache", "restored-remote": "restored from the shared cache"}
+HOW = {"ran": "ran", "restored": "restored from the cache"}
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]

@@ -93,6 +93,8 @@ def external_files(path: Path) -> dict[str, Path]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.external_data_helper import uses_external_data
 
+    from axcompiler.check.load import tensors
+
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
@@ -102,22 +104,11 @@ def external_files(path: Path) -> dict[str, Path]:
     if not model.graph.node and not model.graph.output:
         raise AxforgeError("This is no ONNX file, or an empty one: it has no graph.", where=str(path), fix="Export or copy it again.")
     found: dict[str, Path] = {}
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model):
         if uses_external_data(tensor):
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             found[location] = _inside(path, location)
     return dict(sorted(found.items()))
-
-
-def _tensors(graph: Any) -> list[Any]:
-    found = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            found += [attribute.t] if attribute.HasField("t") else []
-            found += attribute.tensors
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                found += _tensors(inner)
-    return found
 
 
 def _inside(model: Path, location: str) -> Path:

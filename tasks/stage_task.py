@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import Stage
 from tasks import calibration, progress
-from tasks.doit_state import same, settled_snapshots, snapshot
+from tasks.doit_state import Question, same, settled_snapshots, snapshot
 from tasks.plan import SDK, Plan, digest, versions
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class StageTask:
             "actions": [(Guarded(self.execute).__call__,)],
             "file_dep": [str(path) for path in self.plan.inputs(self.stage).values()],
             "targets": outputs,
-            "uptodate": [self.unchanged],
+            "uptodate": [Question("configuration, sources, versions and outputs are what they were", self.unchanged)],
             "clean": [(remove_files, [outputs])],
             "params": doit_params(OPTIONS),
             "meta": {

@@ -181,3 +181,43 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(project: Project) -> None:
     assert done.status == 1
     assert "No scheduler answers there" in done.err
     assert "Traceback" not in done.err
+
+
+def test_another_version_on_a_worker_is_refused_with_both_versions() -> None:
+    from axcompiler.errors import AxforgeError
+    from tasks.cluster.fanout import identity
+    from tasks.cluster.worker import _same_versions
+
+    _same_versions(identity())
+    with pytest.raises(AxforgeError, match=r"has numpy .*, and the job is from 0\.1"):
+        _same_versions(identity() | {"numpy": "0.1"})
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_a_job_writes_nowhere_outside_its_folder(tmp_path: Path, name: str) -> None:
+    from axcompiler.errors import AxforgeError
+    from cache.store import Store
+    from tasks.cluster.parcel import receive, send
+
+    store, source, folder = Store(tmp_path / "cache"), tmp_path / "file", tmp_path / "job"
+    source.write_text("content")
+    folder.mkdir()
+    contents = send(store, {name: source}, "model")
+    with pytest.raises(AxforgeError, match="outside its folder"):
+        receive(store, contents, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file", "job"]
+
+
+def test_many_files_travel_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cache.store import Store
+    from tasks.cluster import parcel
+
+    monkeypatch.setattr(parcel, "_TOGETHER", 3)
+    store, folder = Store(tmp_path / "cache"), tmp_path / "job"
+    files = {f"data/{i % 2}/{i}.bin": tmp_path / f"{i}" for i in range(8)}
+    for i, path in enumerate(files.values()):
+        path.write_bytes(b"x" * (i // 2))  # some are equal
+    folder.mkdir()
+    parcel.receive(store, parcel.send(store, files, "model"), folder)
+    for name, path in files.items():
+        assert (folder / name).read_bytes() == path.read_bytes()

@@ -46,6 +46,7 @@ def test_info_of_a_task_says_what_it_reads_and_why_it_would_run(project: Project
     done = project.doit("info", "compile:tiny:quantize")
     assert "checked.onnx" in done.out
     assert "status     : " in done.out
+    assert "configuration, sources, versions and outputs are what they were" in done.out
     assert "Traceback" not in done.err
 
 
