@@ -92,8 +92,8 @@ def test_crops_of_photos_are_as_many_as_say_something_new_and_read_each_photo_on
     from axruntime.media import images
 
     descriptor = load_descriptor(ZOO / "efficientnet_lite0-imagenet" / "model.json")
-    assert len(calibration_samples(descriptor, None)) == 64
-    assert len(calibration_samples(descriptor, None, 100)) == 100
+    assert len(calibration_samples(descriptor, None)) == 96
+    assert len(calibration_samples(descriptor, None, 120)) == 120
     items = [item for item in calibration_samples(descriptor, None, 24) if item.variant]
     opened: list[Path] = []
     read = images.read_image

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Seed of the crops that are made of sample photos.
 _SEED = 2024
 #: So many crops of a handful of photos say as much as more of them do.
-_ENOUGH_CROPS = 64
+_ENOUGH_CROPS = 96
 
 
 @dataclass(frozen=True)
