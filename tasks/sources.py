@@ -93,7 +93,7 @@ def external_files(path: Path) -> dict[str, Path]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.external_data_helper import uses_external_data
 
-    from axcompiler.check.load import tensors
+    from axcompiler.onnx_tensors import tensors
 
     try:
         model = onnx.load(path, load_external_data=False)

@@ -33,7 +33,7 @@ def allowed(importer: str, module: str) -> bool:
     if importer == "axruntime" and top == "axcompiler":
         return rest == "" or rest.split(".")[0] in CONTRACT
     if importer == "ax_models" and top == "axcompiler":
-        return True
+        return rest == "" or rest.split(".")[0] in ("errors", "container")
     return importer == "tasks"
 
 

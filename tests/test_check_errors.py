@@ -122,6 +122,29 @@ def test_external_data_is_read(tmp_path: Path) -> None:
     assert (tmp_path / "checked.onnx").read_bytes() == (path.parent / "checked.onnx").read_bytes()
 
 
+@pytest.mark.parametrize("place", ["function", "branch", "sparse"])
+def test_external_data_is_found_wherever_it_hides(tmp_path: Path, place: str) -> None:
+    w = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    w.external_data.add(key="location", value="../w.bin")
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    constant = helper.make_node("Constant", [], ["c"], value=w)
+    if place == "function":
+        proto = model([helper.make_node("F", ["x"], ["y"], domain="mine")], {"x": [4]}, ["y"])
+        body = [constant, helper.make_node("Add", ["a", "c"], ["b"])]
+        proto.functions.append(helper.make_function("mine", "F", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+        proto.opset_import.append(helper.make_opsetid("mine", 1))
+    elif place == "branch":
+        branch = helper.make_graph([constant], "g", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [4])])
+        proto = model([helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)], {"x": []}, ["y"])
+    else:
+        indices = onnx.numpy_helper.from_array(np.arange(4), "i")
+        node = helper.make_node("Constant", [], ["c"], sparse_value=helper.make_sparse_tensor(w, indices, [4]))
+        proto = model([node, helper.make_node("Add", ["x", "c"], ["y"])], {"x": [4]}, ["y"])
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    assert "outside the model's folder" in refusal(save(proto, folder))
+
+
 def test_external_data_missing_or_short(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     message = refusal(external(tmp_path / "a", "weights.bin", None))

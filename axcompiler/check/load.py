@@ -1,13 +1,13 @@
 """Reads an ONNX file, or says in a sentence why it cannot be used."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from axcompiler.errors import CompileError
+from axcompiler.onnx_tensors import tensors
 
 #: oldest opset of the default domain that is understood
 MIN_OPSET = 9
@@ -76,22 +76,8 @@ def check_versions(model: onnx.ModelProto, where: str) -> None:
         )
 
 
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor in the graph: initializers and attributes, those of subgraphs too."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (attribute.g, *attribute.graphs):
-                yield from tensors(inner)
-
-
 def _load_external(model: onnx.ModelProto, folder: Path, where: str) -> None:
-    for tensor in [t for t in tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]:
+    for tensor in [t for t in tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL]:
         info = {entry.key: entry.value for entry in tensor.external_data}
         location = info.get("location", "")
         path = _inside(folder, location, f"{where}: weight '{tensor.name}'")
