@@ -47,10 +47,10 @@ class Cluster:
             raise self._gone() from error
 
     def submit(self, function: Callable[[Job], Answer], job: Job, name: str) -> Any:
-        """Send a job; returns what `result` takes. name: for Dask's own reports."""
+        """Send a job; returns what `result` takes. name: of the job on the scheduler; a job that is there already is not done again."""
         job = {**job, "topic": f"axforge-{self.run}"}
         try:
-            return self._client.submit(function, job, key=f"{name}-{uuid.uuid4().hex}", pure=False)
+            return self._client.submit(function, job, key=name)
         except self._lost as error:
             raise self._gone() from error
 

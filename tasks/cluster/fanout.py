@@ -4,6 +4,7 @@ A stage whose result is in the cache is restored as ever. For another one the wh
 results come back through the cache that both share, so that what follows is an ordinary restore.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: Plans of this run that have stages to do, and the last stage that is wanted of each, by model.
 _WANTED: dict[str, tuple[Plan, str]] = {}
 _SENT: dict[str, "Sent"] = {}
+#: Names the jobs of this run. Known to all processes of `doit -n K`, which are forked later, so that they share their jobs.
+RUN = uuid.uuid4().hex
 _ORDER = [stage.name for stage in STAGES]
 
 
@@ -56,7 +59,7 @@ class Sent:
         self._answer: Answer | None = None
         from tasks.cluster.worker import compile_model
 
-        self._future = self._cluster.submit(compile_model, job_of(plan, last), f"compile-{plan.model.name}")
+        self._future = self._cluster.submit(compile_model, job_of(plan, last), f"compile-{plan.model.name}-{RUN}")
 
     def answer(self) -> Answer:
         """Wait for it."""

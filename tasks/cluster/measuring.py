@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axcompiler.errors import AxforgeError
-from tasks.cluster.fanout import cluster_at, job_for
+from tasks.cluster.fanout import RUN, cluster_at, job_for
 from tasks.display import counting
 from tasks.engines import model_path
 from tasks.plan import Plan
@@ -30,7 +30,7 @@ def measure_there(plan: Plan, pipe: str) -> "Report":
     network = model_path(plan, pipe)
     job = job_for(plan, {network.name: network, **dataset_files(plan)})
     job |= {"pipe": pipe, "network": network.name, "limit": limit}
-    name = f"measure-{plan.model.name}-{pipe}"
+    name = f"measure-{plan.model.name}-{pipe}-{RUN}"
     sent = [cluster.submit(measure_part, {**job, "part": (i, parts)}, f"{name}-{i}") for i in range(parts)]
     measured = []
     with counting(f"Measuring {plan.model.name} on {pipe}, {parts} parts") as progress:
