@@ -103,6 +103,8 @@ def _bundle(groups: int, cg: int, mg: int) -> int:
 
 def _block_diagonal(weight: NDArray[np.int8], bundle: int) -> NDArray[np.int8]:
     """weight [bundle * mg, cg, KH, KW] -> [bundle * mg, bundle * cg, KH, KW]."""
+    if bundle == 1:
+        return weight
     count, cg, kh, kw = weight.shape
     mg = count // bundle
     out = np.zeros((count, bundle * cg, kh, kw), np.int8)

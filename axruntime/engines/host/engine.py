@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import mmap
 import os
 import threading
 import weakref
@@ -31,6 +32,18 @@ _INT = ctypes.c_int64
 _RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
 
 
+def _forget_pages(graph: Graph) -> None:
+    """Gives back the memory of a mapped file whose weights have been packed; what is read again comes back from the file."""
+    for value in graph.constants.values():
+        base: Any = value
+        while isinstance(base, np.ndarray) and base.base is not None:
+            base = base.base
+        owner = base.obj if isinstance(base, memoryview) else base
+        if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            owner.madvise(mmap.MADV_DONTNEED)
+            return
+
+
 def _aligned(size: int) -> NDArray[np.uint8]:
     """Bytes that start on a cache line. (Huge pages were tried: 5 to 10 % slower, for conflicts in the second-level cache.)"""
     raw = np.empty(size + 64, np.uint8)
@@ -56,7 +69,8 @@ class HostEngine:
         self.code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
         self.native = ctypes.CFUNCTYPE(None, *_RUN)(self.code.addresses[-1])
         self.constants = _aligned(self.plan.constants.size + 256)
-        self.plan.constants.move(self.constants)
+        _forget_pages(self.graph)
+        self.plan.constants.move(self.constants, lambda: _forget_pages(self.graph))
         self.yield_address = ctypes.cast(ctypes.CDLL(None).sched_yield, _PTR).value
         self.pool = Pool(self.threads)
         self.islands = Islands(self.graph)

@@ -79,11 +79,13 @@ class Constants:
         self.size += -(-size // 64) * 64
         return Ref("", at)
 
-    def move(self, into: NDArray[np.uint8]) -> None:
-        """Writes all pieces to their offsets and lets go of them."""
+    def move(self, into: NDArray[np.uint8], between: Callable[[], None] = lambda: None) -> None:
+        """Writes all pieces to their offsets and lets go of them. between: called after every large piece."""
         for at, make in zip(self.starts, self.parts, strict=True):
             raw = make().reshape(-1).view(np.uint8)
             into[at : at + raw.size] = raw
+            if raw.size > 1 << 20:
+                between()
         self.parts.clear()
         self.starts.clear()
 
