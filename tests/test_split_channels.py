@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import image_samples, model, run, save
 
-from axcompiler import graphfile, optimize
+from axcompiler import api, graphfile, optimize
 from axcompiler.calibrate import collect, statistics
 from axcompiler.calibrate import run as calibrate
 from axcompiler.check import run as check
@@ -156,3 +156,15 @@ def test_groups_are_all_channels_once_by_their_range(widths: list[float], result
     for a, b in itertools.pairwise(groups):
         assert max(widths[c] for c in a) <= min(widths[c] for c in b)
         assert len(a) % split_channels.STEP == 0
+
+
+def test_a_vector_has_no_channels_to_part() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Sigmoid", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3])],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    compiled = api.compile(proto, [{"x": np.array([-1, 0, 1], np.float32)}])
+    np.testing.assert_allclose(compiled.run({"x": np.zeros(3, np.float32)})["y"], 0.5, atol=0.01)

@@ -61,9 +61,11 @@ def chains(plan: Plan) -> list[Chain]:
 def _chain(plan: Plan, k: int) -> Chain | None:
     view, unit = plan.view, plan.parts[k]
     node = view.nodes[unit.nodes[0]]
+    if unit.region or node.op_type != "Conv":
+        return None
     operand = node.inputs[0]
-    channels = view.shapes.get(operand, (0, 0))[1]
-    if unit.region or node.op_type != "Conv" or not 1 < channels == int(node.attributes.get("group", 1)) == view.shapes[node.inputs[1]][0]:
+    channels = view.shapes[operand][1]
+    if not 1 < channels == int(node.attributes.get("group", 1)) == view.shapes[node.inputs[1]][0]:
         return None
     made = _alone(plan, operand, unit.nodes)
     first: tuple[int, ...] = ()
