@@ -176,6 +176,25 @@ def test_workers_without_the_cache_of_the_sender_say_so(project: Project, cluste
     assert "Traceback" not in done.err
 
 
+def test_a_scheduler_that_dies_ends_the_run_with_a_sentence_and_what_was_finished_is_kept(project: Project, cluster: Cluster) -> None:
+    build = subprocess.Popen(
+        project.command("compile:tiny", f"cluster={cluster.address}"),
+        cwd=project.root,
+        env=project.env(**cluster.shared),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: "calibrate" in [stage for _, stage in cluster.began()])
+    cluster.processes[0].kill()
+    _, err = build.communicate(timeout=50)
+    assert build.returncode == 1
+    assert "The cluster's scheduler has gone" in err
+    assert "Traceback" not in err
+    again = project.compile(**cluster.shared)
+    assert again.stages()["check"] == "restored"
+
+
 def test_a_scheduler_that_is_not_there_is_a_sentence(project: Project) -> None:
     done = project.doit("compile:tiny", "cluster=tcp://127.0.0.1:1")
     assert done.status == 1
