@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import axcompiler
 from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME, STAGES, Stage
+from axcompiler.stages import STAGES, Stage
 from tasks.settings import Settings
 from tasks.words import Options
 from tasks.zoo import Model
@@ -158,12 +158,3 @@ def digest(value: Any) -> str:
     """A hash of a JSON value, for comparing with what was remembered."""
     text = json.dumps(value, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def stage_named(name: str) -> Stage:
-    """A stage of the table. Raises AxforgeError with the nearest name."""
-    from tasks.suggest import nearest
-
-    if name not in BY_NAME:
-        raise AxforgeError(f"There is no stage {name!r}.", fix=nearest(name, BY_NAME))
-    return BY_NAME[name]

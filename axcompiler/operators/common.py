@@ -109,11 +109,6 @@ def normal_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(sorted(normal_axis(a, rank) for a in axes))
 
 
-def inverse(perm: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes `perm`."""
-    return tuple(int(i) for i in np.argsort(perm))
-
-
 # ---------------------------------------------------------------- windows (convolution and pooling)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from axcompiler import ir
 from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, Role, Scale, register
+from axcompiler.operators.base import NodeView, Operator, Scale, register
 
 if TYPE_CHECKING:
     from axcompiler.optimize.lowering import Lowering
@@ -144,10 +144,6 @@ def _lower_tile(lw: Lowering, view: NodeView) -> None:
 
 def _operator(name: str, lower: c.Lower, *extra: c.Constraint) -> None:
     register(Operator(onnx=(name,), constraints=(*c.BASIC, *extra), roles=c.data_first, lower=lower, scale=Scale.COPY))
-
-
-def _gather_roles(view: NodeView) -> tuple[Role, ...]:
-    return (Role.ACTIVATION, Role.PARAMETER)
 
 
 _operator("Slice", _lower_slice, c.parameters_constant)
