@@ -12,15 +12,22 @@ from numpy.typing import NDArray
 
 from axcompiler import numerics
 from axcompiler.errors import AxforgeError
+from axcompiler.external import refers_outside
 from axcompiler.ir import Graph, Island, Tensor
 
 
 def session(model: bytes, threads: int = 1) -> Any:
     """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it.
 
-    The model may come from anywhere, so it must not make onnxruntime read files: external data is sought below a path that can
-    hold none, and onnxruntime's own file format is not accepted.
+    The model may come from anywhere, so it must not make onnxruntime read files: a model with external data, or in onnxruntime's own
+    format, is refused here, and onnxruntime is told so too.
     """
+    try:
+        outside = refers_outside(model)
+    except ValueError as e:
+        raise AxforgeError(f"a part of the model that is for the CPU is damaged: {e}", fix="Compile the model again.") from e
+    if outside:
+        raise AxforgeError("a part of the model that is for the CPU refers to another file", fix="Compile the model again.")
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -1,12 +1,18 @@
 """Islands may come from anywhere: they read no files, and their results have the shapes that the graph's memory was planned for."""
 
 import numpy as np
+import onnx
 import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from axcompiler import islands
 from axcompiler.errors import AxforgeError
+from axcompiler.external import refers_outside
 from axcompiler.ir import Graph, Island, Quant, Tensor
+from axcompiler.onnx_tensors import tensors
 from axcompiler.reference import Reference
 
 COUNT = 1024  # a weight this long is read when it is used, not while onnxruntime simplifies the model
@@ -38,13 +44,40 @@ def test_an_island_cannot_read_a_file(place, location, tmp_path, monkeypatch):
     here.mkdir()
     monkeypatch.chdir(here)
     (here / "secret.bin").write_bytes(np.ones(COUNT, np.float32).tobytes())
-    with pytest.raises(AxforgeError, match="onnxruntime cannot run"):
+    with pytest.raises(AxforgeError, match="refers to another file"):
         islands.session(with_file(location.format(absolute=here / "secret.bin"), place))
 
 
-def test_onnxruntimes_own_format_is_no_island():
+@pytest.mark.parametrize("location", ["secret.bin", "{absolute}"])
+def test_the_installed_onnxruntime_refuses_files_too(location, tmp_path, monkeypatch):
+    """A second lock: should a model pass the first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(np.ones(COUNT, np.float32).tobytes())
+    monkeypatch.setattr(islands, "refers_outside", lambda model: False)
     with pytest.raises(AxforgeError, match="onnxruntime cannot run"):
-        islands.session(b"\x18\0\0\0ORTM" + bytes(64))
+        islands.session(with_file(location.format(absolute=tmp_path / "secret.bin"), "initializer"))
+
+
+@pytest.mark.parametrize("model", [b"\x18\0\0\0ORTM" + bytes(64), b"\x3a\x05\x0a", b"\x80", b"\x3b"])
+def test_what_is_no_protobuf_message_is_no_island(model):
+    with pytest.raises(AxforgeError, match="is damaged"):
+        islands.session(model)
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), st.integers(0, 255))
+def test_any_bytes_are_a_verdict_or_a_value_error(noise, at, byte):
+    damaged = bytearray(with_file("secret.bin", "branch"))
+    damaged[at % len(damaged)] = byte
+    for data in (noise, bytes(damaged)):
+        try:
+            seen = refers_outside(data)
+        except ValueError:
+            continue
+        try:
+            model = onnx.ModelProto.FromString(data)
+        except DecodeError:
+            continue
+        assert seen or not any(t.data_location or t.external_data for t in tensors(model))
 
 
 @pytest.mark.parametrize("shape,dtype", [((1, 4), "float32"), ((3,), "float32"), ((), "float32"), ((4,), "int32")])
