@@ -1,4 +1,4 @@
-"""`axmodel dump|diff|verify FILE`: explains an `.axmodel` without running it."""
+"""`axmodel dump|diff|verify|profile FILE`: explains an `.axmodel`; only `profile` runs it."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from axcompiler.errors import AxforgeError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="axmodel", description="Look into an .axmodel file. Nothing in it is run.")
+    parser = argparse.ArgumentParser(prog="axmodel", description="Look into an .axmodel file.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     dump = commands.add_parser("dump", help="what the file holds: inputs, outputs, memory, layers with their cycles")
     dump.add_argument("file", type=Path)
@@ -21,12 +21,18 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("other", type=Path)
     verify = commands.add_parser("verify", help="check every byte, index and rule (status 1 if one is broken)")
     verify.add_argument("file", type=Path, nargs="+")
+    commands.add_parser("profile", help="run it on this CPU: time, GMAC/s and share of peak of every step", add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["profile"]:
+        from axruntime.engines.host import profile
+
+        return profile.main(words[1:])
+    arguments = _parser().parse_args(words)
     from axruntime import explain
     from axruntime.axmodel import AxModel
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from axcompiler import graphfile
 from axcompiler.reference import Reference
+from axruntime.__main__ import main
 from axruntime.engines.host import HostEngine
 from axruntime.engines.host.arena import Life, allocate
 from axruntime.engines.host.native import FolderCache
@@ -22,6 +23,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from axcompiler import graphfile
+from axruntime.__main__ import main
 from axruntime.engines.host import HostEngine
 graph = graphfile.load(Path(sys.argv[1]))
 out = HostEngine(graph, 1).run({"x": np.load(sys.argv[2])}, raw=True)["y"]
@@ -94,3 +96,12 @@ def test_code_that_others_could_have_written_is_not_taken(tmp_path):
     (tmp_path / "key").chmod(0o622)
     assert cache.get("key") is None
     assert cache.get("absent") is None
+
+
+def test_profile_names_every_step_and_its_share(tmp_path, capsys):
+    graphfile.save(conv_graph(8, 12, 9, 9, 3, 1, 1), tmp_path / "g.axgraph")
+    assert main(["profile", str(tmp_path / "g.axgraph"), "--rounds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "GMAC/s" in said
+    assert "of peak" in said
+    assert main(["profile", str(tmp_path / "none.axmodel")]) == 1

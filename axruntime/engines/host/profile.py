@@ -1,4 +1,4 @@
-"""Time of every step of a model on one thread: `python -m axruntime.engines.host.profile FILE`.
+"""Time of every step of a model on one thread: `axmodel profile FILE`.
 
 FILE is a `.axmodel` or a `graph.axgraph`. Each step is timed by itself (the best of some runs, with its operands where the step before
 left them), so that the sum is the time of a frame without threads. Peak is what the path's product instruction reaches on registers.
@@ -119,7 +119,7 @@ def load(path: Path) -> Graph:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the profile of one file."""
-    parser = argparse.ArgumentParser(prog="python -m axruntime.engines.host.profile", description="Time of every step on one thread.")
+    parser = argparse.ArgumentParser(prog="axmodel profile", description="Time of every step on one thread.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--cpu", default="", help="code path: amx, avx512vnni, avxvnni, avx2, generic")
     parser.add_argument("--top", type=int, default=30, help="steps to list")
