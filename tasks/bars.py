@@ -53,6 +53,7 @@ class Bars:
         self._progress: Progress | None = None
         self._models: dict[str, _Model] = {}
         self._skipped: dict[str, set[str]] = {}
+        self._ended: set[str] = set()
         self._queue = progress.open_channel(self.update)
         self._pump: threading.Thread | None = None
 
@@ -64,14 +65,16 @@ class Bars:
         if model not in self._models:
             bar = self._progress.add_task(f"Compiling {model} for Metis...", total=100, stage=stage)
             self._models[model] = _Model(bar, self._skipped.pop(model, set()))
-        self._models[model].running[stage] = 0.0
+        self._models[model].running.setdefault(stage, 0.0)
         self._show(model, stage)
 
     def update(self, model: str, stage: str, done: int, total: int, note: str) -> None:
         """A stage reports, or (without a model) somebody has a sentence for the user."""
         if not model:
-            self._console.print(note, markup=False, highlight=False)
+            self._console.print(note, markup=False, highlight=False, soft_wrap=True)  # above the bars
             return
+        if model not in self._models and model not in self._ended:
+            self.start(model, stage)  # on another machine, before its turn here
         if self._progress is not None and (line := self._models.get(model)) is not None:
             line.running[stage] = done / total if total else 0.0
             self._show(model, f"{stage}: {note}" if note else stage)
@@ -89,6 +92,7 @@ class Bars:
     def done(self, model: str) -> None:
         """A model is finished or given up; with the last one, the bars stand still and the screen is free for others."""
         self._skipped.pop(model, None)
+        self._ended.add(model)
         line = self._models.pop(model, None)
         if line is not None and self._progress is not None:
             self._progress.stop_task(line.bar)

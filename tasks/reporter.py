@@ -92,11 +92,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if isinstance(fail, UnmetDependency):
             self.write(masked(f"{decoded(task.name)}: not done, for it needs {fail.message}\n"))
         elif isinstance(fail, TaskFailed) and not fail.traceback:
-            self.stream.flush()
-            print(masked(f"ERROR in {decoded(task.name)}\n{fail.message}"), file=sys.stderr)
+            self._error(f"ERROR in {decoded(task.name)}\n{fail.message}")
         else:
-            self.stream.flush()
-            print(masked(f"ERROR in {decoded(task.name)}\n{fail.get_msg()}"), file=sys.stderr)
+            self._error(f"ERROR in {decoded(task.name)}\n{fail.get_msg()}")
 
     def cleanup_error(self, exception: Any) -> None:
         """A teardown failed."""
@@ -114,6 +112,13 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if self.kinds == {"unmet", "mistake"}:
             raise SystemExit(1)  # doit would call it 2, a bug, because a group waited for what failed
 
+    def _error(self, text: str) -> None:
+        self.stream.flush()
+        if self.bars is not None and sys.stderr.isatty():
+            self.bars.update("", "", 0, 0, masked(text))  # else the bars of other models would be drawn over it
+        else:
+            print(masked(text), file=sys.stderr)
+
     def _event(self, task: Any, text: str, because: list[str]) -> None:
         reasons = because if _meta(task).get("explain") else []
         line = f"{task.name}: {text}" + "".join(f"\n    {reason}" for reason in reasons)
@@ -127,8 +132,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def _finished(self, task: Any) -> None:
         if self.bars is not None:
             self.bars.done(_model(task))
-        if not _meta(task).get("quiet"):
-            self.write(f"{_model(task)}: {_meta(task)['finishes']}\n")
+        line = f"{_model(task)}: {_meta(task)['finishes']}"
+        if self.bars is not None:
+            self.bars.update("", "", 0, 0, line)
+        else:
+            self.write(line + "\n")
         self.stream.flush()
 
 

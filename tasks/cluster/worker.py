@@ -116,7 +116,7 @@ def _same_versions(wanted: dict[str, str]) -> None:
         if found.get(what) != version:
             raise AxforgeError(
                 f"This worker has {what} {found.get(what, '(none)')}, and the job is from {version}.",
-                fix="Install the same versions on all machines.",
+                fix="Install the same versions on all machines, and start the workers again.",
             )
 
 
