@@ -229,14 +229,16 @@ def test_many_samples_are_shared_out_and_inputs_are_measured_in_all(tmp_path: Pa
     assert result.samples == len(samples)
 
 
-def test_inputs_of_the_graph_are_exact_over_all_samples(tmp_path: Path) -> None:
+def test_inputs_and_results_are_exact_over_all_samples(tmp_path: Path) -> None:
     weight = np.ones((2, 3, 1, 1), np.float32)
     proto = checked(model([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 16, 16]}, ["y"], {"w": weight}), tmp_path)
     samples = image_samples(MAX_TURNS * SAMPLES_EACH)
     for i in (0, 1, 2, 3):
         samples[i]["x"][0, 0, 0, i] = 10.0 * (i + 1)
-    measured = collect(proto, CalibrateConfig(), samples, silent).ranges["x"]
-    assert (measured.lo, measured.hi) == (min(float(s["x"].min()) for s in samples), 40.0)
+    ranges = collect(proto, CalibrateConfig(), samples, silent).ranges
+    assert (ranges["x"].lo, ranges["x"].hi) == (min(float(s["x"].min()) for s in samples), 40.0)
+    results = all_values(proto, ["y"], samples)["y"]
+    assert (ranges["y"].lo, ranges["y"].hi) == (results.min(), results.max())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

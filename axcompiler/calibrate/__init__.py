@@ -45,7 +45,7 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
 def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
     """Statistics of every tensor that the plan of `model`, after its channels were parted, measures.
 
-    Graph inputs are measured in every sample; of 2 * SAMPLES_EACH samples and more, each other tensor in every second (third,
+    Inputs and results are measured in every sample; of 2 * SAMPLES_EACH samples and more, each other tensor in every second (third,
     fourth) one. Samples that do not say how many they are are all measured whole.
     """
     total = len(samples) if isinstance(samples, Sized) else 0
@@ -88,15 +88,17 @@ class _Turn:
 def _turns(model: onnx.ModelProto, plan: Plan, wanted: Mapping[str, str], count: int) -> list[_Turn]:
     """The tensors in at most `count` lots, from the front of the network to its end; what is derived stays with what it is derived from.
 
-    A sample runs through one of them only: measuring costs more than computing, and the front costs less than the whole.
+    A sample runs through one of them only, because measuring costs more than computing. Results that leave the AIPU are in all of
+    them: they are never clipped, so the rarest extreme counts.
     """
     derived = _derived(plan, wanted)
     leaders = [name for name in wanted if name not in derived]
     lot = {name: k * count // len(leaders) for k, name in enumerate(leaders)}
     turns = []
     for k in sorted(set(lot.values())):
-        names = {name: ends for name, ends in wanted.items() if lot[derived[name][0] if name in derived else name] == k}
-        probed, probes = with_probes(model, names, plan.view.shapes, {n: d for n, d in derived.items() if n in names})
+        mine = {n for n in wanted if n in plan.leaving or lot[derived[n][0] if n in derived else n] == k}
+        names = {name: ends for name, ends in wanted.items() if name in mine}
+        probed, probes = with_probes(model, names, plan.view.shapes, {n: d for n, d in derived.items() if {n, d[0]} <= mine})
         turns.append(_Turn(probes, [n for probe in probes for n in probe.outputs], _session(probed)))
     return turns
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from axcompiler.check.units import region_bounds
+from axcompiler.operators.views import names_read
 from axcompiler.quantize.plan import Plan, make_plan
 
 F64 = NDArray[np.float64]
@@ -189,11 +190,8 @@ class _Writer:
         constants = [n for n in self._model.graph.node if n.op_type == "Constant" and n.output[0] in self._view.constants]
         del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
         result.graph.node.extend([*constants, *(n for row in self._nodes for n in row)])
-        read = {name for n in result.graph.node for name in n.input}
-        old = {t.name for t in self._model.graph.initializer}
-        for name, tensor in self._values.items():
-            if name in old or name in read:
-                result.graph.initializer.append(tensor)
+        read = {name for n in result.graph.node for name in names_read(n)}
+        result.graph.initializer.extend(tensor for name, tensor in self._values.items() if name in read)
         return result
 
     def _name(self, wanted: str) -> str:
