@@ -69,6 +69,7 @@ class Output:
     def __post_init__(self) -> None:
         self._stack = ExitStack()
         self._video: Any = None
+        self._named: Counter[str] = Counter()
         self.stem = slug(where(self.text, self.plan))
         asked = self.plan.options.save_output
         self.asked = self.plan.settings.typed(asked) if asked else None
@@ -120,11 +121,18 @@ class Output:
                 self._video = self._stack.enter_context(VideoWriter(self.pictures[-1], self.source.fps or 25.0))
             self._video.write(drawn)
             return
-        name = f"{self.stem}/{slug(frame.name)}.png" if self.many else f"{self.stem}{self.suffix}"
-        path = self.folder / name
+        path = self.folder / self._picture(frame.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, drawn)
         self.pictures.append(path)
+
+    def _picture(self, frame: str) -> str:
+        """Where the picture of a frame goes; pictures called a.jpg and a.png, say, get names of their own."""
+        if not self.many:
+            return f"{self.stem}{self.suffix}"
+        stem = slug(frame)
+        self._named[stem] += 1
+        return f"{self.stem}/{stem}{f'-{self._named[stem]}' if self._named[stem] > 1 else ''}.png"
 
 
 def slug(text: str) -> str:

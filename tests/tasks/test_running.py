@@ -46,6 +46,16 @@ def test_engines_give_the_same_answer(project: Project, pipe: str) -> None:
     assert len(list((project.root / "out" / "pictures").glob("*.png"))) == 4
 
 
+def test_pictures_of_one_stem_do_not_overwrite_each_other(project: Project) -> None:
+    folder = project.root / "alike"
+    folder.mkdir()
+    for seed, name in enumerate(("a b.png", "a_b.png", "a_b.jpg")):
+        write_picture(folder / name, seed)
+    done = project.doit("infer:tiny:alike", "--pipe", "onnx", "--save-output", "out")
+    assert done.status == 0, done.out + done.err
+    assert sorted(path.name for path in (project.root / "out" / "alike").iterdir()) == ["a_b-2.png", "a_b-3.png", "a_b.png"]
+
+
 def test_a_path_is_relative_to_where_it_is_typed(project: Project) -> None:
     done = project.doit("-f", "../dodo.py", "infer:tiny:img_1.png", "--pipe", "onnx", "--save-output", "x.png", cwd=project.pictures)
     assert done.status == 0, done.out + done.err
