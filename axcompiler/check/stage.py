@@ -46,7 +46,7 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
 
 def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
     """Raises CompileError for an operator of the maker's own: nothing here knows it, and onnxruntime has to."""
-    foreign = [n for n in model.graph.node if n.domain not in ("", "ai.onnx")]
+    foreign = [n for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)]
     if not foreign:
         return
     try:
