@@ -113,6 +113,12 @@ def _tier(url: str, mode: str, token: str) -> "Tier":
     return connect(url, mode, token)
 
 
+def fresh_start(start_dir: Path) -> None:
+    """For a process that lives long, between two jobs: give back what it used, and ask a remote again that was in trouble."""
+    open_store(start_dir).close()
+    _tier.cache_clear()
+
+
 def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to_stderr) -> Store:
     """The store that the configuration of a folder asks for. CacheError for a wrong configuration; never for an unusable cache."""
     found = config or load(start_dir)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from axcompiler.errors import AxforgeError
 from axcompiler.stages import BY_NAME, STAGES
+from cache.config import fresh_start
+from cache.errors import CacheError
 from tasks import progress, settings
 from tasks.calibration import Chosen
 from tasks.cluster import parcel
@@ -45,6 +47,9 @@ def answered(work: Callable[[Job, Path], Answer]) -> Callable[[Job], Answer]:
                 if sentence := say(error):
                     return {"error": sentence, "worker": name()}
                 raise
+            finally:
+                with contextlib.suppress(CacheError):  # a wrong configuration, which was the answer
+                    fresh_start(Path.cwd())
 
     return whole
 

@@ -14,7 +14,7 @@ from cache_support import BIG, build, is_right, make_action, make_store, outputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.config import open_store
+from cache.config import fresh_start, open_store
 from cache.digest import sha256
 from cache.record import Blob, parse
 from cache.remote import connect
@@ -176,6 +176,21 @@ def test_it_is_left_alone_by_all_stores_of_a_process(tmp_path: Path, server: Ser
         build(open_store(tmp_path, warn=said.append), b"source %d" % number, tmp_path / "d")
     assert len(server.requests()) == 1
     assert len(said) == 1
+
+
+def test_a_process_that_lives_long_may_start_afresh(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("REMOTE", server.url()), ("MODE", "rw"), ("DIR", str(tmp_path / "c"))):
+        monkeypatch.setenv(f"AXFORGE_CACHE_{name}", value)
+    server.behave("403")
+    said: list[str] = []
+    build(open_store(tmp_path, warn=said.append), b"one", tmp_path / "d")
+    assert stored_files(tmp_path / "c", "leases")
+    fresh_start(tmp_path)
+    assert not stored_files(tmp_path / "c", "leases"), "what the job used may be cleaned"
+    server.behave("good")
+    build(open_store(tmp_path, warn=said.append), b"two", tmp_path / "d")
+    assert len(said) == 1
+    assert server.stored("ac"), "the remote was asked again"
 
 
 def test_a_server_that_is_gone_or_goes_away(tmp_path: Path, server: Server) -> None:
