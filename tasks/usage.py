@@ -12,7 +12,7 @@ axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running i
 
   doit list --all                        every task: models and their stages
   doit info compile:MODEL:quantize       one task: what it reads and writes, and whether it is up to date
-  doit -n 4 compile:MODEL compile:OTHER  several at once
+  doit -n 4 compile:MODEL compile:OTHER  several at once; with cluster=tcp://HOST:8786 on the workers of a Dask cluster
   doit clean compile:MODEL               remove what was built (the cache keeps it)
 
 Options stand behind a task: doit compile:MODEL --aipu-cores 4 --explain; or as variables: doit compile:MODEL cores=4 onnx=PATH
