@@ -98,7 +98,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """A cache with one result, that may only be read; and the user to be (root may write everywhere)."""
-    private = [path for path in (tmp_path, *tmp_path.parents[:2]) if not path.stat().st_mode & 0o001]
+    private = [path for path in (tmp_path, *tmp_path.parents) if not path.stat().st_mode & 0o001]
     for path in private:  # so that the other user gets there
         path.chmod(0o711)
     store, _ = make_store(tmp_path / "c")
