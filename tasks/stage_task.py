@@ -248,6 +248,12 @@ class Calibrate(Work):
         return [*self.chosen.folders, *self.chosen.files()]
 
     def run(self, folder: Path, report: Any) -> None:
+        from axruntime.pipeline.calibration import stand_ins
+
+        if stand_ins(self.chosen.items):
+            count, name = len(self.chosen.items), self.plan.model.name
+            fix = 'for the best accuracy name your own: "calibration": {"path": "FOLDER"} in model.json, below the data root.'
+            progress.say(f"{name}: calibrating on {count} sample photos that installed packages ship; {fix}")
         samples = calibration.Feeds(self.plan, self.chosen, self.names)
         self.stage.run()(self.plan.inputs(self.stage), self.plan.config(self.stage), folder, report, samples=samples)
 

@@ -11,7 +11,7 @@ import ax_models
 from axcompiler.errors import AxforgeError
 from axruntime.media.images import write_image
 from axruntime.media.sources import fake_picture
-from axruntime.pipeline.calibration import calibration_samples, feeds, load_sample
+from axruntime.pipeline.calibration import calibration_samples, feeds, load_sample, stand_ins
 from axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
 
 ZOO = Path(ax_models.__file__).parent
@@ -69,9 +69,16 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(AxforgeError, match="has no pictures"):
         calibration_samples(described(), tmp_path)
     with pytest.raises(AxforgeError, match="names no calibration data"):
-        calibration_samples(described(calibration=None), tmp_path)
+        calibration_samples(described(calibration=None, preprocessing=[]), tmp_path)
     with pytest.raises(AxforgeError, match="0 calibration samples are too few"):
         calibration_samples(described(), tmp_path, 0)
+
+
+def test_a_model_of_pictures_that_names_no_data_gets_photos(tmp_path: Path) -> None:
+    items = calibration_samples(described(calibration=None), tmp_path)
+    assert len(items) >= 64
+    assert stand_ins(items)
+    assert calibration_samples(described(calibration=None), None, 3) == calibration_samples(described(calibration=None), tmp_path, 3)
 
 
 def test_without_a_data_root_photos_of_packages_do(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from axcompiler.errors import AxforgeError
 from axruntime.media.files import images_in
 from axruntime.media.samples import sample_names, sample_path
-from axruntime.pipeline.descriptor import Descriptor
+from axruntime.pipeline.descriptor import Calibration, Descriptor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Seed of the crops that are made of sample photos.
 _SEED = 2024
+_PHOTO = "sample:"
 #: So many crops of a handful of photos say as much as more of them do.
 _ENOUGH_CROPS = 96
 
@@ -36,9 +37,12 @@ class CalibrationItem:
 def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: int | None = None) -> list[CalibrationItem]:
     """The samples that `descriptor` asks for, at most `count` of them, spread evenly over what is there, in a fixed order.
 
+    A model of pictures whose model.json names no calibration data gets photos that installed packages ship, as `stand_ins` tells.
     Raises AxforgeError when there are none, saying which folder to fill or how to name another.
     """
     wanted = descriptor.calibration
+    if wanted is None and descriptor.preprocessing:
+        wanted = Calibration(path="", count=_ENOUGH_CROPS, samples=True)
     if wanted is None:
         fix = 'Add to model.json: "calibration": {"path": "FOLDER"}, a folder of pictures below the data root.'
         raise AxforgeError("model.json names no calibration data", where=descriptor.name, fix=fix)
@@ -46,6 +50,8 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
     count = wanted.count if count is None else count
     if count < 1:
         raise AxforgeError(f"{count} calibration samples are too few", where=descriptor.name, fix="Use at least 1; 100 or more are usual.")
+    if not wanted.path:
+        return _of_photos(crops, descriptor.name)
     path = data_root / wanted.path if data_root is not None else Path(wanted.path)
     if path.is_file() and path.suffix == ".npz":
         return [CalibrationItem(f"{path.name}[{i}/{count}]", path, json.dumps({"row": [i, count]})) for i in range(count)]
@@ -55,6 +61,11 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
         return _of_photos(crops, descriptor.name)
     fix = "Put pictures there." if data_root is not None else "Name the folder above it with --data-root or AXFORGE_DATA_ROOT."
     raise AxforgeError("the calibration data of this model is not there", where=f"{descriptor.name}: {path}", fix=fix)
+
+
+def stand_ins(items: Sequence[CalibrationItem]) -> bool:
+    """Whether samples are photos of installed packages instead of pictures of the model's own world."""
+    return any(item.name.startswith(_PHOTO) for item in items)
 
 
 def _of_folder(folder: Path, count: int, model: str) -> list[CalibrationItem]:
@@ -80,7 +91,7 @@ def _of_photos(count: int, model: str) -> list[CalibrationItem]:
         gains = [round(brightness * rng.uniform(0.9, 1.1), 4) for _ in range(3)]
         mirrored = rng.random() < 0.5
         variant = {"crop": [left, top, left + width, top + height], "gains": gains, "mirrored": mirrored} if i >= len(names) else {}
-        items.append(CalibrationItem(f"sample:{name}#{i}", sample_path(name), json.dumps(variant) if variant else ""))
+        items.append(CalibrationItem(f"{_PHOTO}{name}#{i}", sample_path(name), json.dumps(variant) if variant else ""))
     return items
 
 
