@@ -105,7 +105,7 @@ class Stage:
 
 STAGES: tuple[Stage, ...] = (
     Stage("fetch", 1, (), ("model.onnx",), (), FetchConfig),
-    Stage("check", 2, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxruntime", "numpy"), CheckConfig),
+    Stage("check", 3, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxruntime", "numpy"), CheckConfig),
     Stage("calibrate", 4, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
     Stage("quantize", 2, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
     Stage("optimize", 1, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),

@@ -254,8 +254,15 @@ def test_quantized_model_is_left_as_it_is(tmp_path: Path) -> None:
         node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         node("DequantizeLinear", ["q", "s", "z"], ["d"]),
         node("DequantizeLinear", ["w", "s"], ["wd"]),
-        node("Conv", ["d", "wd"], ["y"]),
+        node("Conv", ["d", "wd"], ["c"], "inside"),
+        node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        node("DequantizeLinear", ["cq", "s", "z"], ["cd"]),
+        node("Conv", ["cd", "wd2"], ["y"], "outside"),
+        node("DequantizeLinear", ["w2", "s"], ["wd2"]),
     ]
-    clean, _ = checked(model(nodes, {"x": [1, 3, 4, 4]}, ["y"], constants), tmp_path)
-    assert [n.op_type for n in clean.graph.node] == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "Conv"]
+    nodes.insert(0, nodes.pop())
+    constants["w2"] = np.ones((1, 2, 1, 1), np.int8)
+    clean, places = checked(model(nodes, {"x": [1, 3, 4, 4]}, ["y"], constants), tmp_path)
+    assert sorted(n.op_type for n in clean.graph.node) == ["Conv"] * 2 + ["DequantizeLinear"] * 4 + ["QuantizeLinear"] * 2
+    assert (places["inside"], places["outside"]) == ("aipu", "cpu"), "the second result is never quantized"
     assert json.loads((tmp_path / "support.json").read_bytes())["quantized_before"] is True

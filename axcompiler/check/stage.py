@@ -14,6 +14,8 @@ from axcompiler.check.load import load_model
 from axcompiler.check.net import Net, to_model
 from axcompiler.errors import AxforgeError, CompileError
 from axcompiler.operators.views import ModelView, view
+from axcompiler.optimize.partition import FloatItem, plan
+from axcompiler.optimize.qdq import read
 from axcompiler.stages import CheckConfig, Progress
 
 
@@ -36,7 +38,7 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     model = to_model(net)
     _refuse_unknown_operators(model, where)
     seen = view(model)
-    placements = _keep_quantized(seen) if is_quantized(net) else place.place(seen, config, where)
+    placements = _keep_quantized(model, seen) if is_quantized(net) else place.place(seen, config, where)
     place.record(model, placements)
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
     nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.gone.items()]
@@ -60,7 +62,9 @@ def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
         ) from e
 
 
-def _keep_quantized(seen: ModelView) -> list[place.Placement]:
-    """The maker of a quantized model has decided: between QuantizeLinear and DequantizeLinear is int8."""
+def _keep_quantized(model: onnx.ModelProto, seen: ModelView) -> list[place.Placement]:
+    """The maker of a quantized model has decided: what stands between DequantizeLinear and QuantizeLinear, and nothing else, is int8."""
     reason = "the model came quantized; its own QuantizeLinear and DequantizeLinear decide"
-    return [place.Placement(n.name, n.op_type, "aipu", reason) for n in seen.nodes]
+    on_cpu = {item.proto.name: item.why for item in plan(read(model)).items if isinstance(item, FloatItem)}
+    where = {name: ("cpu", why) for name, why in on_cpu.items()}
+    return [place.Placement(n.name, n.op_type, *where.get(n.name, ("aipu", reason))) for n in seen.nodes]
