@@ -6,8 +6,9 @@ FOLDER holds models/shape/*.shape.onnx and fill_weights.py (random weights: vali
 are cut at their head convolutions for every engine. All engines take float32 and give float32.
 
 Others: onnxruntime float32; onnxruntime int8 (its own quantize_static, QDQ, unsigned activations, signed weights per channel); OpenVINO
-float32, and int8 both by importing the same QDQ model and by NNCF's post-training quantization (pip install openvino nncf). What is not
-installed is left out and said so. XNNPACK is not among them: it takes .tflite, and nothing here writes that.
+float32, and int8 both by importing the same QDQ model and by NNCF's post-training quantization (pip install openvino nncf); XNNPACK int8 by
+LiteRT (pip install ai-edge-litert), on our own fused graph written as .tflite (`xnnpack.py`, which says what is charged to it). What is not
+installed, or cannot be written, is left out and said so.
 
 `floor` is what we promise: our time is at most 1/floor of the other's.
 """
@@ -42,6 +43,7 @@ FLOORS = {
     "onnxruntime int8": (1.65, 1.7, 1.05, 1.2, 1.2),
     "openvino int8 (QDQ)": (1.5, 1.3, 0.95, 1.1, 1.05),
     "openvino int8 (NNCF)": (1.5, 1.3, 0.95, 1.1, 1.05),
+    "xnnpack int8": (1.0, 1.0, 1.0, 1.0, 1.0),
 }
 
 
@@ -143,6 +145,19 @@ def _nncf(cut: Path, threads: int, feeds: Feeds) -> Runner:
     return _openvino(target, threads, feeds)
 
 
+class NotRun(Exception):
+    """An engine that cannot run a network, and why."""
+
+
+def _xnnpack(graph: Graph, target: Path, threads: int, feeds: Feeds, expected: Feeds) -> Runner:
+    import xnnpack
+
+    try:
+        return xnnpack.runner(graph, target, threads, feeds, expected)
+    except xnnpack.Unsupported as e:
+        raise NotRun(str(e)) from e
+
+
 def runners(graph: Graph, cut: Path, int8: Path, feeds: Feeds, threads: int) -> tuple[dict[str, Runner], list[str]]:
     """Engines by name, ours first, and what could not be had."""
     engine = HostEngine(graph, threads)
@@ -154,11 +169,12 @@ def runners(graph: Graph, cut: Path, int8: Path, feeds: Feeds, threads: int) -> 
         "openvino fp32": lambda: _openvino(cut, threads, feeds),
         "openvino int8 (QDQ)": lambda: _openvino(int8, threads, feeds),
         "openvino int8 (NNCF)": lambda: _nncf(cut, threads, feeds),
+        "xnnpack int8": lambda: _xnnpack(graph, cut.with_name("xnnpack.tflite"), threads, feeds, engine.run(feeds)),
     }
     for name, make in makers.items():
         try:
             out[name] = make()
-        except ImportError as e:
+        except (ImportError, NotRun) as e:
             missing.append(f"{name}: {e}")
     return out, missing
 
