@@ -300,8 +300,9 @@ def _slice(g: Graph, op: ir.Slice, x: Tensor) -> Shape:
     shape = g.tensors[op.outputs[0]].shape
     _require(len(op.starts) == len(op.steps) == len(shape) == len(x.shape), "needs a start and a step an axis")
     for size, n, start, step in zip(x.shape, shape, op.starts, op.steps, strict=True):
-        last = start + step * (n - 1)
-        _require(step != 0 and (n == 0 or (0 <= start < size and 0 <= last < size)), "reads outside the operand")
+        _require(n > 1 or step == 1, "an axis of at most one element must have step 1")  # the step becomes a stride of the view
+        last = start + step * max(n - 1, 0)
+        _require(step != 0 and 0 <= start < max(size, 1) and 0 <= last < max(size, 1), "reads outside the operand")
     return shape
 
 

@@ -108,7 +108,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("check", 3, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxruntime", "numpy"), CheckConfig),
     Stage("calibrate", 4, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
     Stage("quantize", 2, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
-    Stage("optimize", 1, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
+    Stage("optimize", 2, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
     Stage("tile", 2, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
     Stage("pack", 1, ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), ("numpy",), PackConfig),
 )

@@ -18,6 +18,7 @@ class Settings:
 
     build_root: where results go. data_root: where models and data sets lie that a descriptor names by relative path; None if not told.
     models: folders with one folder a model, the first wins. cluster: address of a scheduler, '' for none.
+    builders: modules beside axforge's own whose functions a model.json may name as its source.
     """
 
     project: Path
@@ -26,6 +27,7 @@ class Settings:
     data_root: Path | None
     models: tuple[Path, ...]
     cluster: str = ""
+    builders: frozenset[str] = frozenset()
 
     def typed(self, path: str) -> Path:
         """A path as the user typed it, absolute."""
@@ -33,6 +35,7 @@ class Settings:
 
 
 _MODELS: list[Path] = []
+_BUILDERS: set[str] = set()
 _OVERRIDES: dict[str, str] = {}
 _TYPED_IN: list[Path] = []
 
@@ -40,6 +43,11 @@ _TYPED_IN: list[Path] = []
 def models_in(*folders: str | Path) -> None:
     """For a dodo.py of another project: take models from these folders (before those that come with axforge)."""
     _MODELS[:] = [Path(folder).absolute() for folder in folders]
+
+
+def allow_builders(*modules: str) -> None:
+    """For a dodo.py of another project: functions of these modules may build models (`"source": {"builder": "module:function"}`)."""
+    _BUILDERS.update(modules)
 
 
 def override(*, build_root: str = "", data_root: str = "", typed_in: Path | None = None) -> None:
@@ -69,6 +77,7 @@ def current() -> Settings:
         data_root=_absolute(typed_in, data) if data else None,
         models=tuple(folders),
         cluster=os.environ.get(CLUSTER, ""),
+        builders=frozenset(_BUILDERS),
     )
 
 

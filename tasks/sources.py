@@ -1,12 +1,14 @@
 """fetch: from the `source` of a model.json to one self-contained `model.onnx`.
 
-A source is a file below the data root, an address with a checksum, or a builder `module:function` that comes with axforge.
+A source is a file below the data root, an address with a checksum, or a builder `module:function`. A model.json may come from a
+stranger, so only builders that axforge ships, or that the user's own dodo.py allows (`allow_builders`), are imported and run.
 The key of the stage names content: bytes of files, checksums, the builder's code. Never a path or an address.
 """
 
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from axruntime.pipeline.descriptor import Source
 
 OUTPUT = "model.onnx"
+#: Prefix of the modules whose functions a model.json may name without the project's consent.
+SHIPPED_BUILDERS = "ax_models.builders."
 _PIECE = 1 << 20
 
 
@@ -211,11 +215,18 @@ def _download(source: "Source", out: Path, model: str, settings: Settings, progr
 
 def _from_builder(name: str, reads: tuple[str, ...], model: str, settings: Settings) -> Origin:
     module_name, _, function_name = name.partition(":")
+    if not (module_name.startswith(SHIPPED_BUILDERS) or module_name in settings.builders):
+        raise AxforgeError(
+            f"The builder {name!r} is neither one of axforge's nor one that this project allows.",
+            where=model,
+            fix=f"If you trust this code, allow it in your dodo.py: tasks.settings.allow_builders({module_name!r}).",
+        )
     files = {f"data {relative}": locate(relative, model, settings) for relative in reads}
     files |= {f"code {path.name}": path for path in _code(module_name, model)}
     module = importlib.import_module(module_name)
     build = getattr(module, function_name, None)
-    if not callable(build):
+    # a function of the module itself, not one that it merely imports
+    if not inspect.isfunction(build) or build.__module__ != module_name or function_name.startswith("_"):
         raise AxforgeError(f"The builder {name!r} does not exist.", where=model, fix=f"Write it: {function_name} in {module_name}.")
     if hasattr(module, "checkpoint_path"):  # a builder that reads a file of an installed package says which
         files["weights"] = module.checkpoint_path()

@@ -322,6 +322,7 @@ class Builder:
             starts.append(start)
             steps.append(step)
             sizes.append(self.integer(1, room + 1))
+        steps = [step if n > 1 else 1 for step, n in zip(steps, sizes, strict=True)]
         return self.emit(ir.Slice, [x], self.tensor(sizes, self.of(x)), starts=tuple(starts), steps=tuple(steps))
 
     def add_take(self, x: str) -> str:

@@ -49,6 +49,7 @@ WITH_PARAMETERS = {
     "unsqueeze": ("Unsqueeze", [np.array([1, -1], I64)], {}, (3, 4)),
     "slice": ("Slice", [np.array([1, -1], I64), np.array([2**40, -6], I64), np.array([1, -1], I64), np.array([1, -2], I64)], {}, (2, 5, 9)),
     "slice_all_axes": ("Slice", [np.array([0, 1], I64), np.array([2, -1], I64)], {}, (2, 5)),
+    "slice_of_one": ("Slice", [np.array([4], I64), np.array([-(2**40)], I64), np.array([1], I64), np.array([-7], I64)], {}, (1, 5)),
     "slice_back": ("Slice", [np.array([-1], I64), np.array([-(2**40)], I64), np.array([0], I64), np.array([-1], I64)], {}, (5, 2)),
     "gather": ("Gather", [np.array([[0, -1], [2, 2]], I64)], {"axis": 1}, (2, 3, 4)),
     "gather_one": ("Gather", [np.array(-2, I64)], {"axis": 1}, (2, 3, 4)),
@@ -97,7 +98,7 @@ def test_attribute_forms_of_old_opsets(name):
         graph = helper.make_graph([node], "g", infos[:1], infos[1:], scales)
         seen = view(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)])).nodes[0]
         if op == "Slice":
-            assert _slice_parameters(seen) == ((1, 0, 3), (1, 1, 1))
+            assert _slice_parameters(seen) == ((0, 0, 3), (1, 1, 1))
         else:
             assert scales_of(seen) == (1.0, 1.0, 2.5)
         return

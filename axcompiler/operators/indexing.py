@@ -20,7 +20,10 @@ PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
 
 def _slice_parameters(view: NodeView) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(starts, steps), one an axis, starts counted from the front and inside the operand."""
+    """Start and step of every axis; starts count from the front and lie inside the operand.
+
+    An axis that yields at most one element has step 1: a larger step would mean nothing, and spec refuses it.
+    """
     shape = c.shape_of(view)
     given = c.ints(view, "starts", 1) or ()
     axes = c.ints(view, "axes", 3) or tuple(range(len(given)))
@@ -28,8 +31,9 @@ def _slice_parameters(view: NodeView) -> tuple[tuple[int, ...], tuple[int, ...]]
     steps = c.ints(view, "steps", 4) or (1,) * len(given)
     starts_out, steps_out = [0] * len(shape), [1] * len(shape)
     for axis, start, end, step in zip(axes, given, ends, steps, strict=True):
-        first, _, _ = slice(start, _python_end(end, step, shape[axis]), step).indices(shape[axis])
-        starts_out[axis], steps_out[axis] = first, step
+        taken = range(*slice(start, _python_end(end, step, shape[axis]), step).indices(shape[axis]))
+        starts_out[axis] = taken.start if len(taken) else 0
+        steps_out[axis] = step if len(taken) > 1 else 1
     return tuple(starts_out), tuple(steps_out)
 
 

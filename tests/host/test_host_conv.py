@@ -1,8 +1,13 @@
 """Convolutions of the shapes that kernels treat differently, with accumulators on rounding ties and at the ends of their range."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from host_support import assert_equal_to_reference, codes, conv_graph, paths
+
+from axcompiler import ir, spec
+from axruntime.engines.host.layout import layout
 
 SHAPES = {
     "1x1, pixels in one run": {"channels": 64, "out": 96, "height": 9, "width": 13},
@@ -65,3 +70,16 @@ def test_relu_and_clip_are_bounds(cpu, bounds):
 def test_padding_is_the_zero_point(cpu, zero):
     graph = conv_graph(**SHAPES["3x3 with padding"], zero=zero)
     assert_equal_to_reference(graph, codes(graph), cpu)
+
+
+@pytest.mark.parametrize("step", [2, -3, 1_000_000])
+@pytest.mark.parametrize(("shape", "axis"), [((1, 16, 1, 9), 2), ((1, 16, 9, 1), 3)])
+def test_a_step_over_an_axis_of_one_element_does_not_become_a_stride(step, shape, axis):
+    """Slice(step on an axis of size 1) -> padded convolution: the step once became the stride at which the padding was read."""
+    after = conv_graph(16, 24, *shape[2:], kernel=3, pad=1)
+    cut = ir.Slice(name="cut", inputs=("in",), outputs=("x",), starts=(0,) * 4, steps=tuple(step if a == axis else 1 for a in range(4)))
+    graph = replace(after, tensors={**after.tensors, "in": after.tensors["x"]}, ops=(cut, *after.ops), inputs=("in",))
+    with pytest.raises(spec.SpecError, match="step 1"):
+        spec.check(graph)  # so no file can say it,
+    views = layout(graph).views  # and the layout does not rely on that
+    assert views["x"] == replace(views["in"], shape=shape)

@@ -171,5 +171,23 @@ def test_a_given_file_with_the_right_checksum_is_the_address(quick: Project) -> 
 def test_a_builder_of_the_zoo_runs_and_says_what_it_needs(quick: Project) -> None:
     quick.describe(source={"builder": "ax_models.builders.shape:nothing"})
     assert "does not exist" in fetch(quick, status=1)
-    quick.describe(source={"builder": "no.such.module:f"})
+    quick.describe(source={"builder": "ax_models.builders.no_such:f"})
     assert "is not there" in fetch(quick, status=1)
+
+
+@pytest.mark.parametrize("builder", ["shutil:rmtree", "os:remove", "ax_models.builders.shape:save", "ax_models.builders.shape:Path"])
+def test_a_model_json_cannot_call_any_function_of_python(quick: Project, builder: str) -> None:
+    quick.describe(source={"builder": builder})
+    assert builder in fetch(quick, status=1)
+    assert quick.onnx.is_file(), "the data root is as it was"
+
+
+def test_a_builder_of_the_project_runs_once_its_dodo_allows_it(quick: Project) -> None:
+    (quick.root / "own_nets.py").write_text("def tiny(data_root, out):\n    out.write_bytes((data_root / 'tiny.onnx').read_bytes())\n")
+    quick.describe(source={"builder": "own_nets:tiny"})
+    refused = fetch(quick, status=1)
+    assert "allow_builders('own_nets')" in refused
+    with (quick.root / "dodo.py").open("a") as dodo:
+        dodo.write("\nfrom tasks.settings import allow_builders\nallow_builders('own_nets')\n")
+    fetch(quick)
+    assert fetched(quick) == quick.onnx.read_bytes()

@@ -90,7 +90,10 @@ def layout(graph: Graph) -> Layouts:
     producers = {o: op for op in graph.ops for o in op.outputs}
     for op in graph.ops:
         if isinstance(op, ir.Slice) and op.inputs[0] not in graph.constants and _can_view(op):
-            out.placed[op.outputs[0]] = _Placement(op.inputs[0], op.starts, op.steps)
+            # a stride along a single element is never walked, but a border laid around it would be
+            sizes = graph.tensors[op.outputs[0]].shape
+            steps = tuple(step if n > 1 else 1 for step, n in zip(op.steps, sizes, strict=True))
+            out.placed[op.outputs[0]] = _Placement(op.inputs[0], op.starts, steps)
     for op in graph.ops:
         if isinstance(op, ir.Concat):
             _place_operands(graph, op, producers, out)
