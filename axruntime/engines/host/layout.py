@@ -89,11 +89,12 @@ def layout(graph: Graph) -> Layouts:
     out = Layouts()
     producers = {o: op for op in graph.ops for o in op.outputs}
     for op in graph.ops:
-        if isinstance(op, ir.Slice) and op.inputs[0] not in graph.constants and _can_view(op):
+        if isinstance(op, ir.Slice) and op.inputs[0] not in graph.constants:
             # a stride along a single element is never walked, but a border laid around it would be
             sizes = graph.tensors[op.outputs[0]].shape
             steps = tuple(step if n > 1 else 1 for step, n in zip(op.steps, sizes, strict=True))
-            out.placed[op.outputs[0]] = _Placement(op.inputs[0], op.starts, steps)
+            if _can_view(steps):
+                out.placed[op.outputs[0]] = _Placement(op.inputs[0], op.starts, steps)
     for op in graph.ops:
         if isinstance(op, ir.Concat):
             _place_operands(graph, op, producers, out)
@@ -133,9 +134,9 @@ def _view(name: str, graph: Graph, out: Layouts) -> View:
     return view
 
 
-def _can_view(op: ir.Slice) -> bool:
+def _can_view(steps: tuple[int, ...]) -> bool:
     """Convolutions want channels next to each other, so only axes other than C may be stepped over."""
-    return all(s > 0 for s in op.steps) and (len(op.steps) != 4 or op.steps[1] == 1)
+    return all(s > 0 for s in steps) and (len(steps) != 4 or steps[1] == 1)
 
 
 def _place_operands(graph: Graph, op: ir.Concat, producers: Mapping[str, ir.AnyOp], out: Layouts) -> None:
