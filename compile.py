@@ -3,7 +3,7 @@
 
 import sys
 
-from tasks.front import compile_main
+from axforge.tasks.front import compile_main
 
 if __name__ == "__main__":
     sys.exit(compile_main())

@@ -6,6 +6,6 @@ accuracy  accuracy, accuracy:MODEL                 fp32 against compiled
 cache     cache inspect|explain|clean|verify       what is kept, and why something ran
 """
 
-from tasks import DOIT_CONFIG, task_accuracy, task_cache, task_compile, task_infer, task_usage
+from axforge.tasks import DOIT_CONFIG, task_accuracy, task_cache, task_compile, task_infer, task_usage
 
 __all__ = ["DOIT_CONFIG", "task_accuracy", "task_cache", "task_compile", "task_infer", "task_usage"]

@@ -3,7 +3,7 @@
 
 import sys
 
-from tasks.front import inference_main
+from axforge.tasks.front import inference_main
 
 if __name__ == "__main__":
     sys.exit(inference_main())

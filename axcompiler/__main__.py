@@ -1,4 +1,4 @@
-"""`python -m axcompiler MODEL.onnx -o model.axmodel --calibration samples.npz`: compile without doit."""
+"""`python -m axforge.axcompiler MODEL.onnx -o model.axmodel --calibration samples.npz`: compile without doit."""
 
 import argparse
 import shutil
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import onnx
 
-from axcompiler import api
-from axcompiler.calibrate.arrays import ArraySamples
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
+from axforge.axcompiler import api
+from axforge.axcompiler.calibrate.arrays import ArraySamples
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m axcompiler", description="Compile an ONNX model to an int8 .axmodel.")
+    parser = argparse.ArgumentParser(prog="python -m axforge.axcompiler", description="Compile an ONNX model to an int8 .axmodel.")
     parser.add_argument("model", type=Path, help="ONNX file")
     parser.add_argument("-o", "--output", type=Path, help=".axmodel to write (default: beside the model, with its name)")
     parser.add_argument(

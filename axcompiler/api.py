@@ -1,6 +1,6 @@
 """axforge as a library: an ONNX model and some samples in, a compiled model out. No doit, no cache.
 
-from axcompiler import api
+from axforge.axcompiler import api
 compiled = api.compile("model.onnx", [{"images": array} for array in arrays])
 outputs = compiled.run({"images": image})
 """
@@ -14,12 +14,12 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from axcompiler import container, graphfile
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Graph
-from axcompiler.pack import read_graph
-from axcompiler.reference import Reference
-from axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
+from axforge.axcompiler import container, graphfile
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.pack import read_graph
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
 
 Array = NDArray[Any]
 Samples = Iterable[Mapping[str, Array]]

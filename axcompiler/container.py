@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from axcompiler.errors import FormatError
+from axforge.axcompiler.errors import FormatError
 
 ALIGN = 64
 _HEAD = struct.Struct("<8sIIQ32s8x")

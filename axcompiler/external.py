@@ -4,7 +4,7 @@ A model that is part of a file from anywhere must not make onnxruntime open othe
 version to version. Only the protobuf fields (onnx.proto) that lead to tensors are followed.
 """
 
-from axcompiler.container import Buffer
+from axforge.axcompiler.container import Buffer
 
 #: message -> field number -> message in it
 _FIELDS: dict[str, dict[int, str]] = {

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import container, spec
-from axcompiler.container import Buffer
-from axcompiler.errors import FormatError
-from axcompiler.ir import IR_VERSION, Graph, Header
+from axforge.axcompiler import container, spec
+from axforge.axcompiler.container import Buffer
+from axforge.axcompiler.errors import FormatError
+from axforge.axcompiler.ir import IR_VERSION, Graph, Header
 
 MAGIC = b"AXGRAPH\0"
 VERSION = 1

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import CompileError
+from axforge.axcompiler.errors import CompileError
 
 IR_VERSION = 1
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import numerics
-from axcompiler.errors import AxforgeError
-from axcompiler.external import refers_outside
-from axcompiler.ir import Graph, Island, Tensor
+from axforge.axcompiler import numerics
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.external import refers_outside
+from axforge.axcompiler.ir import Graph, Island, Tensor
 
 
 def session(model: bytes, threads: int = 1) -> Any:

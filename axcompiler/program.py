@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import container
-from axcompiler.container import Buffer
-from axcompiler.errors import FormatError
-from axcompiler.target import Target
+from axforge.axcompiler import container
+from axforge.axcompiler.container import Buffer
+from axforge.axcompiler.errors import FormatError
+from axforge.axcompiler.target import Target
 
 MAGIC = b"AXPROG\0\0"
 VERSION = 1

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir, numerics
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Epilogue, Graph, quant_of
-from axcompiler.islands import Islands, from_real, to_real
+from axforge.axcompiler import ir, numerics
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Epilogue, Graph, quant_of
+from axforge.axcompiler.islands import Islands, from_real, to_real
 
 Array = NDArray[Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.numerics import MAX_REDUCTION, RESIZE_BITS, SOFTMAX_BITS
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.numerics import MAX_REDUCTION, RESIZE_BITS, SOFTMAX_BITS
 
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 2**31

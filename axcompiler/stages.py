@@ -99,7 +99,7 @@ class Stage:
 
     def run(self) -> Callable[..., None]:
         """The stage's function (imports its package)."""
-        function: Callable[..., None] = importlib.import_module(f"axcompiler.{self.name}").run
+        function: Callable[..., None] = importlib.import_module(f"{__package__}.{self.name}").run
         return function
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import yaml
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
@@ -95,14 +95,14 @@ class Target(Part, frozen=True, forbid_unknown_fields=True):
 
 def names() -> list[str]:
     """Targets that come with the compiler."""
-    folder = resources.files("axcompiler") / "targets"
+    folder = resources.files(__package__) / "targets"
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
 def load(name: str) -> Target:
     """The target called `name`, or described by the YAML file at the path `name`. Raises AxforgeError."""
     if name in names():
-        return parse((resources.files("axcompiler") / "targets" / f"{name}.yaml").read_text(), where=f"target '{name}'")
+        return parse((resources.files(__package__) / "targets" / f"{name}.yaml").read_text(), where=f"target '{name}'")
     path = Path(name)
     if not path.is_file():
         near = get_close_matches(name, names(), 1)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["profile"]:
-        from axruntime.engines.host import profile
+        from axforge.axruntime.engines.host import profile
 
         return profile.main(words[1:])
     arguments = _parser().parse_args(words)
-    from axruntime import explain
-    from axruntime.axmodel import AxModel
+    from axforge.axruntime import explain
+    from axforge.axruntime.axmodel import AxModel
 
     try:
         if arguments.command == "dump":

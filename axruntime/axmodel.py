@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from axcompiler import container, graphfile, target
-from axcompiler.container import Buffer
-from axcompiler.errors import AxforgeError, FormatError
-from axcompiler.ir import Graph, Quant
-from axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, decode
-from axruntime.program_check import ProgramError, check
+from axforge.axcompiler import container, graphfile, target
+from axforge.axcompiler.container import Buffer
+from axforge.axcompiler.errors import AxforgeError, FormatError
+from axforge.axcompiler.ir import Graph, Quant
+from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, decode
+from axforge.axruntime.program_check import ProgramError, check
 
 FIX = "Compile the model again, or copy the file again from where it came from."
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from axcompiler.ir import Graph, Island
-from axcompiler.program import NONE, Kind, Opcode, Program, Space
-from axruntime.axmodel import AxModel
-from axruntime.engines.sim_cycles import Cycles, count_cycles
+from axforge.axcompiler.ir import Graph, Island
+from axforge.axcompiler.program import NONE, Kind, Opcode, Program, Space
+from axforge.axruntime.axmodel import AxModel
+from axforge.axruntime.engines.sim_cycles import Cycles, count_cycles
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import Graph
-from axcompiler.program import HAS_EPILOGUE, ITEMSIZE, MAX_RANK, NONE, Kind, Opcode, Program, Space, fits, image_size
-from axcompiler.target import Target
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import HAS_EPILOGUE, ITEMSIZE, MAX_RANK, NONE, Kind, Opcode, Program, Space, fits, image_size
+from axforge.axcompiler.target import Target
 
 LIMIT = 1 << 40
 #: operands an instruction takes, of out, a, b, c

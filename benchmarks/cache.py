@@ -29,10 +29,10 @@ import xxhash
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[0] = str(REPOSITORY)  # this file has the name of the package that it measures
 
-from cache.digest import PIECE  # noqa: E402
-from cache.files import Files  # noqa: E402
-from cache.key import Action  # noqa: E402
-from cache.store import Store  # noqa: E402
+from axforge.cache.digest import PIECE  # noqa: E402
+from axforge.cache.files import Files  # noqa: E402
+from axforge.cache.key import Action  # noqa: E402
+from axforge.cache.store import Store  # noqa: E402
 
 EMPTY_DODO = "def task_empty():\n    return {'actions': []}\n"
 Timed = Callable[[], object]

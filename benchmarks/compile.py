@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from axcompiler.stages import BY_NAME, STAGES, Stage, TileConfig, silent
+from axforge.axcompiler.stages import BY_NAME, STAGES, Stage, TileConfig, silent
 
 RUN_STAGE = """
 import sys
 from pathlib import Path
 import numpy as np
-from axcompiler import stages
+from axforge.axcompiler import stages
 from benchmarks.compile import config_of, samples_of
 stage, folder, cores, count = stages.BY_NAME[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 extra = {"samples": samples_of(folder / "checked.onnx", count)} if stage.name == "calibrate" else {}
@@ -104,7 +104,7 @@ def simulator_ratio(folder: Path, rounds: int) -> None:
     """Part 3."""
     import onnxruntime as ort
 
-    from axruntime.engines.factory import open_engine
+    from axforge.axruntime.engines.factory import open_engine
 
     (feed,) = samples_of(folder / "checked.onnx", 1)
     session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -119,7 +119,7 @@ def default_model(folder: Path) -> Path:
 
     import onnx
 
-    from ax_models.builders import shape
+    from axforge.ax_models.builders import shape
 
     root = os.environ.get("AXFORGE_DATA_ROOT")
     if root is None:

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from axcompiler import calibrate, check, graphfile, ir, optimize, quantize, stages
-from axcompiler.ir import Graph
-from axruntime.engines.host import HostEngine
+from axforge.axcompiler import calibrate, check, graphfile, ir, optimize, quantize, stages
+from axforge.axcompiler.ir import Graph
+from axforge.axruntime.engines.host import HostEngine
 
 Feeds = dict[str, Any]
 Runner = Callable[[], object]

@@ -17,8 +17,8 @@ from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import Graph, Quant, quant_of
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph, Quant, quant_of
 
 Array = NDArray[np.generic]
 Feeds = dict[str, Array]

@@ -1,8 +1,8 @@
 """A content-addressed cache of action results. Knows nothing of neural networks; imports nothing of its neighbours.
 
-    from cache.config import open_store
-    from cache.key import Action, Tree
-    from cache.build import obtain
+    from axforge.cache.config import open_store
+    from axforge.cache.key import Action, Tree
+    from axforge.cache.build import obtain
 
     store = open_store(start_dir)                       # AXFORGE_CACHE_*, [tool.axforge.cache]; an unusable cache is only a warning
     digest = store.files.digest(path)                   # FileDigest(size, xxh3, sha256); stat-validated, sha256 only when asked for
@@ -27,5 +27,5 @@ Pieces, when `obtain` does not fit:
     cache.history.last(store, scope, label, stage) -> document | None # the last build here, kept by obtain
 
 Published files are read-only (0444) and may be links to the cache; replace them by rename, don't write into them.
-All user-facing mistakes are cache.errors.CacheError(what, where=, fix=). `python -m cache --help` works without doit.
+All user-facing mistakes are cache.errors.CacheError(what, where=, fix=). `python -m axforge.cache --help` works without doit.
 """

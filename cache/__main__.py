@@ -1,7 +1,7 @@
-"""`python -m cache`."""
+"""`python -m axforge.cache`."""
 
 import sys
 
-from cache.cli import main
+from axforge.cache.cli import main
 
 sys.exit(main())

@@ -6,11 +6,11 @@ import stat
 import time
 from pathlib import Path
 
-from cache.digest import FileDigest, Hasher, hash_once
-from cache.disk import READ_ONLY, copy_hashing, make_folder, share, unique_name, write_bytes, written
-from cache.errors import CacheError, Damaged
-from cache.layout import Layout, Warn, is_refusal
-from cache.record import Blob
+from axforge.cache.digest import FileDigest, Hasher, hash_once
+from axforge.cache.disk import READ_ONLY, copy_hashing, make_folder, share, unique_name, write_bytes, written
+from axforge.cache.errors import CacheError, Damaged
+from axforge.cache.layout import Layout, Warn, is_refusal
+from axforge.cache.record import Blob
 
 #: Smaller files are copied: a link would save nothing, and these are the ones people open in editors.
 LINK_FROM = 1 << 20

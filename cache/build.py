@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import history
-from cache.disk import FULL, host
-from cache.errors import CacheError, Damaged
-from cache.key import Action
-from cache.record import Record
-from cache.store import Store, publish
+from axforge.cache import history
+from axforge.cache.disk import FULL, host
+from axforge.cache.errors import CacheError, Damaged
+from axforge.cache.key import Action
+from axforge.cache.record import Record
+from axforge.cache.store import Store, publish
 
 #: Writes exactly the outputs of the action into the folder; returns its log, or None.
 Run = Callable[[Path], str | None]

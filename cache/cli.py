@@ -1,4 +1,4 @@
-"""`python -m cache`: reports and housekeeping, without doit."""
+"""`python -m axforge.cache`: reports and housekeeping, without doit."""
 
 import argparse
 import json
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.config import open_store, parse_size
-from cache.errors import CacheError
+from axforge.cache.config import open_store, parse_size
+from axforge.cache.errors import CacheError
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 _AGE = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
@@ -53,7 +53,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     return top
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m cache", start_dir: Path | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m axforge.cache", start_dir: Path | None = None) -> int:
     """Run a command. 0: done; 1: it could not be done, or `verify` found damage; 2: wrong usage (SystemExit, from argparse)."""
     options = parser(prog).parse_args(argv)
     try:
@@ -72,7 +72,7 @@ def _tell(options: argparse.Namespace, data: object, lines: list[str]) -> None:
 
 
 def _inspect(store: "Store", options: argparse.Namespace) -> int:
-    from cache import inspect, text
+    from axforge.cache import inspect, text
 
     if options.what is None:
         data = inspect.overview(store)
@@ -84,7 +84,7 @@ def _inspect(store: "Store", options: argparse.Namespace) -> int:
 
 
 def _clean(store: "Store", options: argparse.Namespace) -> int:
-    from cache import gc, text
+    from axforge.cache import gc, text
 
     wanted = gc.Wanted(
         older_than=parse_age(options.older_than) if options.older_than else None,
@@ -105,7 +105,7 @@ def _clean(store: "Store", options: argparse.Namespace) -> int:
 
 
 def _known_model(store: "Store", model: str) -> None:
-    from cache.scan import entries
+    from axforge.cache.scan import entries
 
     names = sorted({entry.record.label for entry in entries(store)} - {""})
     if model not in names:
@@ -116,8 +116,8 @@ def _known_model(store: "Store", model: str) -> None:
 
 
 def _verify(store: "Store", options: argparse.Namespace) -> int:
-    from cache import text
-    from cache.verify import verify
+    from axforge.cache import text
+    from axforge.cache.verify import verify
 
     data = verify(store).to_json()
     _tell(options, data, text.verify_lines(data))
@@ -125,7 +125,7 @@ def _verify(store: "Store", options: argparse.Namespace) -> int:
 
 
 def _explain(store: "Store", options: argparse.Namespace) -> int:
-    from cache import explain
+    from axforge.cache import explain
 
     found = explain.by_name(store, options.one, options.other)
     _tell(options, [item.to_json() for item in found], [line for item in found for line in item.lines()])
@@ -135,7 +135,7 @@ def _explain(store: "Store", options: argparse.Namespace) -> int:
 def _stats(store: "Store", options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from cache import stats
+    from axforge.cache import stats
 
     if options.reset:
         stats.reset(store.layout.stats)

@@ -17,12 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.errors import CacheError
-from cache.layout import Warn
-from cache.store import Store, to_stderr
+from axforge.cache.errors import CacheError
+from axforge.cache.layout import Warn
+from axforge.cache.store import Store, to_stderr
 
 if TYPE_CHECKING:
-    from cache.remote.tier import Tier
+    from axforge.cache.remote.tier import Tier
 
 DEFAULT_LIMIT = 20 * 10**9
 MODES = ("off", "ro", "rw")
@@ -108,7 +108,7 @@ def _toml(file: Path) -> dict[str, Any]:
 @lru_cache
 def _tier(url: str, mode: str, token: str) -> "Tier":
     """One for all stores of this process: a remote in trouble is left alone by all of them, and its connection is used again."""
-    from cache.remote import connect
+    from axforge.cache.remote import connect
 
     return connect(url, mode, token)
 

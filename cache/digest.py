@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from cache.errors import CacheError
+from axforge.cache.errors import CacheError
 
 #: Read in pieces that stay in the second-level cache of a core.
 PIECE = 1 << 18

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cache.digest import Hasher, read_into
+from axforge.cache.digest import Hasher, read_into
 
 #: Not enough room, in its several names (a quota, a file-size limit).
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cache import history
-from cache.errors import CacheError
-from cache.key import Action
-from cache.record import Record
-from cache.scan import Entry, entries
+from axforge.cache import history
+from axforge.cache.errors import CacheError
+from axforge.cache.key import Action
+from axforge.cache.record import Record
+from axforge.cache.scan import Entry, entries
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 #: input name -> manifest of a tree (see cache.key.Tree.manifest), as far as it is known.
 Manifests = Mapping[str, Mapping[str, Any]]

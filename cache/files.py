@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from cache import digest
-from cache.digest import FileDigest, Stat, file_stat, hash_file
-from cache.disk import unique_name, write_all, write_bytes
-from cache.errors import CacheError
+from axforge.cache import digest
+from axforge.cache.digest import FileDigest, Stat, file_stat, hash_file
+from axforge.cache.disk import unique_name, write_all, write_bytes
+from axforge.cache.errors import CacheError
 
 _TICK = 20_000_000  # ns; file systems stamp with a clock of 1 to 10 ms
 _COARSE_TICK = 2_100_000_000  # ns; FAT and other file systems stamp whole seconds, FAT every other

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import stats
-from cache.disk import write_bytes
-from cache.errors import CacheError
-from cache.lease import leased
-from cache.lock import acquire, is_held
-from cache.scan import Entry, contents, entries
+from axforge.cache import stats
+from axforge.cache.disk import write_bytes
+from axforge.cache.errors import CacheError
+from axforge.cache.lease import leased
+from axforge.cache.lock import acquire, is_held
+from axforge.cache.scan import Entry, contents, entries
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 #: Unreferenced contents and unfinished files younger than this stay where there are no locks; seconds.
 GRACE = 3600.0

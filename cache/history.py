@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.digest import sha256
-from cache.disk import unique_name, write_bytes
-from cache.errors import CacheError
-from cache.key import canonical
-from cache.record import Record, parse
+from axforge.cache.digest import sha256
+from axforge.cache.disk import unique_name, write_bytes
+from axforge.cache.errors import CacheError
+from axforge.cache.key import canonical
+from axforge.cache.record import Record, parse
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 
 def _file(index: Path, scope: str, label: str, stage: str) -> Path:

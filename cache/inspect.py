@@ -4,15 +4,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import history, stats
-from cache.digest import hash_file
-from cache.errors import CacheError
-from cache.lease import leased
-from cache.record import Record
-from cache.scan import Entry, contents, entries, references
+from axforge.cache import history, stats
+from axforge.cache.digest import hash_file
+from axforge.cache.errors import CacheError
+from axforge.cache.lease import leased
+from axforge.cache.record import Record
+from axforge.cache.scan import Entry, contents, entries, references
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 _TOP = 5
 
@@ -145,7 +145,7 @@ def _input_contents(store: "Store", found: list[Entry]) -> set[str]:
 
 
 def _manifests(store: "Store", record: Record) -> dict[str, Any]:
-    from cache.explain import manifests
+    from axforge.cache.explain import manifests
 
     return dict(manifests(store, record))
 

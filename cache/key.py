@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cache.digest import FileDigest, sha256
-from cache.errors import CacheError
+from axforge.cache.digest import FileDigest, sha256
+from axforge.cache.errors import CacheError
 
 ACTION_TAG = b"axforge action 1\n"
 TREE_TAG = b"axforge tree 1\n"

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cache.disk import host, make_folder, unique_name
+from axforge.cache.disk import host, make_folder, unique_name
 
 VERSION = "v1"
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of axforge; it may be deleted at any time.\n"

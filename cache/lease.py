@@ -4,8 +4,8 @@ import atexit
 import os
 from pathlib import Path
 
-from cache.disk import unique_name, write_all
-from cache.lock import acquire, is_held
+from axforge.cache.disk import unique_name, write_all
+from axforge.cache.lock import acquire, is_held
 
 _MANY = 64
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cache.digest import sha256
-from cache.errors import CacheError
-from cache.key import canonical, is_hash, is_output_name, key_of
+from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError
+from axforge.cache.key import canonical, is_hash, is_output_name, key_of
 
 #: Refused beyond this: a record is some kilobytes.
 MAX_RECORD = 4 << 20

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.key import is_hash
-from cache.record import Record
+from axforge.cache.key import is_hash
+from axforge.cache.record import Record
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 
 @dataclass(frozen=True)

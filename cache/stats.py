@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cache.disk import host, unique_name, write_bytes
+from axforge.cache.disk import host, unique_name, write_bytes
 
 
 @dataclass

@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import stats
-from cache.blobs import Blobs
-from cache.digest import FileDigest, hash_file, sha256
-from cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
-from cache.errors import CacheError, Damaged, masked
-from cache.files import Files
-from cache.key import Action
-from cache.layout import Layout, Warn, is_refusal
-from cache.lease import lease_in
-from cache.lock import acquire, held
-from cache.record import MAX_RECORD, Blob, Output, Record, parse, unstored
+from axforge.cache import stats
+from axforge.cache.blobs import Blobs
+from axforge.cache.digest import FileDigest, hash_file, sha256
+from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
+from axforge.cache.errors import CacheError, Damaged, masked
+from axforge.cache.files import Files
+from axforge.cache.key import Action
+from axforge.cache.layout import Layout, Warn, is_refusal
+from axforge.cache.lease import lease_in
+from axforge.cache.lock import acquire, held
+from axforge.cache.record import MAX_RECORD, Blob, Output, Record, parse, unstored
 
 if TYPE_CHECKING:
-    from cache.remote.tier import Tier
+    from axforge.cache.remote.tier import Tier
 
 #: Last use is noted at most this often (seconds): it is the file's access order, not a log.
 _TOUCH_EVERY = 60
@@ -227,7 +227,7 @@ class Store:
 
     def _keep_size(self, added: int) -> None:
         if self.size_limit is not None:
-            from cache.gc import keep_limit
+            from axforge.cache.gc import keep_limit
 
             keep_limit(self, added)
 
@@ -300,7 +300,7 @@ class Store:
 
 def publish(produced: Path, record: Record, dest: Path) -> None:
     """Bring outputs that could not be kept from `produced` to `dest`, as `restore` would have done."""
-    from cache.digest import Hasher
+    from axforge.cache.digest import Hasher
 
     dest.mkdir(parents=True, exist_ok=True)
     for output in record.outputs:

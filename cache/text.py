@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cache.inspect import age_text, bytes_text, table
-from cache.record import printable
+from axforge.cache.inspect import age_text, bytes_text, table
+from axforge.cache.record import printable
 
 
 def overview_lines(data: Mapping[str, Any]) -> list[str]:

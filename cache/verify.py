@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cache.digest import hash_once
-from cache.scan import Entry, contents, entries, references
+from axforge.cache.digest import hash_once
+from axforge.cache.scan import Entry, contents, entries, references
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 
 @dataclass

@@ -10,7 +10,7 @@ from rich.progress import Task as Bar
 from rich.table import Column
 from rich.text import Text
 
-from tasks import progress
+from axforge.tasks import progress
 
 #: Share of a compilation that a stage usually takes, in percent.
 SHARES = {"fetch": 3, "check": 8, "calibrate": 42, "quantize": 17, "optimize": 8, "tile": 12, "pack": 10}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.plan import Plan
+from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axruntime.pipeline.calibration import CalibrationItem
-    from cache.key import Tree
+    from axforge.axruntime.pipeline.calibration import CalibrationItem
+    from axforge.cache.key import Tree
 
 #: Name of the samples among the inputs of the stage, in keys and explanations.
 INPUT = "calibration"
@@ -39,7 +39,7 @@ class Chosen:
 
     def tree(self, store: Any) -> "Tree":
         """The samples as one input; their names serve explanations only."""
-        from cache.key import Tree
+        from axforge.cache.key import Tree
 
         names = self.names(store)
         labels = [f"{item.name}{f' {item.variant}' if item.variant else ''}" for item in self.items]
@@ -65,8 +65,8 @@ class Feeds:
         return len(self.items)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        from axcompiler.stages import BY_NAME
-        from axruntime.pipeline.calibration import feeds, onnx_inputs
+        from axforge.axcompiler.stages import BY_NAME
+        from axforge.axruntime.pipeline.calibration import feeds, onnx_inputs
 
         checked = self.plan.outputs(BY_NAME["check"])["checked.onnx"]
         return iter(feeds(self.plan.descriptor, self.items, onnx_inputs(checked)))
@@ -76,7 +76,7 @@ def choose(plan: Plan) -> Chosen:
     """The samples for a model. Raises AxforgeError when there are none."""
     if plan.samples is not None:
         return plan.samples
-    from axruntime.pipeline.calibration import calibration_samples
+    from axforge.axruntime.pipeline.calibration import calibration_samples
 
     root = plan.settings.data_root
     items = tuple(calibration_samples(plan.descriptor, root, plan.options.num_cal_images or None))
@@ -89,13 +89,13 @@ def facts(plan: Plan) -> Mapping[str, Any]:
     """What decides the feeds besides the samples."""
     import json
 
-    from axruntime.pipeline.descriptor import preprocessing_fingerprint
+    from axforge.axruntime.pipeline.descriptor import preprocessing_fingerprint
 
     return {"preprocessing": json.loads(preprocessing_fingerprint(plan.descriptor))}
 
 
 def libraries() -> tuple[str, ...]:
     """Distributions that decide the feeds."""
-    from axruntime.pipeline.descriptor import FEEDING_LIBRARIES
+    from axforge.axruntime.pipeline.descriptor import FEEDING_LIBRARIES
 
     return tuple(FEEDING_LIBRARIES)

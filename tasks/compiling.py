@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME, STAGES
-from tasks import settings, words, zoo
-from tasks.doit_state import Question, prepare_state, same, snapshot
-from tasks.failures import Guarded, told
-from tasks.plan import Plan
-from tasks.stage_task import StageTask, remove_files
-from tasks.suggest import nearest
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME, STAGES
+from axforge.tasks import settings, words, zoo
+from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
+from axforge.tasks.failures import Guarded, told
+from axforge.tasks.plan import Plan
+from axforge.tasks.stage_task import StageTask, remove_files
+from axforge.tasks.suggest import nearest
 
 
 @told
@@ -90,7 +90,7 @@ class Publish:
 
     def execute(self) -> dict[str, Any]:
         """Copy model.json, atomically."""
-        from cache.disk import sweep, unique_name
+        from axforge.cache.disk import sweep, unique_name
 
         _ = self.plan.descriptor  # a descriptor with a mistake is not published
         self.target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from tasks import settings, words
-from tasks.doit_state import ContentChecker
-from tasks.failures import say, stop
-from tasks.reporter import Reporter
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks import settings, words
+from axforge.tasks.doit_state import ContentChecker
+from axforge.tasks.failures import say, stop
+from axforge.tasks.reporter import Reporter
 
 
 def doit_config() -> dict[str, Any]:

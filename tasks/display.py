@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from axcompiler.stages import Progress, silent
-from tasks.progress import in_worker
+from axforge.axcompiler.stages import Progress, silent
+from axforge.tasks.progress import in_worker
 
 
 def fancy() -> bool:

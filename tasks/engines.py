@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME
-from tasks.plan import Plan
-from tasks.suggest import nearest
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME
+from axforge.tasks.plan import Plan
+from axforge.tasks.suggest import nearest
 
 if TYPE_CHECKING:
-    from axruntime.engines import Engine
+    from axforge.axruntime.engines import Engine
 
 #: Engines that run the fp32 model.
 FLOAT = ("onnx", "torch")
@@ -38,7 +38,7 @@ def needs(pipe: str) -> str:
 
 def open_for(plan: Plan, pipe: str) -> "Engine":
     """The engine with the model loaded. Raises AxforgeError."""
-    from axruntime.engines.factory import open_engine
+    from axforge.axruntime.engines.factory import open_engine
 
     return open_engine(pipe, model_path(plan, pipe))
 

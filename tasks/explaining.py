@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.stages import STAGES, Stage
-from tasks.plan import Plan
-from tasks.stage_task import StageTask, make_work
+from axforge.axcompiler.stages import STAGES, Stage
+from axforge.tasks.plan import Plan
+from axforge.tasks.stage_task import StageTask, make_work
 
 if TYPE_CHECKING:
-    from cache.explain import Explanation
+    from axforge.cache.explain import Explanation
 
 UP_TO_DATE = "up to date"
 RESTORED = "would be restored from the cache"
@@ -53,7 +53,7 @@ class Verdict:
 
 def explain(plan: Plan) -> list[Verdict]:
     """A verdict for each stage, in order. Raises AxforgeError when a source is not there."""
-    from cache.config import open_store
+    from axforge.cache.config import open_store
 
     store = open_store(plan.settings.project)
     made: dict[str, str] = {}
@@ -71,7 +71,7 @@ def explain(plan: Plan) -> list[Verdict]:
 
 
 def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verdict:
-    from cache.explain import why
+    from axforge.cache.explain import why
 
     task = StageTask(plan, stage)
     action = task.action(store, make_work(plan, stage), made=made)

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 
 from doit.exceptions import TaskFailed
 
-from axcompiler.errors import AxforgeError
-from cache.errors import CacheError, masked
+from axforge.axcompiler.errors import AxforgeError
+from axforge.cache.errors import CacheError, masked
 
 
 def say(error: Exception) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import settings, words
+from axforge.tasks import settings, words
 
 
 def _positive(text: str) -> int:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     from doit.cmd_base import ModuleTaskLoader
     from doit.doit_cmd import DoitMain
 
-    import tasks
+    from axforge import tasks
 
     namespace = {name: getattr(tasks, name) for name in tasks.__all__}
     try:

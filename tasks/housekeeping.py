@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks import settings, words
-from tasks.failures import say
+from axforge.tasks import settings, words
+from axforge.tasks.failures import say
 
 
 def task_cache() -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Housekeeping:
 
 def run(argv: Sequence[str]) -> int:
     """A command of `doit cache`; returns its exit status. Raises AxforgeError and CacheError."""
-    from cache import cli
+    from axforge.cache import cli
 
     here = settings.current()
     try:
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _explains_a_build(rest: list[str]) -> bool:
     """Whether `explain` is about a model of the zoo (else it compares records, which the cache does itself)."""
-    from tasks import zoo
+    from axforge.tasks import zoo
 
     plain = [word for word in rest if not word.startswith("-")]
     known = zoo.names(settings.current())
@@ -65,9 +65,9 @@ def _explain(rest: list[str]) -> int:
     import argparse
     import json
 
-    from tasks import zoo
-    from tasks.explaining import explain
-    from tasks.plan import Plan
+    from axforge.tasks import zoo
+    from axforge.tasks.explaining import explain
+    from axforge.tasks.plan import Plan
 
     parser = argparse.ArgumentParser(prog="doit cache explain", description="What a build of a model would do, stage by stage, and why.")
     parser.add_argument("model")

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from tasks import settings, words, zoo
-from tasks.engines import needs, pipe_of
-from tasks.failures import Guarded, told
-from tasks.plan import Plan
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks import settings, words, zoo
+from axforge.tasks.engines import needs, pipe_of
+from axforge.tasks.failures import Guarded, told
+from axforge.tasks.plan import Plan
 
 EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
 
@@ -35,8 +35,8 @@ def task_infer() -> Iterator[dict[str, Any]]:
 
 def _look_at(source: str, plan: Plan) -> None:
     """Raises AxforgeError for a source that is not there: before anybody waits for a compilation."""
-    from axruntime.media.sources import open_source
-    from tasks.running import where
+    from axforge.axruntime.media.sources import open_source
+    from axforge.tasks.running import where
 
     if source.split(":")[0] != "dataset":  # needs the descriptor, and is read whole
         open_source(where(source, plan), frames=plan.options.frames or None)
@@ -73,6 +73,6 @@ class Infer:
 
     def execute(self) -> dict[str, Any]:
         """Run it; returns what a script may want to know."""
-        from tasks.running import run
+        from axforge.tasks.running import run
 
         return run(self.plan, self.source, self.pipe)

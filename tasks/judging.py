@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.compiling import shown
-from tasks.display import counting, table
-from tasks.engines import FLOAT, open_for
-from tasks.plan import Plan
+from axforge.tasks.compiling import shown
+from axforge.tasks.display import counting, table
+from axforge.tasks.engines import FLOAT, open_for
+from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axruntime.evaluate.evaluate import Report
+    from axforge.axruntime.evaluate.evaluate import Report
 
 #: Points of the primary metric that a compiled model may lose when its model.json does not say.
 MAX_LOSS = 2.0
@@ -27,7 +27,7 @@ class Verdict:
 
 def judge(plan: Plan, pipe: str) -> Verdict:
     """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError."""
-    from axruntime.media.sinks import write_json
+    from axforge.axruntime.media.sinks import write_json
 
     float_report = measure(plan, "onnx")
     report = float_report if pipe in FLOAT else measure(plan, pipe)
@@ -50,12 +50,12 @@ def judge(plan: Plan, pipe: str) -> Verdict:
 def measure(plan: Plan, pipe: str) -> "Report":
     """One model on its dataset, here or in parts on a cluster."""
     if plan.cluster:
-        from tasks.cluster.measuring import measure_there
+        from axforge.tasks.cluster.measuring import measure_there
 
         return measure_there(plan, pipe)
-    from axruntime.evaluate.datasets import open_dataset
-    from axruntime.evaluate.evaluate import evaluate
-    from axruntime.pipeline.pipeline import Pipeline
+    from axforge.axruntime.evaluate.datasets import open_dataset
+    from axforge.axruntime.evaluate.evaluate import evaluate
+    from axforge.axruntime.pipeline.pipeline import Pipeline
 
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
     engine = open_for(plan, pipe)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME
-from tasks import compiling, words
-from tasks.engines import needs, pipe_of
-from tasks.failures import Guarded, told
-from tasks.plan import Plan
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME
+from axforge.tasks import compiling, words
+from axforge.tasks.engines import needs, pipe_of
+from axforge.tasks.failures import Guarded, told
+from axforge.tasks.plan import Plan
 
 
 @told
@@ -77,7 +77,7 @@ class Accuracy:
         if self.reason:
             print(f"{self.plan.model.name}: skipped, {self.reason}", flush=True)
             return True
-        from tasks.judging import judge
+        from axforge.tasks.judging import judge
 
         verdict = judge(self.plan, self.pipe)
         return True if verdict.passed else TaskFailed(verdict.sentence, report=False)  # it has been printed

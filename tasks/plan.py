@@ -14,16 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import axcompiler
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import STAGES, Stage
-from tasks.settings import Settings
-from tasks.words import Options
-from tasks.zoo import Model
+from axforge import axcompiler
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import STAGES, Stage
+from axforge.tasks.settings import Settings
+from axforge.tasks.words import Options
+from axforge.tasks.zoo import Model
 
 if TYPE_CHECKING:
-    from axruntime.pipeline.descriptor import Descriptor
-    from tasks.calibration import Chosen
+    from axforge.axruntime.pipeline.descriptor import Descriptor
+    from axforge.tasks.calibration import Chosen
 
 SDK = f"axforge {axcompiler.__version__}"
 MAX_CORES = 4
@@ -41,7 +41,7 @@ class Plan:
     @cached_property
     def descriptor(self) -> "Descriptor":
         """model.json, checked. Raises AxforgeError."""
-        from axruntime.pipeline.descriptor import load_descriptor
+        from axforge.axruntime.pipeline.descriptor import load_descriptor
 
         return load_descriptor(self.model.path, [root for root in [self.settings.data_root] if root is not None])
 
@@ -117,7 +117,7 @@ class Plan:
 
     def config(self, stage: Stage) -> Any:
         """The stage's configuration: its defaults, what the descriptor says, and what the options say. Raises AxforgeError."""
-        from axruntime.pipeline.descriptor import stage_options
+        from axforge.axruntime.pipeline.descriptor import stage_options
 
         config = replace(stage.config(), **stage_options(self.descriptor, stage.name))
         if stage.name == "tile":

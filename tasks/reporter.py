@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from cache.errors import masked
-from tasks.words import decoded
+from axforge.cache.errors import masked
+from axforge.tasks.words import decoded
 
 if TYPE_CHECKING:
-    from tasks.bars import Bars
+    from axforge.tasks.bars import Bars
 
 HOW = {"ran": "ran", "restored": "restored from the cache"}
 
@@ -32,14 +32,14 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
         if any(_meta(task).get("elsewhere") for task in tasks.values()):
-            from tasks.cluster.fanout import announce
+            from axforge.tasks.cluster.fanout import announce
 
             announce(tasks, selected_tasks)
 
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
         if self.bars is None and _stage(task) and self.stream.isatty():
-            from tasks.bars import Bars
+            from axforge.tasks.bars import Bars
 
             self.bars = Bars(self.stream)  # makes its queue, draws nothing yet
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.errors import AxforgeError
-from cache.errors import masked
-from tasks.compiling import shown
-from tasks.display import counting, table
-from tasks.engines import open_for
-from tasks.plan import Plan
+from axforge.axcompiler.errors import AxforgeError
+from axforge.cache.errors import masked
+from axforge.tasks.compiling import shown
+from axforge.tasks.display import counting, table
+from axforge.tasks.engines import open_for
+from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axruntime.media.sources import Frame, Source
-    from axruntime.pipeline.results import Result
+    from axforge.axruntime.media.sources import Frame, Source
+    from axforge.axruntime.pipeline.results import Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
@@ -27,8 +27,8 @@ ROWS = 20
 
 def run(plan: Plan, text: str, pipe: str) -> dict[str, Any]:
     """Run `text`, a source as it was typed, through the model on the engine `pipe`. Raises AxforgeError."""
-    from axruntime.media.sources import open_source
-    from axruntime.pipeline.pipeline import Pipeline
+    from axforge.axruntime.media.sources import open_source
+    from axforge.axruntime.pipeline.pipeline import Pipeline
 
     settings, descriptor = plan.settings, plan.descriptor
     source = open_source(where(text, plan), descriptor=descriptor, data_root=settings.data_root, frames=plan.options.frames or None)
@@ -100,7 +100,7 @@ class Output:
 
     def add(self, frame: "Frame", result: "Result") -> None:
         """Keep a result and write its picture."""
-        from axruntime.media.sinks import result_document
+        from axforge.axruntime.media.sinks import result_document
 
         self.documents.append(result_document(frame, result))
         self.results.append((frame.name, result))
@@ -110,9 +110,9 @@ class Output:
             self._draw(frame, result)
 
     def _draw(self, frame: "Frame", result: "Result") -> None:
-        from axruntime.media.draw import annotate
-        from axruntime.media.images import write_image
-        from axruntime.media.sinks import VideoWriter
+        from axforge.axruntime.media.draw import annotate
+        from axforge.axruntime.media.images import write_image
+        from axforge.axruntime.media.sinks import VideoWriter
 
         drawn = annotate(frame.image, result)
         if self.source.video:
@@ -144,7 +144,7 @@ def slug(text: str) -> str:
 
 
 def _tell(plan: Plan, pipe: str, output: Output, engine_seconds: float, seconds: float) -> dict[str, Any]:
-    from axruntime.media.sinks import write_json
+    from axforge.axruntime.media.sinks import write_json
 
     count = len(output.documents)
     if not count:

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import Progress
-from tasks.settings import Settings
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import Progress
+from axforge.tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from axruntime.pipeline.descriptor import Source
+    from axforge.axruntime.pipeline.descriptor import Source
 
 OUTPUT = "model.onnx"
 #: Prefix of the modules whose functions a model.json may name without the project's consent.
-SHIPPED_BUILDERS = "ax_models.builders."
+SHIPPED_BUILDERS = "axforge.ax_models.builders."
 _PIECE = 1 << 20
 
 
@@ -97,7 +97,7 @@ def external_files(path: Path) -> dict[str, Path]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.external_data_helper import uses_external_data
 
-    from axcompiler.onnx_tensors import tensors
+    from axforge.axcompiler.onnx_tensors import tensors
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -219,7 +219,7 @@ def _from_builder(name: str, reads: tuple[str, ...], model: str, settings: Setti
         raise AxforgeError(
             f"The builder {name!r} is neither one of axforge's nor one that this project allows.",
             where=model,
-            fix=f"If you trust this code, allow it in your dodo.py: tasks.settings.allow_builders({module_name!r}).",
+            fix=f"If you trust this code, allow it in your dodo.py: axforge.tasks.settings.allow_builders({module_name!r}).",
         )
     files = {f"data {relative}": locate(relative, model, settings) for relative in reads}
     files |= {f"code {path.name}": path for path in _code(module_name, model)}

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import Stage
-from tasks import calibration, progress
-from tasks.doit_state import Question, same, settled_snapshots, snapshot
-from tasks.plan import SDK, Plan, digest, versions
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import Stage
+from axforge.tasks import calibration, progress
+from axforge.tasks.doit_state import Question, same, settled_snapshots, snapshot
+from axforge.tasks.plan import SDK, Plan, digest, versions
 
 if TYPE_CHECKING:
-    from cache.build import Result
-    from cache.explain import Explanation
-    from cache.key import Action, Input
-    from cache.store import Store
+    from axforge.cache.build import Result
+    from axforge.cache.explain import Explanation
+    from axforge.cache.key import Action, Input
+    from axforge.cache.store import Store
 
 Values = dict[str, Any]
 
@@ -46,8 +46,8 @@ class StageTask:
 
     def as_doit(self) -> dict[str, Any]:
         """The task as doit wants it."""
-        from tasks.failures import Guarded
-        from tasks.words import OPTIONS, doit_params
+        from axforge.tasks.failures import Guarded
+        from axforge.tasks.words import OPTIONS, doit_params
 
         outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
         return {
@@ -115,7 +115,7 @@ class StageTask:
 
     def execute(self) -> Values:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
-        from cache.explain import why
+        from axforge.cache.explain import why
 
         store = self.open_store()
         quick, spec = self.plan.quick(self.stage), self.spec()
@@ -143,19 +143,19 @@ class StageTask:
         """What the cluster did of this stage, if there is a cluster and anything to do: its result is in the cache then."""
         if not self.plan.cluster or self.stage.name == "fetch":
             return None
-        from tasks.cluster.fanout import compiled_there
+        from axforge.tasks.cluster.fanout import compiled_there
 
         return compiled_there(self, store, action)
 
     def open_store(self) -> "Store":
         """The cache that is configured for the project; its sentences reach the user at once."""
-        from cache.config import open_store
+        from axforge.cache.config import open_store
 
         return open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
 
     def obtain(self, store: "Store", work: "Work", action: "Action", *, scope: str, force: bool) -> "Result":
         """Restore the outputs, or run the stage and keep them."""
-        from cache.build import obtain
+        from axforge.cache.build import obtain
 
         return obtain(
             store,
@@ -170,7 +170,7 @@ class StageTask:
 
     def action(self, store: Any, work: "Work", made: Mapping[str, str] | None = None) -> "Action":
         """The action, named by the content its inputs have now. made: SHA-256 of artefacts that need not be in place."""
-        from cache.key import Action
+        from axforge.cache.key import Action
 
         artefacts = self.plan.inputs(self.stage)
         known: Mapping[str, Input] = {name: digest for name, digest in (made or {}).items() if name in artefacts}
@@ -222,7 +222,7 @@ class Fetch(Work):
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__(plan, stage)
-        from tasks.sources import origin
+        from axforge.tasks.sources import origin
 
         self.origin = origin(plan.descriptor.source, plan.options.onnx, plan.model.name, plan.settings)
         self.files, self.facts, self.libraries = self.origin.files, self.origin.facts, self.origin.libraries
@@ -248,7 +248,7 @@ class Calibrate(Work):
         return [*self.chosen.folders, *self.chosen.files()]
 
     def run(self, folder: Path, report: Any) -> None:
-        from axruntime.pipeline.calibration import stand_ins
+        from axforge.axruntime.pipeline.calibration import stand_ins
 
         if stand_ins(self.chosen.items):
             count, name = len(self.chosen.items), self.plan.model.name

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from tasks.suggest import nearest
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks.suggest import nearest
 
 #: Tasks of this project that take `:NAME`.
 GROUPS = ("compile", "infer", "accuracy")

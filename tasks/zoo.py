@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from tasks.settings import Settings
-from tasks.suggest import nearest
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks.settings import Settings
+from axforge.tasks.suggest import nearest
 
 #: What a model's folder may be called, to be part of the name of a task.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -11,8 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from axcompiler import ir, numerics, spec
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler import ir, numerics, spec
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 
 
 class Builder:

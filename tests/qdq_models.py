@@ -7,8 +7,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from axcompiler import ir, optimize
-from axcompiler.reference import Reference
+from axforge.axcompiler import ir, optimize
+from axforge.axcompiler.reference import Reference
 
 
 class Model:

@@ -1,4 +1,4 @@
-"""The compiler as a library and as `python -m axcompiler`."""
+"""The compiler as a library and as `python -m axforge.axcompiler`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from onnx_models import image_samples, run, save, small_net
 
-from axcompiler import api
-from axcompiler.__main__ import main
-from axcompiler.errors import AxforgeError, FormatError
-from axcompiler.stages import QuantizeConfig, TileConfig
+from axforge.axcompiler import api
+from axforge.axcompiler.__main__ import main
+from axforge.axcompiler.errors import AxforgeError, FormatError
+from axforge.axcompiler.stages import QuantizeConfig, TileConfig
 
 
 def test_compile_run_save_load(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def allowed(importer: str, module: str) -> bool:
     """Whether a package may import a module of this repository."""
-    top, _, rest = module.partition(".")
+    top, _, rest = module.removeprefix("axforge.").partition(".")
     if top not in PACKAGES or top == importer:
         return True
     if importer == "axruntime" and top == "axcompiler":
@@ -47,7 +47,7 @@ def test_imports_follow_the_arrows(package: str) -> None:
 
 def test_the_check_sees_imports_inside_functions() -> None:
     found = {module for _, module in imports(ROOT / "tasks" / "stage_task.py")}
-    assert "cache.build" in found
+    assert "axforge.cache.build" in found
     assert not allowed("cache", "axcompiler.errors")
     assert not allowed("axruntime", "axcompiler.quantize.plan")
     assert not allowed("axcompiler", "tasks")

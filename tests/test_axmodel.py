@@ -10,15 +10,15 @@ from graphs import feeds_for, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import container, graphfile, pack, tile
-from axcompiler.errors import AxforgeError, FormatError
-from axcompiler.program import AXMODEL_MAGIC, MAGIC, VERSION
-from axcompiler.reference import Reference
-from axcompiler.stages import PackConfig, TileConfig
-from axruntime.__main__ import main
-from axruntime.axmodel import AxModel
-from axruntime.engines.factory import open_engine
-from axruntime.engines.sim import SimEngine
+from axforge.axcompiler import container, graphfile, pack, tile
+from axforge.axcompiler.errors import AxforgeError, FormatError
+from axforge.axcompiler.program import AXMODEL_MAGIC, MAGIC, VERSION
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.stages import PackConfig, TileConfig
+from axforge.axruntime.__main__ import main
+from axforge.axruntime.axmodel import AxModel
+from axforge.axruntime.engines.factory import open_engine
+from axforge.axruntime.engines.sim import SimEngine
 
 KINDS = ("conv", "add", "max_pool", "take", "island", "softmax")
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import image_samples, model, save, small_net
 
-from axcompiler.calibrate import MAX_TURNS, SAMPLES_EACH, collect, statistics
-from axcompiler.calibrate import run as calibrate
-from axcompiler.calibrate.arrays import ArraySamples
-from axcompiler.calibrate.histogram import Histogram
-from axcompiler.calibrate.probe import MAX_VALUES, stride_for
-from axcompiler.check import run as check
-from axcompiler.errors import AxforgeError, CompileError
-from axcompiler.quantize.plan import make_plan
-from axcompiler.stages import CalibrateConfig, CheckConfig, silent
+from axforge.axcompiler.calibrate import MAX_TURNS, SAMPLES_EACH, collect, statistics
+from axforge.axcompiler.calibrate import run as calibrate
+from axforge.axcompiler.calibrate.arrays import ArraySamples
+from axforge.axcompiler.calibrate.histogram import Histogram
+from axforge.axcompiler.calibrate.probe import MAX_VALUES, stride_for
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.errors import AxforgeError, CompileError
+from axforge.axcompiler.quantize.plan import make_plan
+from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, silent
 
 Array = NDArray[Any]
 

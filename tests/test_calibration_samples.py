@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ax_models
-from axcompiler.errors import AxforgeError
-from axruntime.media.images import write_image
-from axruntime.media.sources import fake_picture
-from axruntime.pipeline.calibration import calibration_samples, feeds, load_sample, stand_ins
-from axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
+from axforge import ax_models
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.images import write_image
+from axforge.axruntime.media.sources import fake_picture
+from axforge.axruntime.pipeline.calibration import calibration_samples, feeds, load_sample, stand_ins
+from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
 
 ZOO = Path(ax_models.__file__).parent
 INPUTS = {"x": ((1, 3, 8, 8), "float32")}
@@ -96,7 +96,7 @@ def test_without_a_data_root_photos_of_packages_do(tmp_path: Path) -> None:
 
 
 def test_crops_of_photos_are_as_many_as_say_something_new_and_read_each_photo_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from axruntime.media import images
+    from axforge.axruntime.media import images
 
     descriptor = load_descriptor(ZOO / "efficientnet_lite0-imagenet" / "model.json")
     assert len(calibration_samples(descriptor, None)) == 96

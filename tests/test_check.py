@@ -12,9 +12,9 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx_models import image_samples, model, run, save, small_net
 
-from axcompiler.check import place
-from axcompiler.check import run as check
-from axcompiler.stages import CheckConfig, silent
+from axforge.axcompiler.check import place
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.stages import CheckConfig, silent
 
 node = helper.make_node
 
@@ -69,7 +69,7 @@ def test_remarks_and_names_of_tools_change_no_byte(tmp_path: Path) -> None:
 def test_bytes_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     save(small_net(), tmp_path)
     code = (
-        "import sys; from pathlib import Path; from axcompiler import check, stages; p = Path(sys.argv[1]); o = p / sys.argv[2];"
+        "import sys; from pathlib import Path; from axforge.axcompiler import check, stages; p = Path(sys.argv[1]); o = p / sys.argv[2];"
         "o.mkdir(); check.run({'model.onnx': p / 'model.onnx'}, stages.CheckConfig(), o, stages.silent)"
     )
     for seed in ("1", "2"):

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_models import model, save, small_net
 
-from axcompiler.check import run as check
-from axcompiler.errors import CompileError
-from axcompiler.stages import CheckConfig, silent
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.stages import CheckConfig, silent
 
 
 def refusal(path: Path, config: CheckConfig | None = None) -> str:

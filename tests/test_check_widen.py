@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import save
 
-from axcompiler import api
-from axcompiler.check import run as check
-from axcompiler.stages import CheckConfig, silent
+from axforge.axcompiler import api
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.stages import CheckConfig, silent
 
 
 def net(dtype: type, *, casts: bool = False) -> onnx.ModelProto:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import container
-from axcompiler.errors import FormatError
+from axforge.axcompiler import container
+from axforge.axcompiler.errors import FormatError
 
 MAGIC = b"TESTFILE"
 SECTIONS = {"meta": b"{}", "weights": bytes(range(200)), "empty": b""}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import ax_models
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline.descriptor import (
+from axforge import ax_models
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline.descriptor import (
     find_model,
     load_descriptor,
     model_names,
@@ -18,8 +18,8 @@ from axruntime.pipeline.descriptor import (
     preprocessing_fingerprint,
     stage_options,
 )
-from axruntime.pipeline.schema import schema_text
-from axruntime.pipeline.steps import DecodeYolov5, Nms, Normalize, Resize
+from axforge.axruntime.pipeline.schema import schema_text
+from axforge.axruntime.pipeline.steps import DecodeYolov5, Nms, Normalize, Resize
 
 ZOO = Path(ax_models.__file__).parent
 MINIMAL: dict[str, Any] = {"name": "net", "preprocessing": [{"type": "resize", "width": 8, "height": 8}]}
@@ -142,7 +142,7 @@ def test_the_fingerprint_knows_defaults_and_nothing_but_preprocessing() -> None:
 
 
 def test_the_shipped_schema_is_not_stale() -> None:
-    fix = "python -m axruntime.pipeline.schema > ax_models/model.schema.json"
+    fix = "python -m axforge.axruntime.pipeline.schema > ax_models/model.schema.json"
     assert (ZOO / "model.schema.json").read_text() == schema_text(), fix
 
 
@@ -156,8 +156,8 @@ def test_the_schema_names_every_step_and_key() -> None:
 def test_reading_a_descriptor_loads_nothing_heavy() -> None:
     code = (
         "import sys; from pathlib import Path; import ax_models;"
-        "from axruntime.pipeline.descriptor import find_model, load_descriptor;"
-        "from axruntime.pipeline.calibration import calibration_samples;"
+        "from axforge.axruntime.pipeline.descriptor import find_model, load_descriptor;"
+        "from axforge.axruntime.pipeline.calibration import calibration_samples;"
         "d = load_descriptor(find_model('efficientnet_lite0-imagenet', [Path(ax_models.__file__).parent]));"
         "assert calibration_samples(d, None, 4);"
         "print(sorted({'numpy', 'onnx', 'onnxruntime', 'cv2', 'PIL', 'rich', 'matplotlib'} & set(sys.modules)))"
@@ -167,7 +167,7 @@ def test_reading_a_descriptor_loads_nothing_heavy() -> None:
 
 
 def test_the_documentation_names_every_step_and_parameter() -> None:
-    text = (ZOO.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    text = (ZOO.resolve().parent / "docs" / "models.md").read_text(encoding="utf-8")
     definitions = json.loads(schema_text())["$defs"].values()
     named = {tag for d in definitions for tag in d.get("properties", {}).get("type", {}).get("enum", [])}
     keys = {key for d in definitions for key in d.get("properties", {}) if key != "type"}

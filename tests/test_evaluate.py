@@ -11,19 +11,19 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-import ax_models
-from ax_models.builders import efficientnet_lite0
-from axcompiler.errors import AxforgeError
-from axruntime.engines.onnx import OnnxEngine
-from axruntime.evaluate.datasets import Boxes, open_dataset
-from axruntime.evaluate.evaluate import evaluate, for_measuring
-from axruntime.evaluate.metrics import Accuracy, IntersectionOverUnion, MeanAveragePrecision, psnr
-from axruntime.media.images import write_image
-from axruntime.media.sources import fake_picture, open_source
-from axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
-from axruntime.pipeline.pipeline import Pipeline
-from axruntime.pipeline.results import Classification, Detections, Segmentation
-from axruntime.pipeline.steps import DecodeYolox, Nms, TopK
+from axforge import ax_models
+from axforge.ax_models.builders import efficientnet_lite0
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.engines.onnx import OnnxEngine
+from axforge.axruntime.evaluate.datasets import Boxes, open_dataset
+from axforge.axruntime.evaluate.evaluate import evaluate, for_measuring
+from axforge.axruntime.evaluate.metrics import Accuracy, IntersectionOverUnion, MeanAveragePrecision, psnr
+from axforge.axruntime.media.images import write_image
+from axforge.axruntime.media.sources import fake_picture, open_source
+from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
+from axforge.axruntime.pipeline.pipeline import Pipeline
+from axforge.axruntime.pipeline.results import Classification, Detections, Segmentation
+from axforge.axruntime.pipeline.steps import DecodeYolox, Nms, TopK
 
 ZOO = Path(ax_models.__file__).parent
 IMAGE = np.zeros((100, 100, 3), np.uint8)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axruntime.evaluate.datasets import Boxes
-from axruntime.evaluate.metrics import METRICS
-from axruntime.pipeline.results import Classification, Detections, Segmentation
+from axforge.axruntime.evaluate.datasets import Boxes
+from axforge.axruntime.evaluate.metrics import METRICS
+from axforge.axruntime.pipeline.results import Classification, Detections, Segmentation
 
 
 def classification(rng: np.random.Generator) -> tuple[Any, Any]:

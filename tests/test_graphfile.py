@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from axcompiler import container, graphfile, ir, spec
-from axcompiler.errors import FormatError
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.reference import Reference
+from axforge.axcompiler import container, graphfile, ir, spec
+from axforge.axcompiler.errors import FormatError
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.reference import Reference
 
 
 def small_graph() -> Graph:

@@ -6,8 +6,8 @@ from graphs import KINDS, feeds_for, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import graphfile, ir, spec
-from axcompiler.reference import Reference
+from axforge.axcompiler import graphfile, ir, spec
+from axforge.axcompiler.reference import Reference
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from axcompiler import islands
-from axcompiler.errors import AxforgeError
-from axcompiler.external import refers_outside
-from axcompiler.ir import Graph, Island, Quant, Tensor
-from axcompiler.onnx_tensors import tensors
-from axcompiler.reference import Reference
+from axforge.axcompiler import islands
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.external import refers_outside
+from axforge.axcompiler.ir import Graph, Island, Quant, Tensor
+from axforge.axcompiler.onnx_tensors import tensors
+from axforge.axcompiler.reference import Reference
 
 COUNT = 1024  # a weight this long is read when it is used, not while onnxruntime simplifies the model
 

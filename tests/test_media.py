@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ax_models
-from axcompiler.errors import AxforgeError
-from axruntime.media import samples
-from axruntime.media.draw import annotate, class_colour, ink_on
-from axruntime.media.images import read_image, write_image
-from axruntime.media.sinks import VideoWriter, result_document, write_json
-from axruntime.media.sources import Frame, fake_picture, open_source
-from axruntime.pipeline.descriptor import load_descriptor
-from axruntime.pipeline.results import Classification, Detections, Picture, Segmentation, Tensors
+from axforge import ax_models
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media import samples
+from axforge.axruntime.media.draw import annotate, class_colour, ink_on
+from axforge.axruntime.media.images import read_image, write_image
+from axforge.axruntime.media.sinks import VideoWriter, result_document, write_json
+from axforge.axruntime.media.sources import Frame, fake_picture, open_source
+from axforge.axruntime.pipeline.descriptor import load_descriptor
+from axforge.axruntime.pipeline.results import Classification, Detections, Picture, Segmentation, Tensors
 
 ZOO = Path(ax_models.__file__).parent
 PICTURE = fake_picture(160, 120, 3)

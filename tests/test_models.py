@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ax_models
-from ax_models.builders import efficientnet_lite0, shape
-from ax_models.builders.torch_checkpoint import read_tensors
-from axcompiler.errors import AxforgeError, FormatError
-from axruntime.pipeline.descriptor import load_descriptor, model_names
-from axruntime.pipeline.steps import Decode
+from axforge import ax_models
+from axforge.ax_models.builders import efficientnet_lite0, shape
+from axforge.ax_models.builders.torch_checkpoint import read_tensors
+from axforge.axcompiler.errors import AxforgeError, FormatError
+from axforge.axruntime.pipeline.descriptor import load_descriptor, model_names
+from axforge.axruntime.pipeline.steps import Decode
 
 ZOO = Path(ax_models.__file__).parent
 NAMES = model_names([ZOO])

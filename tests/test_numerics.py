@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from axcompiler import numerics
+from axforge.axcompiler import numerics
 
 RNG = np.random.default_rng(7)
 

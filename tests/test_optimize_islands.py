@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from qdq_models import Model, assert_within, compiled, kinds
 
-from axcompiler import graphfile, ir, spec, stages
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler import graphfile, ir, spec, stages
+from axforge.axcompiler.errors import AxforgeError
 
 RNG = np.random.default_rng(8)
 X = RNG.normal(size=(1, 3, 4, 4)).astype(np.float32)
@@ -110,7 +110,7 @@ def test_random_mixtures(steps, unsigned):
 def assert_loosely(model, feeds, depth):
     from qdq_models import plain_run
 
-    from axcompiler.reference import Reference
+    from axforge.axcompiler.reference import Reference
 
     graph = compiled(model)
     spec.check(graph)
@@ -126,7 +126,7 @@ def test_the_stage_writes_the_same_bytes_whatever_the_hash_seed(tmp_path: Path):
     y = m.node("Sum", m.node("Cos", x), m.node("Sin", x), m.node("LpNormalization", layer(m, x)))
     onnx.save(m.build(m.node("Concat", m.node("Cos", y), y, axis=1)), tmp_path / "quantized.onnx")
     code = (
-        "import sys; from pathlib import Path; from axcompiler import optimize, stages;"
+        "import sys; from pathlib import Path; from axforge.axcompiler import optimize, stages;"
         "p = Path(sys.argv[1]); optimize.run({'quantized.onnx': p / 'quantized.onnx'}, stages.OptimizeConfig(), p, stages.silent)"
     )
     written = set()

@@ -5,11 +5,11 @@ import pytest
 from graphs import feeds_for, graphs
 from hypothesis import given, settings
 
-from axcompiler import ir, optimize, spec
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.optimize import passes, tables
-from axcompiler.optimize.movement import shuffles_to_takes
-from axcompiler.reference import Reference
+from axforge.axcompiler import ir, optimize, spec
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.optimize import passes, tables
+from axforge.axcompiler.optimize.movement import shuffles_to_takes
+from axforge.axcompiler.reference import Reference
 
 Q = Quant(0.5, 3)
 

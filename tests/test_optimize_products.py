@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from qdq_models import Model, assert_within, compiled, kinds
 
-from axcompiler.reference import Reference
+from axforge.axcompiler.reference import Reference
 
 
 def qlinear_conv(x, w, bias, sx, zx, sw, sy, zy, attributes):

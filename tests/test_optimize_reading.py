@@ -5,8 +5,8 @@ import pytest
 from onnx import TensorProto, helper
 from qdq_models import Model, assert_within, compiled, kinds, plain_run
 
-from axcompiler.errors import AxforgeError
-from axcompiler.reference import Reference
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.reference import Reference
 
 X = np.random.default_rng(6).normal(size=(1, 3, 6, 6)).astype(np.float32)
 W = np.random.default_rng(7).integers(-127, 128, (4, 3, 3, 3))

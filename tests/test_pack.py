@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from graphs import random_graph
 
-from axcompiler import graphfile, ir, pack, tile
-from axcompiler.errors import CompileError
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.pack.manifest import border, head_and_tail
-from axcompiler.stages import PackConfig, TileConfig
-from axruntime.axmodel import AxModel
-from axruntime.engines.sim import SimEngine
+from axforge.axcompiler import graphfile, ir, pack, tile
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.pack.manifest import border, head_and_tail
+from axforge.axcompiler.stages import PackConfig, TileConfig
+from axforge.axruntime.axmodel import AxModel
+from axforge.axruntime.engines.sim import SimEngine
 
 UNIT = Quant(float(np.float32(1 / 255)), -128)
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline import postprocess, results
-from axruntime.pipeline.nms import iou, suppress
-from axruntime.pipeline.preprocess import prepare
-from axruntime.pipeline.state import Candidates, State
-from axruntime.pipeline.steps import (
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline import postprocess, results
+from axforge.axruntime.pipeline.nms import iou, suppress
+from axforge.axruntime.pipeline.preprocess import prepare
+from axforge.axruntime.pipeline.state import Candidates, State
+from axforge.axruntime.pipeline.steps import (
     DecodeFastestDet,
     DecodeUltraFace,
     DecodeYolov5,

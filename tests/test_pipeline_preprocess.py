@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline.preprocess import prepare
-from axruntime.pipeline.steps import CenterCrop, ConvertColor, Layout, Normalize, Resize
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline.preprocess import prepare
+from axforge.axruntime.pipeline.steps import CenterCrop, ConvertColor, Layout, Normalize, Resize
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (60, 100, 3), dtype=np.uint8)
 RAW = Normalize(mean=0, std=1, divisor=1)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from graphs import random_graph
 
-from axcompiler import program as prog
-from axcompiler import target
-from axcompiler.errors import FormatError
-from axcompiler.program import NONE, Opcode, Space, WeightImage, decode, image_size, to_bytes, weight_image
-from axcompiler.tile.lower import compile_program
-from axruntime.program_check import ProgramError, check
+from axforge.axcompiler import program as prog
+from axforge.axcompiler import target
+from axforge.axcompiler.errors import FormatError
+from axforge.axcompiler.program import NONE, Opcode, Space, WeightImage, decode, image_size, to_bytes, weight_image
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axruntime.program_check import ProgramError, check
 
 METIS = target.load("metis")
 GRAPH = random_graph(11, ("conv", "add", "max_pool", "take", "island", "softmax"))

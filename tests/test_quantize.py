@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx_models import image_samples, model, run, save, small_net
 
-from axcompiler import graphfile, ir, optimize
-from axcompiler.calibrate import run as calibrate
-from axcompiler.calibrate.histogram import Histogram
-from axcompiler.calibrate.statistics import Range
-from axcompiler.check import run as check
-from axcompiler.errors import CompileError
-from axcompiler.ir import Graph
-from axcompiler.quantize import run as quantize
-from axcompiler.quantize import weights
-from axcompiler.quantize.algorithms import bias_correction, clipping
-from axcompiler.quantize.ranges import MIN_SCALE, quant_for, snapped
-from axcompiler.reference import Reference
-from axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
+from axforge.axcompiler import graphfile, ir, optimize
+from axforge.axcompiler.calibrate import run as calibrate
+from axforge.axcompiler.calibrate.histogram import Histogram
+from axforge.axcompiler.calibrate.statistics import Range
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.quantize import run as quantize
+from axforge.axcompiler.quantize import weights
+from axforge.axcompiler.quantize.algorithms import bias_correction, clipping
+from axforge.axcompiler.quantize.ranges import MIN_SCALE, quant_for, snapped
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
 
 node = helper.make_node
 
@@ -177,7 +177,7 @@ def test_quantized_model_passes_through(tmp_path: Path) -> None:
 def test_bytes_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     compiled(small_net(), tmp_path, image_samples(3))
     code = (
-        "import sys; from pathlib import Path; from axcompiler import quantize, stages; p = Path(sys.argv[1]); o = p / sys.argv[2];"
+        "import sys; from pathlib import Path; from axforge.axcompiler import quantize, stages; p = Path(sys.argv[1]); o = p / sys.argv[2];"
         "o.mkdir(); quantize.run({n: p / n for n in stages.BY_NAME['quantize'].inputs}, stages.QuantizeConfig(), o, stages.silent)"
     )
     for seed in ("1", "2"):
@@ -271,7 +271,7 @@ def test_percentile_cuts_the_rare() -> None:
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bias_correction_is_the_shift_of_the_mean(groups: int) -> None:
-    from axcompiler.operators.base import NodeView
+    from axforge.axcompiler.operators.base import NodeView
 
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(6, 4 // groups, 3, 3)).astype(np.float32)

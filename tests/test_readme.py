@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ax_models.builders import efficientnet_lite0
+from axforge.ax_models.builders import efficientnet_lite0
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +22,7 @@ def test_the_library_example_recognises_the_uniform(tmp_path):
     efficientnet_lite0.build(None, tmp_path / "efficientnet_lite0.onnx")
     script = tmp_path / "example.py"
     script.write_text(example)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "652", done.stderr
     assert (tmp_path / "efficientnet_lite0.axmodel").stat().st_size > 4_000_000

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import ax_models
-from ax_models.builders import efficientnet_lite0, shape
-from axcompiler import api, pack, tile
-from axcompiler.stages import PackConfig, TileConfig
-from axruntime.engines.factory import open_engine
-from axruntime.evaluate.datasets import open_dataset
-from axruntime.evaluate.evaluate import evaluate, for_measuring
-from axruntime.media.images import read_image
-from axruntime.pipeline.calibration import calibration_samples, feeds, onnx_inputs
-from axruntime.pipeline.descriptor import Descriptor, load_descriptor, stage_options
-from axruntime.pipeline.pipeline import Pipeline
+from axforge import ax_models
+from axforge.ax_models.builders import efficientnet_lite0, shape
+from axforge.axcompiler import api, pack, tile
+from axforge.axcompiler.stages import PackConfig, TileConfig
+from axforge.axruntime.engines.factory import open_engine
+from axforge.axruntime.evaluate.datasets import open_dataset
+from axforge.axruntime.evaluate.evaluate import evaluate, for_measuring
+from axforge.axruntime.media.images import read_image
+from axforge.axruntime.pipeline.calibration import calibration_samples, feeds, onnx_inputs
+from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, stage_options
+from axforge.axruntime.pipeline.pipeline import Pipeline
 
 SAMPLES = 24
 BUS = (10.0, 230.0, 805.0, 740.0)  # of bus.jpg, measured by hand, in pixels

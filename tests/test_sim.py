@@ -9,15 +9,15 @@ from graphs import KINDS, feeds_for, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import ir, target
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.program import INSTRUCTION, Opcode, Program, decode, to_bytes
-from axcompiler.reference import Reference
-from axcompiler.tile.lower import compile_program
-from axruntime.engines.sim import SimEngine
-from axruntime.engines.sim_machine import AccessError, Machine
-from axruntime.program_check import check
+from axforge.axcompiler import ir, target
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.program import INSTRUCTION, Opcode, Program, decode, to_bytes
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axruntime.engines.sim import SimEngine
+from axforge.axruntime.engines.sim_machine import AccessError, Machine
+from axforge.axruntime.program_check import check
 
 METIS = target.load("metis")
 

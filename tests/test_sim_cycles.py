@@ -7,11 +7,11 @@ from graphs import graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import ir, target
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.tile.lower import compile_program
-from axruntime.engines.sim import SimEngine
-from axruntime.engines.sim_cycles import count_cycles
+from axforge.axcompiler import ir, target
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axruntime.engines.sim import SimEngine
+from axforge.axruntime.engines.sim_cycles import count_cycles
 
 METIS = target.load("metis")
 Q = Quant(0.5, 0)

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import image_samples, model, run, save
 
-from axcompiler import api, graphfile, optimize
-from axcompiler.calibrate import collect, statistics
-from axcompiler.calibrate import run as calibrate
-from axcompiler.check import run as check
-from axcompiler.quantize import quantize
-from axcompiler.quantize import run as quantize_stage
-from axcompiler.quantize.algorithms import split_channels
-from axcompiler.quantize.plan import make_plan
-from axcompiler.reference import Reference
-from axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
+from axforge.axcompiler import api, graphfile, optimize
+from axforge.axcompiler.calibrate import collect, statistics
+from axforge.axcompiler.calibrate import run as calibrate
+from axforge.axcompiler.check import run as check
+from axforge.axcompiler.quantize import quantize
+from axforge.axcompiler.quantize import run as quantize_stage
+from axforge.axcompiler.quantize.algorithms import split_channels
+from axforge.axcompiler.quantize.plan import make_plan
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
 
 Array = NDArray[np.float32]
 node = helper.make_node

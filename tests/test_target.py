@@ -6,8 +6,8 @@ import msgspec
 import pytest
 import yaml
 
-from axcompiler import target
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler import target
+from axforge.axcompiler.errors import AxforgeError
 
 TEXT = (resources.files("axcompiler") / "targets" / "metis.yaml").read_text()
 

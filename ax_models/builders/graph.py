@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnx
 
-from axcompiler.container import write_atomic
+from axforge.axcompiler.container import write_atomic
 
 
 def save(model: onnx.ModelProto, out: Path) -> None:

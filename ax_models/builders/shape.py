@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ax_models.builders.graph import save
-from axcompiler.errors import AxforgeError
+from axforge.ax_models.builders.graph import save
+from axforge.axcompiler.errors import AxforgeError
 
 MARK = "normal std="
 

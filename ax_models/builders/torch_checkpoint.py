@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import FormatError
+from axforge.axcompiler.errors import FormatError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001

@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from axcompiler.calibrate import splitting, statistics
-from axcompiler.calibrate.histogram import Histogram
-from axcompiler.calibrate.means import ChannelMeans
-from axcompiler.calibrate.probe import Probe, with_probes
-from axcompiler.calibrate.statistics import Range, Statistics
-from axcompiler.check.units import region_bounds
-from axcompiler.errors import CompileError
-from axcompiler.quantize.algorithms import split_channels
-from axcompiler.quantize.algorithms.split_channels import Splits
-from axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
-from axcompiler.stages import CalibrateConfig, Progress
+from axforge.axcompiler.calibrate import splitting, statistics
+from axforge.axcompiler.calibrate.histogram import Histogram
+from axforge.axcompiler.calibrate.means import ChannelMeans
+from axforge.axcompiler.calibrate.probe import Probe, with_probes
+from axforge.axcompiler.calibrate.statistics import Range, Statistics
+from axforge.axcompiler.check.units import region_bounds
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.quantize.algorithms import split_channels
+from axforge.axcompiler.quantize.algorithms.split_channels import Splits
+from axforge.axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
+from axforge.axcompiler.stages import CalibrateConfig, Progress
 
 __all__ = ["Statistics", "collect", "run"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.calibrate.probe import Probe
+from axforge.axcompiler.calibrate.probe import Probe
 
 
 class ChannelMeans:

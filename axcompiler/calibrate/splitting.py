@@ -8,10 +8,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from axcompiler.calibrate.probe import prune, reduction
-from axcompiler.quantize.algorithms import split_channels
-from axcompiler.quantize.algorithms.split_channels import Chain, Splits
-from axcompiler.quantize.plan import Plan
+from axforge.axcompiler.calibrate.probe import prune, reduction
+from axforge.axcompiler.quantize.algorithms import split_channels
+from axforge.axcompiler.quantize.algorithms.split_channels import Chain, Splits
+from axforge.axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]

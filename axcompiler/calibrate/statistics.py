@@ -12,9 +12,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from axcompiler import container
-from axcompiler.calibrate.histogram import Histogram
-from axcompiler.errors import CompileError
+from axforge.axcompiler import container
+from axforge.axcompiler.calibrate.histogram import Histogram
+from axforge.axcompiler.errors import CompileError
 
 
 @dataclass

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import checker
 
-from axcompiler.check import fold, normalize, shapes, simplify
-from axcompiler.check.net import Net, from_model
-from axcompiler.check.widen import widen
-from axcompiler.errors import CompileError
+from axforge.axcompiler.check import fold, normalize, shapes, simplify
+from axforge.axcompiler.check.net import Net, from_model
+from axforge.axcompiler.check.widen import widen
+from axforge.axcompiler.errors import CompileError
 
 
 def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: str) -> Net:

@@ -6,8 +6,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from axcompiler.errors import CompileError
-from axcompiler.onnx_tensors import tensors
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.onnx_tensors import tensors
 
 #: oldest opset of the default domain that is understood
 MIN_OPSET = 9

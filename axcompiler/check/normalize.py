@@ -4,9 +4,9 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import NodeProto, defs, inliner, version_converter
 
-from axcompiler.check.load import opset_of
-from axcompiler.check.net import Net, reads
-from axcompiler.errors import CompileError
+from axforge.axcompiler.check.load import opset_of
+from axforge.axcompiler.check.net import Net, reads
+from axforge.axcompiler.errors import CompileError
 
 #: the first opset whose DequantizeLinear takes a scale a channel
 TARGET_OPSET = 13

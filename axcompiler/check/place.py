@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from axcompiler.check.units import Unit, copies, is_layer, region_bounds, units
-from axcompiler.errors import CompileError
-from axcompiler.operators.views import ModelView
-from axcompiler.stages import CheckConfig
+from axforge.axcompiler.check.units import Unit, copies, is_layer, region_bounds, units
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.operators.views import ModelView
+from axforge.axcompiler.stages import CheckConfig
 
 #: key of checked.onnx's metadata that holds the decision
 METADATA = "axforge.places"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import ValueInfoProto, helper, shape_inference
 
-from axcompiler.check.net import Net, to_model
-from axcompiler.errors import CompileError
+from axforge.axcompiler.check.net import Net, to_model
+from axforge.axcompiler.errors import CompileError
 
 #: constants above this are weights: no shape depends on their values
 LARGE = 1 << 14
@@ -82,7 +82,7 @@ def _how(name: str, shape: Sequence[object]) -> str:
     example = ", ".join(str(d) if isinstance(d, int) else ("1" if i == 0 else f"<{d}>") for i, d in enumerate(shape))
     shown = f'"compile": {{"check": {{"input_shapes": {{"{name}": [{example}]}}}}}}'
     option = f"--input-shape {name}={example.replace(', ', ',')}"
-    return f"Pin it in model.json: {shown}, or with python -m axcompiler: {option}; a number for each <...>."
+    return f"Pin it in model.json: {shown}, or with python -m axforge.axcompiler: {option}; a number for each <...>."
 
 
 def infer(net: Net, where: str) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import onnx
 
-from axcompiler import container, islands
-from axcompiler.check import place
-from axcompiler.check.clean import clean, is_quantized
-from axcompiler.check.load import load_model
-from axcompiler.check.net import Net, to_model
-from axcompiler.errors import AxforgeError, CompileError
-from axcompiler.operators.views import ModelView, view
-from axcompiler.optimize.partition import FloatItem, plan
-from axcompiler.optimize.qdq import read
-from axcompiler.stages import CheckConfig, Progress
+from axforge.axcompiler import container, islands
+from axforge.axcompiler.check import place
+from axforge.axcompiler.check.clean import clean, is_quantized
+from axforge.axcompiler.check.load import load_model
+from axforge.axcompiler.check.net import Net, to_model
+from axforge.axcompiler.errors import AxforgeError, CompileError
+from axforge.axcompiler.operators.views import ModelView, view
+from axforge.axcompiler.optimize.partition import FloatItem, plan
+from axforge.axcompiler.optimize.qdq import read
+from axforge.axcompiler.stages import CheckConfig, Progress
 
 
 def run(inputs: Mapping[str, Path], config: CheckConfig, out: Path, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """What axforge knows of each ONNX operator, in one place: constraints, quantization, lowering."""
 
-from axcompiler.operators import conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax
-from axcompiler.operators.base import NodeView, Operator, find, refusal
+from axforge.axcompiler.operators import conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax
+from axforge.axcompiler.operators.base import NodeView, Operator, find, refusal
 
 FAMILIES = (conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.operators.base import NodeView, Role
+from axforge.axcompiler.operators.base import NodeView, Role
 
 MAX_RANK = 8
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.numerics import MAX_REDUCTION
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, Role, register
+from axforge.axcompiler import ir
+from axforge.axcompiler.numerics import MAX_REDUCTION
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, Role, register
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering, Result
+    from axforge.axcompiler.optimize.lowering import Lowering, Result
 
 
 def constant_weight(view: NodeView) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, register, scalar
-from axcompiler.operators.regions import UNARY
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, register, scalar
+from axforge.axcompiler.operators.regions import UNARY
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 
 def numbers(view: NodeView) -> bool:

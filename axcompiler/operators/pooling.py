@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, Scale, register
+from axforge.axcompiler import ir
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 #: a window with more elements is summed by ReduceSum, which keeps no table of window sizes
 LARGEST_WINDOW = 1 << 14

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from axcompiler.operators.base import NodeView, find, refusal, scalar
-from axcompiler.operators.views import ModelView
+from axforge.axcompiler.operators.base import NodeView, find, refusal, scalar
+from axforge.axcompiler.operators.views import ModelView
 
 #: functions of one operand (a second one, if any, is a constant number)
 _UNARY_NAMES = (

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.numerics import RESIZE_BITS
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, Role, Scale, register
+from axforge.axcompiler import ir
+from axforge.axcompiler.numerics import RESIZE_BITS
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, Role, Scale, register
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 F32 = NDArray[np.float32]
 #: a position nearer than this to half way is half way, and a scale nearer than this to 1 is 1, but for the rounding of float32

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from axcompiler import ir
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, Scale, register
+from axforge.axcompiler import ir
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 
 def inference(view: NodeView) -> bool:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.numerics import SOFTMAX_BITS
-from axcompiler.operators import common as c
-from axcompiler.operators.base import NodeView, Operator, register
+from axforge.axcompiler import ir
+from axforge.axcompiler.numerics import SOFTMAX_BITS
+from axforge.axcompiler.operators import common as c
+from axforge.axcompiler.operators.base import NodeView, Operator, register
 
 if TYPE_CHECKING:
-    from axcompiler.optimize.lowering import Lowering
+    from axforge.axcompiler.optimize.lowering import Lowering
 
 
 def axis_fits(view: NodeView) -> bool:

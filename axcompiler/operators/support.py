@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 
 import onnx
 
-from axcompiler.operators import FAMILIES
-from axcompiler.operators.base import Operator, Scale, registered
-from axcompiler.operators.regions import JOINING, UNARY
-from axcompiler.operators.survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome
+from axforge.axcompiler.operators import FAMILIES
+from axforge.axcompiler.operators.base import Operator, Scale, registered
+from axforge.axcompiler.operators.regions import JOINING, UNARY
+from axforge.axcompiler.operators.survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome
 
-COMMAND = "python -m axcompiler.operators --write docs/operators.md"
+COMMAND = "python -m axforge.axcompiler.operators --write docs/operators.md"
 _BASIC = ("float32", "static", "not_empty", "ranks", "all_float32", "varies")
 
 
@@ -49,7 +49,7 @@ def _head() -> list[str]:
 
 
 def _basic_sentences() -> list[str]:
-    from axcompiler.operators import common
+    from axforge.axcompiler.operators import common
 
     return [_sentence(getattr(common, name)) for name in _BASIC if name not in ("all_float32",)]
 

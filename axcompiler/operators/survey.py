@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from axcompiler import calibrate, graphfile, ir, optimize, pack, quantize, tile
-from axcompiler.check.clean import clean
-from axcompiler.check.load import check_versions
-from axcompiler.check.stage import checked_model
-from axcompiler.errors import AxforgeError
-from axcompiler.operators.base import find
-from axcompiler.reference import Reference
-from axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig, silent
+from axforge.axcompiler import calibrate, graphfile, ir, optimize, pack, quantize, tile
+from axforge.axcompiler.check.clean import clean
+from axforge.axcompiler.check.load import check_versions
+from axforge.axcompiler.check.stage import checked_model
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.operators.base import find
+from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig, silent
 
 Array = NDArray[Any]
 QUANTA = 2

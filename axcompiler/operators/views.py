@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from axcompiler.operators.base import NodeView
+from axforge.axcompiler.operators.base import NodeView
 
 Array = NDArray[Any]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import onnx
 
-from axcompiler import graphfile, islands, spec
-from axcompiler.ir import Graph
-from axcompiler.optimize.assemble import build
-from axcompiler.optimize.movement import shuffles_to_takes
-from axcompiler.optimize.passes import (
+from axforge.axcompiler import graphfile, islands, spec
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.optimize.assemble import build
+from axforge.axcompiler.optimize.movement import shuffles_to_takes
+from axforge.axcompiler.optimize.passes import (
     Pass,
     drop_identities,
     drop_unused,
@@ -19,7 +19,7 @@ from axcompiler.optimize.passes import (
     join_shapes,
     merge_constants,
 )
-from axcompiler.stages import OptimizeConfig, Progress, silent
+from axforge.axcompiler.stages import OptimizeConfig, Progress, silent
 
 PASSES: tuple[Pass, ...] = (
     drop_unused,

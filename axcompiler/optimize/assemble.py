@@ -5,16 +5,16 @@ from typing import Any
 
 import onnx
 
-from axcompiler import ir, spec
-from axcompiler.errors import CompileError
-from axcompiler.ir import Graph, Tensor
-from axcompiler.operators import find
-from axcompiler.optimize import cut, qdq
-from axcompiler.optimize.cut import Group
-from axcompiler.optimize.integers import lift_copies
-from axcompiler.optimize.lowering import Lowering
-from axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
-from axcompiler.optimize.qdq import Qdq
+from axforge.axcompiler import ir, spec
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Graph, Tensor
+from axforge.axcompiler.operators import find
+from axforge.axcompiler.optimize import cut, qdq
+from axforge.axcompiler.optimize.cut import Group
+from axforge.axcompiler.optimize.integers import lift_copies
+from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
+from axforge.axcompiler.optimize.qdq import Qdq
 
 
 def build(model: onnx.ModelProto) -> Graph:

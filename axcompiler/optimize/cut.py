@@ -10,9 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from axcompiler.ir import Quant
-from axcompiler.operators.views import ModelView, names_read, subgraphs
-from axcompiler.optimize.partition import FloatItem, Item
+from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.operators.views import ModelView, names_read, subgraphs
+from axforge.axcompiler.optimize.partition import FloatItem, Item
 
 
 @dataclass(frozen=True)

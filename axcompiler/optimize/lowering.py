@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.errors import CompileError
-from axcompiler.ir import Epilogue, Quant, Tensor
-from axcompiler.numerics import quantize
-from axcompiler.operators.base import NodeView
-from axcompiler.optimize import tables
-from axcompiler.optimize.qdq import Code, Qdq
+from axforge.axcompiler import ir
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Epilogue, Quant, Tensor
+from axforge.axcompiler.numerics import quantize
+from axforge.axcompiler.operators.base import NodeView
+from axforge.axcompiler.optimize import tables
+from axforge.axcompiler.optimize.qdq import Code, Qdq
 
 Array = NDArray[Any]
 INT32_MAX = 2**31 - 1
@@ -232,7 +232,7 @@ class Lowering:
         return Weight(stored.codes.astype(np.int8), scales, stored.codes.size // max(channels, 1))
 
     def _channels(self, view: NodeView, codes: Array) -> int:
-        from axcompiler.operators.base import find
+        from axforge.axcompiler.operators.base import find
 
         operator = find(view.op_type, view.domain)
         assert operator is not None

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import AnyOp, Graph
-from axcompiler.optimize.passes import add_constant, drop_unused
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.optimize.passes import add_constant, drop_unused
 
 #: larger tensors are not tried: the chain is evaluated on the positions of all elements
 LARGEST = 1 << 22

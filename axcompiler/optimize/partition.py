@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import onnx
 
-from axcompiler.ir import Quant
-from axcompiler.operators import NodeView, find, refusal
-from axcompiler.operators.base import Role
-from axcompiler.operators.regions import Region, absorbed, bounds, regions
-from axcompiler.operators.views import names_read
-from axcompiler.optimize.lowering import weight_refusal
-from axcompiler.optimize.qdq import Code, Qdq
+from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.operators import NodeView, find, refusal
+from axforge.axcompiler.operators.base import Role
+from axforge.axcompiler.operators.regions import Region, absorbed, bounds, regions
+from axforge.axcompiler.operators.views import names_read
+from axforge.axcompiler.optimize.lowering import weight_refusal
+from axforge.axcompiler.optimize.qdq import Code, Qdq
 
 Names = Mapping[tuple[str, Quant], str]
 NOT_READ = "only 8-bit codes with one scale a tensor (or one an output channel of a weight) run on the AIPU"

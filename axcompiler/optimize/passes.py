@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.ir import AnyOp, Graph
-from axcompiler.optimize import tables
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.optimize import tables
 
 Pass = Callable[[Graph], Graph]
 

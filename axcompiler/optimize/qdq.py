@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from axcompiler.ir import Quant
-from axcompiler.operators.views import ModelView, constants_of, view
+from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.operators.views import ModelView, constants_of, view
 
 Array = NDArray[Any]
 _DOMAINS = ("", "ai.onnx", "com.microsoft")

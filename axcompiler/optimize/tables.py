@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from axcompiler.ir import Quant
-from axcompiler.numerics import dequantize, quantize
+from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.numerics import dequantize, quantize
 
 I8 = NDArray[np.int8]
 CODES = np.arange(-128, 128).astype(np.int8)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from axcompiler import __version__, container, graphfile
-from axcompiler.container import Buffer
-from axcompiler.errors import CompileError
-from axcompiler.ir import Graph
-from axcompiler.pack.manifest import manifest_json
-from axcompiler.program import AXMODEL_MAGIC, AXMODEL_VERSIONS, Header, decode
-from axcompiler.stages import PackConfig, Progress, silent
+from axforge.axcompiler import __version__, container, graphfile
+from axforge.axcompiler.container import Buffer
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.pack.manifest import manifest_json
+from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_VERSIONS, Header, decode
+from axforge.axcompiler.stages import PackConfig, Progress, silent
 
 
 def run(inputs: Mapping[str, Path], config: PackConfig, out: Path, progress: Progress = silent) -> None:

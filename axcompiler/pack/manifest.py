@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from axcompiler import __version__, ir
-from axcompiler.ir import Graph, quant_of
-from axcompiler.program import Header
+from axforge.axcompiler import __version__, ir
+from axforge.axcompiler.ir import Graph, quant_of
+from axforge.axcompiler.program import Header
 
 MANIFEST_VERSION = "1.0"
 

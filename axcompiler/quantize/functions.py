@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from axcompiler.check.units import Unit
-from axcompiler.operators.views import ModelView
+from axforge.axcompiler.check.units import Unit
+from axforge.axcompiler.operators.views import ModelView
 
 F64 = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ from functools import cached_property
 
 import onnx
 
-from axcompiler.check import place
-from axcompiler.check.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
-from axcompiler.errors import CompileError
-from axcompiler.operators.views import ModelView, view
+from axforge.axcompiler.check import place
+from axforge.axcompiler.check.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.operators.views import ModelView, view
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from axcompiler.check.net import has_subgraph, reads, rename_reads
-from axcompiler.check.units import Unit
-from axcompiler.ir import Quant
-from axcompiler.operators.base import NodeView, Operator, Role, Scale
-from axcompiler.quantize import ranges, weights
-from axcompiler.quantize.algorithms import bias_correction
-from axcompiler.quantize.plan import Plan
+from axforge.axcompiler.check.net import has_subgraph, reads, rename_reads
+from axforge.axcompiler.check.units import Unit
+from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.operators.base import NodeView, Operator, Role, Scale
+from axforge.axcompiler.quantize import ranges, weights
+from axforge.axcompiler.quantize.algorithms import bias_correction
+from axforge.axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 

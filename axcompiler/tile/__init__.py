@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from axcompiler import container, graphfile, target
-from axcompiler.errors import CompileError
-from axcompiler.program import to_bytes
-from axcompiler.stages import Progress, TileConfig, silent
-from axcompiler.tile.lower import compile_program
-from axcompiler.tile.schedule import schedule_json
+from axforge.axcompiler import container, graphfile, target
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.program import to_bytes
+from axforge.axcompiler.stages import Progress, TileConfig, silent
+from axforge.axcompiler.tile.lower import compile_program
+from axforge.axcompiler.tile.schedule import schedule_json
 
 
 def run(inputs: Mapping[str, Path], config: TileConfig, out: Path, progress: Progress = silent) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import Epilogue, Graph, quant_of
-from axcompiler.program import Kind
-from axcompiler.tile.emit import Emitter
-from axcompiler.tile.memory import Place, Plan
-from axcompiler.tile.views import View, dense
-from axcompiler.tile.weights import Weights
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Epilogue, Graph, quant_of
+from axforge.axcompiler.program import Kind
+from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.memory import Place, Plan
+from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.weights import Weights
 
 
 @dataclass

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.program import Opcode
-from axcompiler.tile.context import Context, output
-from axcompiler.tile.elementwise import parts_of, physical, table_copy
-from axcompiler.tile.layout import reshaped, sliced
-from axcompiler.tile.tiles import shares
-from axcompiler.tile.views import View, coalesce, dense, refine, split_to
+from axforge.axcompiler import ir
+from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.tile.context import Context, output
+from axforge.axcompiler.tile.elementwise import parts_of, physical, table_copy
+from axforge.axcompiler.tile.layout import reshaped, sliced
+from axforge.axcompiler.tile.tiles import shares
+from axforge.axcompiler.tile.views import View, coalesce, dense, refine, split_to
 
 
 def shared_copy(ctx: Context, out: View, a: View) -> None:

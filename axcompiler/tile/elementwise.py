@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.program import Opcode
-from axcompiler.tile.context import Context, Parameters, output
-from axcompiler.tile.emit import float_bits
-from axcompiler.tile.tiles import Range, Ring, pieces, shares
-from axcompiler.tile.views import View, coalesce
+from axforge.axcompiler import ir
+from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.tile.context import Context, Parameters, output
+from axforge.axcompiler.tile.emit import float_bits
+from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
+from axforge.axcompiler.tile.views import View, coalesce
 
 
 def physical(view: View) -> tuple[int, ...]:

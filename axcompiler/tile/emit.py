@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import CompileError
-from axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Opcode, Records, Space
-from axcompiler.target import Target
-from axcompiler.tile.views import View, coalesce, dense
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Opcode, Records, Space
+from axforge.axcompiler.target import Target
+from axforge.axcompiler.tile.views import View, coalesce, dense
 
 _KIND = {"int8": Kind.INT8, "int32": Kind.INT32, "float32": Kind.FLOAT32}
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from axcompiler import ir
-from axcompiler.ir import Graph
-from axcompiler.program import Port
-from axcompiler.tile.views import Shape, View, refine, split_to
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import Port
+from axforge.axcompiler.tile.views import Shape, View, refine, split_to
 
 Halo = tuple[int, int, int, int]
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from axcompiler import ir
-from axcompiler.errors import CompileError
-from axcompiler.ir import Graph
-from axcompiler.program import Header, Opcode, Program, Space, fits
-from axcompiler.stages import Progress, silent
-from axcompiler.target import Target
-from axcompiler.tile import along, convolution, copies, elementwise, products, resize, spatial
-from axcompiler.tile.context import Context
-from axcompiler.tile.emit import Emitter
-from axcompiler.tile.memory import Plan, plan
-from axcompiler.tile.weights import Weights
+from axforge.axcompiler import ir
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import Header, Opcode, Program, Space, fits
+from axforge.axcompiler.stages import Progress, silent
+from axforge.axcompiler.target import Target
+from axforge.axcompiler.tile import along, convolution, copies, elementwise, products, resize, spatial
+from axforge.axcompiler.tile.context import Context
+from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.memory import Plan, plan
+from axforge.axcompiler.tile.weights import Weights
 
 
 def _island(ctx: Context, op: ir.Island) -> None:

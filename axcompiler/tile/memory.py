@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from axcompiler.errors import CompileError
-from axcompiler.ir import Graph
-from axcompiler.program import Port, Space
-from axcompiler.tile.emit import Emitter
-from axcompiler.tile.layout import Halo, Layouts, layouts, row_major
-from axcompiler.tile.views import View
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import Port, Space
+from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.layout import Halo, Layouts, layouts, row_major
+from axforge.axcompiler.tile.views import View
 
 
 @dataclass(frozen=True)

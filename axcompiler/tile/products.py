@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.program import ACCUMULATE, Kind, Opcode
-from axcompiler.tile.along import shared_leading
-from axcompiler.tile.context import Context, Parameters, output, wrap32
-from axcompiler.tile.elementwise import box_of, cut_tiles
-from axcompiler.tile.tiles import Range, Ring, pieces, shares
-from axcompiler.tile.views import View, dense
+from axforge.axcompiler import ir
+from axforge.axcompiler.program import ACCUMULATE, Kind, Opcode
+from axforge.axcompiler.tile.along import shared_leading
+from axforge.axcompiler.tile.context import Context, Parameters, output, wrap32
+from axforge.axcompiler.tile.elementwise import box_of, cut_tiles
+from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
+from axforge.axcompiler.tile.views import View, dense
 
 
 def lower_fully_connected(ctx: Context, op: ir.FullyConnected) -> None:

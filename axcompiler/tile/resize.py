@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.program import Kind, Opcode
-from axcompiler.tile.context import Context, Parameters, nhwc, output
-from axcompiler.tile.tiles import Range, Ring, largest, pieces, shares
-from axcompiler.tile.views import View, dense
+from axforge.axcompiler import ir
+from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
+from axforge.axcompiler.tile.tiles import Range, Ring, largest, pieces, shares
+from axforge.axcompiler.tile.views import View, dense
 
 
 def lower_resize(ctx: Context, op: ir.ResizeLinear) -> None:

@@ -3,11 +3,11 @@
 import msgspec
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.ir import Graph
-from axcompiler.program import Opcode, Program, Space
-from axcompiler.target import Target
-from axcompiler.tile.memory import Plan
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.program import Opcode, Program, Space
+from axforge.axcompiler.target import Target
+from axforge.axcompiler.tile.memory import Plan
 
 
 def multiply_adds(graph: Graph, op: ir.AnyOp) -> int:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from axcompiler import ir
-from axcompiler.program import Kind, Opcode
-from axcompiler.tile.context import Context, Parameters, nhwc, output
-from axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, window_view
-from axcompiler.tile.views import View
+from axforge.axcompiler import ir
+from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
+from axforge.axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, window_view
+from axforge.axcompiler.tile.views import View
 
 #: compute(core, box, window tile [., ., C], result [rows, cols, C], int32 sums of the result's shape)
 Compute = Callable[[int, Box, View, View, View], None]

@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from axcompiler.program import Kind
-from axcompiler.tile.emit import Emitter
-from axcompiler.tile.views import View, dense
+from axforge.axcompiler.program import Kind
+from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.views import View, dense
 
 Range = tuple[int, int]
 

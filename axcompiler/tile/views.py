@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from axcompiler.program import ITEMSIZE, Kind
+from axforge.axcompiler.program import ITEMSIZE, Kind
 
 Shape = tuple[int, ...]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from axcompiler.program import NONE, Space, WeightImage, image_size
-from axcompiler.tile.emit import Emitter
+from axforge.axcompiler.program import NONE, Space, WeightImage, image_size
+from axforge.axcompiler.tile.emit import Emitter
 
 
 class Weights:

@@ -4,8 +4,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-from axcompiler.errors import AxforgeError
-from axruntime.engines import Engine
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.engines import Engine
 
 NAMES = ("aipu-host", "sim", "reference", "onnx", "torch")
 
@@ -21,22 +21,22 @@ def open_engine(pipe: str, path: Path | str, *, threads: int = 0) -> Engine:
         hint = f"Did you mean '{near[0]}'? " if near else ""
         raise AxforgeError(f"there is no engine '{pipe}'", fix=f"{hint}Engines are: {', '.join(NAMES)}.")
     if pipe in ("onnx", "torch"):
-        from axruntime.engines.onnx import OnnxEngine
+        from axforge.axruntime.engines.onnx import OnnxEngine
 
         return cast(Engine, OnnxEngine(path, threads=threads))
     return _compiled(pipe, path, threads)
 
 
 def _compiled(pipe: str, path: Path, threads: int) -> Engine:
-    from axruntime.axmodel import AxModel
+    from axforge.axruntime.axmodel import AxModel
 
     model = AxModel.open(path, program=pipe == "sim")
     if pipe == "sim":
-        from axruntime.engines.sim import SimEngine
+        from axforge.axruntime.engines.sim import SimEngine
 
         return cast(Engine, SimEngine(model.graph, model.program, model.target))
     if pipe == "reference":
-        from axruntime.engines.reference import ReferenceEngine
+        from axforge.axruntime.engines.reference import ReferenceEngine
 
         return cast(Engine, ReferenceEngine(model.graph))
     return _host(model, threads)
@@ -44,7 +44,7 @@ def _compiled(pipe: str, path: Path, threads: int) -> Engine:
 
 def _host(model: Any, threads: int) -> Engine:
     try:
-        from axruntime.engines.host import HostEngine
+        from axforge.axruntime.engines.host import HostEngine
     except ImportError as e:
         raise AxforgeError(
             f"the host engine cannot be loaded: {e}",

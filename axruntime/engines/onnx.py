@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from axcompiler.errors import AxforgeError
-from axruntime.engines import Array
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.engines import Array
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from axcompiler.ir import Graph
-from axcompiler.reference import Reference
-from axruntime.engines import Array
-from axruntime.engines.sim import signature
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines import Array
+from axforge.axruntime.engines.sim import signature
 
 
 class ReferenceEngine:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Graph
-from axcompiler.islands import Islands, to_real
-from axcompiler.program import Opcode, Program, const_image
-from axcompiler.reference import entry_codes
-from axcompiler.target import Target, load
-from axruntime.engines.sim_cycles import Cycles, count_cycles
-from axruntime.engines.sim_machine import Machine, Step
+from axforge.axcompiler import ir
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.islands import Islands, to_real
+from axforge.axcompiler.program import Opcode, Program, const_image
+from axforge.axcompiler.reference import entry_codes
+from axforge.axcompiler.target import Target, load
+from axforge.axruntime.engines.sim_cycles import Cycles, count_cycles
+from axforge.axruntime.engines.sim_machine import Machine, Step
 
 Array = NDArray[Any]
 CONTROL = (Opcode.END, Opcode.SIGNAL, Opcode.WAIT, Opcode.HOST)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from axcompiler.program import ITEMSIZE, NONE, Kind, Opcode, Program, Space
-from axcompiler.target import Target
+from axforge.axcompiler.program import ITEMSIZE, NONE, Kind, Opcode, Program, Space
+from axforge.axcompiler.target import Target
 
 UNITS = ("in", "out", "load", "array", "dwpu", "dpu")
 #: bytes of L1 that the model watches as one: a layer may not write where one before still reads

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axcompiler.program import ACCUMULATE, DTYPE, NONE, Kind, Opcode, Program, Space
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.program import ACCUMULATE, DTYPE, NONE, Kind, Opcode, Program, Space
 
 Array = NDArray[Any]
 Step = Callable[[], None]

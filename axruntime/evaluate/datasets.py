@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axcompiler.errors import AxforgeError
-from axruntime.media.arrays import read_arrays
-from axruntime.media.files import images_in
-from axruntime.media.images import read_image
-from axruntime.pipeline.descriptor import Descriptor
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.arrays import read_arrays
+from axforge.axruntime.media.files import images_in
+from axforge.axruntime.media.images import read_image
+from axforge.axruntime.pipeline.descriptor import Descriptor
 
 Array = NDArray[Any]
 #: Value of a pixel in a mask that is not judged.

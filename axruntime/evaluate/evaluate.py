@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import Progress, silent
-from axruntime.evaluate.datasets import Dataset
-from axruntime.evaluate.metrics import METRICS, Metric
-from axruntime.pipeline import results, steps
-from axruntime.pipeline.descriptor import Descriptor
-from axruntime.pipeline.pipeline import Pipeline
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import Progress, silent
+from axforge.axruntime.evaluate.datasets import Dataset
+from axforge.axruntime.evaluate.metrics import METRICS, Metric
+from axforge.axruntime.pipeline import results, steps
+from axforge.axruntime.pipeline.descriptor import Descriptor
+from axforge.axruntime.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

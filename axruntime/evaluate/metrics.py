@@ -6,9 +6,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.evaluate.datasets import IGNORED, Boxes
-from axruntime.pipeline.results import Classification, Detections, Result, Segmentation
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.evaluate.datasets import IGNORED, Boxes
+from axforge.axruntime.pipeline.results import Classification, Detections, Result, Segmentation
 
 
 class Metric(Protocol):

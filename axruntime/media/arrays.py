@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 
 def read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:

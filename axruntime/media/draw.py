@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from axruntime.pipeline import results
-from axruntime.pipeline.results import Result
+from axforge.axruntime.pipeline import results
+from axforge.axruntime.pipeline.results import Result
 
 Colour = tuple[int, int, int]
 _INK: Colour = (20, 20, 20)

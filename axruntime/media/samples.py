@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 #: name: (top-level package, path in it). Photographs only: they also calibrate models when there is nothing else.
 _PHOTOS = {

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.container import write_atomic
-from axcompiler.errors import AxforgeError
-from axruntime.media.sources import Frame
-from axruntime.pipeline.results import Result
+from axforge.axcompiler.container import write_atomic
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.sources import Frame
+from axforge.axruntime.pipeline.results import Result
 
 
 def result_document(frame: Frame, result: Result) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.media.files import images_in, is_image, is_video
-from axruntime.media.images import read_image
-from axruntime.media.samples import sample_names, sample_path
-from axruntime.media.video import camera_frames, probe, video_frames
-from axruntime.pipeline.descriptor import Descriptor
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.files import images_in, is_image, is_video
+from axforge.axruntime.media.images import read_image
+from axforge.axruntime.media.samples import sample_names, sample_path
+from axforge.axruntime.media.video import camera_frames, probe, video_frames
+from axforge.axruntime.pipeline.descriptor import Descriptor
 
 #: Frames of a source that never ends by itself, when nobody says how many.
 DEFAULT_FRAMES = 100
@@ -141,7 +141,7 @@ def fake_picture(width: int, height: int, index: int) -> NDArray[np.uint8]:
 def _dataset(text: str, split: str | None, descriptor: Descriptor | None, data_root: Path | None, frames: int | None) -> Source:
     if descriptor is None:
         raise AxforgeError("only a model has a dataset", where=text, fix="Name the model whose dataset is meant.")
-    from axruntime.evaluate.datasets import open_dataset
+    from axforge.axruntime.evaluate.datasets import open_dataset
 
     dataset = open_dataset(descriptor, data_root, split)
     total = len(dataset) if frames is None else min(frames, len(dataset))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.errors import AxforgeError
-from axruntime.media.files import images_in
-from axruntime.media.samples import sample_names, sample_path
-from axruntime.pipeline.descriptor import Calibration, Descriptor
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.files import images_in
+from axforge.axruntime.media.samples import sample_names, sample_path
+from axforge.axruntime.pipeline.descriptor import Calibration, Descriptor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,8 +100,8 @@ def load_sample(item: CalibrationItem, opened: "dict[Path, NDArray[Any]] | None"
 
     opened: files that several samples are parts of, as they were read before; this one is added.
     """
-    from axruntime.media.arrays import read_arrays
-    from axruntime.media.images import read_image
+    from axforge.axruntime.media.arrays import read_arrays
+    from axforge.axruntime.media.images import read_image
 
     if not item.variant:
         return read_image(item.path)
@@ -134,8 +134,8 @@ def feeds(
     inputs: shape (-1 where free) and type of the network's inputs, as `Engine.inputs` or `onnx_inputs` give them.
     Raises AxforgeError that names the sample which cannot be read or does not fit.
     """
-    from axruntime.pipeline.pipeline import fit_input, only_input
-    from axruntime.pipeline.preprocess import prepare
+    from axforge.axruntime.pipeline.pipeline import fit_input, only_input
+    from axforge.axruntime.pipeline.preprocess import prepare
 
     name = only_input(inputs, descriptor.name)
     opened: dict[Path, NDArray[Any]] = {}

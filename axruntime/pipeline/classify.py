@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axruntime.pipeline import results, steps
-from axruntime.pipeline.state import State, misfit
+from axforge.axruntime.pipeline import results, steps
+from axforge.axruntime.pipeline.state import State, misfit
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -6,8 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from axruntime.pipeline import results, steps
-from axruntime.pipeline.state import State, misfit
+from axforge.axruntime.pipeline import results, steps
+from axforge.axruntime.pipeline.state import State, misfit
 
 
 def semantic_segmentation(step: steps.SemanticSegmentation, state: State) -> State:

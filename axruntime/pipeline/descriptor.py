@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME
-from axruntime.pipeline import problems
-from axruntime.pipeline.steps import PostStep, PreStep, Share
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME
+from axforge.axruntime.pipeline import problems
+from axforge.axruntime.pipeline.steps import PostStep, PreStep, Share
 
 FILE = "model.json"
 #: Bump when the code of a pre-processing step gives other values for the same picture.

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline import steps
-from axruntime.pipeline.state import Candidates, State
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline import steps
+from axforge.axruntime.pipeline.state import Candidates, State
 
 Array = NDArray[Any]
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.engines import Engine
-from axruntime.pipeline import postprocess, preprocess
-from axruntime.pipeline.descriptor import Descriptor
-from axruntime.pipeline.preprocess import Prepared
-from axruntime.pipeline.results import Result
-from axruntime.pipeline.state import State
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.engines import Engine
+from axforge.axruntime.pipeline import postprocess, preprocess
+from axforge.axruntime.pipeline.descriptor import Descriptor
+from axforge.axruntime.pipeline.preprocess import Prepared
+from axforge.axruntime.pipeline.results import Result
+from axforge.axruntime.pipeline.state import State
 
 Array = NDArray[Any]
 #: Shape (-1 where free) and NumPy type of each input, by name.

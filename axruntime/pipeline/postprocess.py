@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from axruntime.pipeline import classify, dense, detect, nms, results, yolo
-from axruntime.pipeline.results import Result
-from axruntime.pipeline.state import Candidates, State
-from axruntime.pipeline.steps import PostStep
+from axforge.axruntime.pipeline import classify, dense, detect, nms, results, yolo
+from axforge.axruntime.pipeline.results import Result
+from axforge.axruntime.pipeline.state import Candidates, State
+from axforge.axruntime.pipeline.steps import PostStep
 
 _TABLE: Mapping[type[Any], Callable[[Any, State], State]] = {
     **classify.STEPS,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline import steps
-from axruntime.pipeline.steps import PreStep
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline import steps
+from axforge.axruntime.pipeline.steps import PreStep
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import UnsetType
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*?)`)?$", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`$")

@@ -1,10 +1,13 @@
-"""The JSON Schema of model.json, from the types that read it. `python -m axruntime.pipeline.schema > ax_models/model.schema.json`."""
+"""The JSON Schema of model.json, from the types that read it.
+
+`python -m axforge.axruntime.pipeline.schema > ax_models/model.schema.json` writes it.
+"""
 
 import sys
 
 import msgspec
 
-from axruntime.pipeline.descriptor import Descriptor
+from axforge.axruntime.pipeline.descriptor import Descriptor
 
 
 def schema_text() -> str:

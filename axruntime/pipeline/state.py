@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.pipeline.preprocess import Prepared
-from axruntime.pipeline.results import Result
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline.preprocess import Prepared
+from axforge.axruntime.pipeline.results import Result
 
 Array = NDArray[Any]
 

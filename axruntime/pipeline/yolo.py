@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axruntime.pipeline import steps
-from axruntime.pipeline.detect import candidates, corners, grid, sigmoid
-from axruntime.pipeline.state import State, misfit
+from axforge.axruntime.pipeline import steps
+from axforge.axruntime.pipeline.detect import candidates, corners, grid, sigmoid
+from axforge.axruntime.pipeline.state import State, misfit
 
 Array = NDArray[Any]
 

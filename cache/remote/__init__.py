@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from cache.errors import CacheError, masked
+from axforge.cache.errors import CacheError, masked
 
 if TYPE_CHECKING:
-    from cache.remote.tier import Tier
+    from axforge.cache.remote.tier import Tier
 
 
 def connect(url: str, mode: str, token: str = "") -> "Tier":
@@ -13,20 +13,20 @@ def connect(url: str, mode: str, token: str = "") -> "Tier":
 
     mode: "ro" or "rw". token: for http, sent as a bearer token. CacheError when the URL cannot be used.
     """
-    from cache.remote.tier import Tier
+    from axforge.cache.remote.tier import Tier
 
     if url.startswith(("http://", "https://")):
-        from cache.remote.http import HttpRemote
+        from axforge.cache.remote.http import HttpRemote
 
         return Tier(HttpRemote(url, token=token), mode)
     if "://" not in url or url.startswith("file://"):
         from pathlib import Path
 
-        from cache.remote.folder import FolderRemote
+        from axforge.cache.remote.folder import FolderRemote
 
         return Tier(FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute()), mode)
     try:
-        from cache.remote.objects import ObjectRemote
+        from axforge.cache.remote.objects import ObjectRemote
 
         return Tier(ObjectRemote(url), mode)
     except ImportError as error:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cache.disk import unique_name
-from cache.remote.base import RemoteError, Sink
+from axforge.cache.disk import unique_name
+from axforge.cache.remote.base import RemoteError, Sink
 
 _PIECE = 1 << 20
 

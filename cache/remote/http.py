@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from cache.errors import CacheError
-from cache.remote.base import RemoteError, Sink
+from axforge.cache.errors import CacheError
+from axforge.cache.remote.base import RemoteError, Sink
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PIECE = 1 << 18

@@ -5,8 +5,8 @@ from typing import Any
 
 import fsspec
 
-from cache.errors import masked
-from cache.remote.base import RemoteError, Sink
+from axforge.cache.errors import masked
+from axforge.cache.remote.base import RemoteError, Sink
 
 _PIECE = 1 << 20
 

@@ -9,7 +9,7 @@ A server may add fields, such as the worker's name; whatever is not one of these
 
 from collections.abc import Iterator, Sequence
 
-from cache.record import Blob
+from axforge.cache.record import Blob
 
 
 def _varint(value: int) -> bytes:

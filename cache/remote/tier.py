@@ -9,16 +9,16 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cache.digest import Hasher, sha256
-from cache.disk import make_folder, write_all, written
-from cache.errors import CacheError
-from cache.key import Action, document_of, is_hash
-from cache.record import MAX_RECORD, Blob, Record, parse
-from cache.remote.base import Remote, RemoteError
-from cache.remote.protobuf import action_result, output_files
+from axforge.cache.digest import Hasher, sha256
+from axforge.cache.disk import make_folder, write_all, written
+from axforge.cache.errors import CacheError
+from axforge.cache.key import Action, document_of, is_hash
+from axforge.cache.record import MAX_RECORD, Blob, Record, parse
+from axforge.cache.remote.base import Remote, RemoteError
+from axforge.cache.remote.protobuf import action_result, output_files
 
 if TYPE_CHECKING:
-    from cache.store import Store
+    from axforge.cache.store import Store
 
 RECORD_FILE = "axforge-record"
 _MAX_RESULT = 4 << 20

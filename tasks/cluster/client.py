@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from axcompiler.errors import AxforgeError
-from tasks import progress
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks import progress
 
 #: Seconds to wait for a scheduler to answer, and for a first or another worker to appear.
 CONNECT, NO_WORKER = 10, 60

@@ -10,17 +10,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME, STAGES
-from tasks import progress
-from tasks.cluster import parcel
-from tasks.cluster.client import Answer, Cluster, Job
-from tasks.plan import SDK, Plan, versions
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME, STAGES
+from axforge.tasks import progress
+from axforge.tasks.cluster import parcel
+from axforge.tasks.cluster.client import Answer, Cluster, Job
+from axforge.tasks.plan import SDK, Plan, versions
 
 if TYPE_CHECKING:
-    from cache.key import Action
-    from cache.store import Store
-    from tasks.stage_task import StageTask
+    from axforge.cache.key import Action
+    from axforge.cache.store import Store
+    from axforge.tasks.stage_task import StageTask
 
 #: Plans of this run that have stages to do, and the last stage that is wanted of each, by model.
 _WANTED: dict[str, tuple[Plan, str]] = {}
@@ -57,7 +57,7 @@ class Sent:
     def __init__(self, plan: Plan, last: str) -> None:
         self._cluster, self._what = cluster_at(plan.cluster), plan.model.name
         self._answer: Answer | None = None
-        from tasks.cluster.worker import compile_model
+        from axforge.tasks.cluster.worker import compile_model
 
         self._future = self._cluster.submit(compile_model, job_of(plan, last), f"compile-{plan.model.name}-{RUN}")
 
@@ -94,8 +94,8 @@ def compiled_there(task: "StageTask", store: "Store", action: "Action") -> dict[
 
 def _send_others(but: str) -> None:
     """Send all other models of this run that need it. One that cannot be sent fails, with its sentence, when its turn comes."""
-    from cache.errors import CacheError
-    from tasks.stage_task import StageTask
+    from axforge.cache.errors import CacheError
+    from axforge.tasks.stage_task import StageTask
 
     for name, (plan, last) in _WANTED.items():
         if name == but or name in _SENT or last == "fetch":
@@ -109,7 +109,7 @@ def _send_others(but: str) -> None:
 
 
 def _needs_work(plan: Plan, last: str) -> bool:
-    from tasks.explaining import OPEN, RUN, explain
+    from axforge.tasks.explaining import OPEN, RUN, explain
 
     verdicts = {verdict.stage: verdict.what for verdict in explain(plan)}
     return any(verdicts[name] in (RUN, OPEN) for name in _ORDER[: _ORDER.index(last) + 1])
@@ -117,7 +117,7 @@ def _needs_work(plan: Plan, last: str) -> bool:
 
 def job_of(plan: Plan, last: str) -> Job:
     """A model up to stage `last` as a job: its descriptor and options, and a parcel with the network and the samples."""
-    from tasks.calibration import choose
+    from axforge.tasks.calibration import choose
 
     files: dict[str, Path] = {"model.onnx": plan.outputs(BY_NAME["fetch"])["model.onnx"]}
     samples = []
@@ -134,7 +134,7 @@ def job_of(plan: Plan, last: str) -> Job:
 
 def job_for(plan: Plan, files: Mapping[str, Path]) -> dict[str, Any]:
     """What every job says: the model, its files, and which versions it is for."""
-    from cache.config import open_store
+    from axforge.cache.config import open_store
 
     store = open_store(plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
     described = {**plan.model.raw, "labels": list(plan.descriptor.labels)} if plan.descriptor.labels else plan.model.raw
@@ -148,7 +148,7 @@ def job_for(plan: Plan, files: Mapping[str, Path]) -> dict[str, Any]:
 
 def identity() -> dict[str, str]:
     """What must be the same here and on a worker: versions of axforge and of all libraries that decide bytes, and the code itself."""
-    from axruntime.pipeline.descriptor import FEEDING_LIBRARIES
+    from axforge.axruntime.pipeline.descriptor import FEEDING_LIBRARIES
 
     libraries = {name for stage in STAGES for name in stage.libraries} | set(FEEDING_LIBRARIES)
     return {"axforge": SDK, "code of axforge": _code(), **versions(tuple(sorted(libraries)))}
@@ -158,8 +158,7 @@ def identity() -> dict[str, str]:
 def _code() -> str:
     import hashlib
 
-    import axcompiler
-    import axruntime
+    from axforge import axcompiler, axruntime
 
     seen = hashlib.sha256()
     for package in (axcompiler, axruntime):

@@ -6,21 +6,21 @@ The data set and the network travel through the cache like everything else: each
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axcompiler.errors import AxforgeError
-from tasks.cluster.fanout import RUN, cluster_at, job_for
-from tasks.display import counting
-from tasks.engines import model_path
-from tasks.plan import Plan
+from axforge.axcompiler.errors import AxforgeError
+from axforge.tasks.cluster.fanout import RUN, cluster_at, job_for
+from axforge.tasks.display import counting
+from axforge.tasks.engines import model_path
+from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axruntime.evaluate.evaluate import Report
+    from axforge.axruntime.evaluate.evaluate import Report
 
 
 def measure_there(plan: Plan, pipe: str) -> "Report":
     """One model on its data set. Raises AxforgeError."""
-    from axruntime.evaluate.datasets import open_dataset
-    from axruntime.evaluate.evaluate import report
-    from tasks.cluster.worker import measure_part
+    from axforge.axruntime.evaluate.datasets import open_dataset
+    from axforge.axruntime.evaluate.evaluate import report
+    from axforge.tasks.cluster.worker import measure_part
 
     cluster = cluster_at(plan.cluster)
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 if TYPE_CHECKING:
-    from cache.key import Action
-    from cache.store import Store
+    from axforge.cache.key import Action
+    from axforge.cache.store import Store
 
 #: Files of one record, which has a limited size.
 _TOGETHER = 1000
@@ -61,7 +61,7 @@ def receive(store: "Store", contents: Mapping[str, str], folder: Path) -> None:
 
 def actions(contents: Mapping[str, str]) -> Iterator["Action"]:
     """The actions whose outputs are the contents of these files."""
-    from cache.key import Action, Tree
+    from axforge.cache.key import Action, Tree
 
     names = sorted(contents)
     for start in range(0, len(names), _TOGETHER):

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 
-from axcompiler.errors import AxforgeError
-from axcompiler.stages import BY_NAME, STAGES
-from cache.config import fresh_start
-from cache.errors import CacheError
-from tasks import progress, settings
-from tasks.calibration import Chosen
-from tasks.cluster import parcel
-from tasks.cluster.client import Answer, Job
-from tasks.cluster.fanout import identity
-from tasks.failures import say
-from tasks.plan import Plan
-from tasks.stage_task import StageTask, make_work
-from tasks.words import Options
-from tasks.zoo import Model
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import BY_NAME, STAGES
+from axforge.cache.config import fresh_start
+from axforge.cache.errors import CacheError
+from axforge.tasks import progress, settings
+from axforge.tasks.calibration import Chosen
+from axforge.tasks.cluster import parcel
+from axforge.tasks.cluster.client import Answer, Job
+from axforge.tasks.cluster.fanout import identity
+from axforge.tasks.failures import say
+from axforge.tasks.plan import Plan
+from axforge.tasks.stage_task import StageTask, make_work
+from axforge.tasks.words import Options
+from axforge.tasks.zoo import Model
 
 #: Seconds between two reports of progress over the network.
 _INTERVAL = 0.25
@@ -74,10 +74,10 @@ def compile_model(job: Job, folder: Path) -> Answer:
 @answered
 def measure_part(job: Job, folder: Path) -> Answer:
     """Measure a part of a model's data set; the answer holds the counts, of which the figures are made when all parts are there."""
-    from axruntime.engines.factory import open_engine
-    from axruntime.evaluate.datasets import open_dataset
-    from axruntime.evaluate.evaluate import measure
-    from axruntime.pipeline.pipeline import Pipeline
+    from axforge.axruntime.engines.factory import open_engine
+    from axforge.axruntime.evaluate.datasets import open_dataset
+    from axforge.axruntime.evaluate.evaluate import measure
+    from axforge.axruntime.pipeline.pipeline import Pipeline
 
     plan = received(job, folder)
     dataset = open_dataset(plan.descriptor, folder / "data")
@@ -91,7 +91,7 @@ def measure_part(job: Job, folder: Path) -> Answer:
 
 def received(job: Job, folder: Path) -> Plan:
     """The plan of a job, with its files laid out in an empty folder."""
-    from axruntime.pipeline.calibration import CalibrationItem
+    from axforge.axruntime.pipeline.calibration import CalibrationItem
 
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
     model = Model(job["model"], folder / "models" / job["model"] / "model.json", job["descriptor"])

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from cache.build import Result, obtain
-from cache.key import Action, Tree
-from cache.store import Store
+from axforge.cache.build import Result, obtain
+from axforge.cache.key import Action, Tree
+from axforge.cache.store import Store
 
 BIG = 1_500_000  # above the size from which files are linked
 
@@ -24,7 +24,7 @@ def outputs_for(source: bytes) -> dict[str, bytes]:
 
 def make_action(source: bytes | Path, store: Store, **changes: Any) -> Action:
     """Its action, for an input given as a file or as bytes; `inputs` in the changes come on top."""
-    from cache.digest import sha256
+    from axforge.cache.digest import sha256
 
     content = sha256(source) if isinstance(source, bytes) else store.files.digest(source)
     fields: dict[str, Any] = {
@@ -60,7 +60,7 @@ def is_right(dest: Path, source: bytes) -> bool:
 
 def tree_of(names: dict[str, bytes], **options: Any) -> Tree:
     """A tree of small files."""
-    from cache.digest import sha256
+    from axforge.cache.digest import sha256
 
     return Tree.of({name: sha256(data) for name, data in names.items()}, **options)
 

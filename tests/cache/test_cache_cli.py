@@ -1,4 +1,4 @@
-"""`python -m cache`: reports that are right, as text and as JSON; mistakes end with a sentence and status 1."""
+"""`python -m axforge.cache`: reports that are right, as text and as JSON; mistakes end with a sentence and status 1."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from cache_support import BIG, build, make_store, tree_of
 
-from cache.cli import main, parse_age
-from cache.digest import sha256
-from cache.errors import CacheError
-from cache.store import Store
+from axforge.cache.cli import main, parse_age
+from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError
+from axforge.cache.store import Store
 
 
 @pytest.fixture
@@ -146,10 +146,10 @@ def test_ages() -> None:
 def test_as_a_program_without_doit(tmp_path: Path) -> None:
     environ = {**os.environ, "AXFORGE_CACHE_DIR": str(tmp_path / "c")}
     for argv in (["--help"], ["clean", "--help"], ["inspect"], ["inspect", "--json"]):
-        done = subprocess.run([sys.executable, "-m", "cache", *argv], capture_output=True, text=True, env=environ)
+        done = subprocess.run([sys.executable, "-m", "axforge.cache", *argv], capture_output=True, text=True, env=environ)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout
-    wrong = subprocess.run([sys.executable, "-m", "cache", "dance"], capture_output=True, text=True, env=environ)
+    wrong = subprocess.run([sys.executable, "-m", "axforge.cache", "dance"], capture_output=True, text=True, env=environ)
     assert wrong.returncode == 2
 
 

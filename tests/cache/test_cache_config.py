@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.config import DEFAULT_LIMIT, load, open_store, parse_size
-from cache.errors import CacheError
+from axforge.cache.config import DEFAULT_LIMIT, load, open_store, parse_size
+from axforge.cache.errors import CacheError
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ import pytest
 from cache_ptrace import possible, run_failing, run_killed
 from cache_support import build, is_right, make_store, outputs_for, stored_files, tree_of
 
-from cache.errors import CacheError
-from cache.gc import Wanted, clean
-from cache.remote import connect
-from cache.store import Store
-from cache.verify import verify
+from axforge.cache.errors import CacheError
+from axforge.cache.gc import Wanted, clean
+from axforge.cache.remote import connect
+from axforge.cache.store import Store
+from axforge.cache.verify import verify
 
 TREE = {"inputs": {"t": tree_of({"a": b"1", "b": b"2"})}}
 traceable = pytest.mark.skipif(not possible(), reason="needs to trace a child process (x86-64 Linux)")

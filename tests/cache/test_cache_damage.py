@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from cache_support import build, is_right, make_action, make_store, stored_files, tree_of
 
-from cache.errors import Damaged
-from cache.history import last
-from cache.verify import verify
+from axforge.cache.errors import Damaged
+from axforge.cache.history import last
+from axforge.cache.verify import verify
 
 
 def damage(path: Path, how: str) -> None:
@@ -125,7 +125,7 @@ def test_a_record_that_names_a_path_is_refused(tmp_path: Path, name: str) -> Non
     """Even one with a valid checksum and key."""
     from dataclasses import replace
 
-    from cache.key import key_of
+    from axforge.cache.key import key_of
 
     store, said = make_store(tmp_path / "c")
     record = build(store, b"model", tmp_path / "dest").record

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from cache_support import build, make_action, make_store, tree_of
 
-from cache.explain import by_name, compare, why
-from cache.gc import Wanted, clean
-from cache.key import Action
+from axforge.cache.explain import by_name, compare, why
+from axforge.cache.gc import Wanted, clean
+from axforge.cache.key import Action
 
 IMAGES = {f"img_{i:04}.jpg": b"%d" % i for i in range(50)}
 

@@ -8,25 +8,24 @@ from pathlib import Path
 import pytest
 from cache_support import make_action, make_store, stored_files
 
-import cache.digest
-import cache.files
-from cache.build import obtain
-from cache.digest import sha256
-from cache.errors import CacheError
-from cache.files import Files
+from axforge.cache import digest, files
+from axforge.cache.build import obtain
+from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError
+from axforge.cache.files import Files
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of files that are really read, in order."""
     read: list[str] = []
-    real = cache.digest.hash_file
+    real = digest.hash_file
 
     def counting(path: str | Path, *, strong: bool = True) -> object:
         read.append(os.path.basename(path))
         return real(path, strong=strong)
 
-    monkeypatch.setattr(cache.files, "hash_file", counting)
+    monkeypatch.setattr(files, "hash_file", counting)
     return read
 
 
@@ -94,7 +93,7 @@ def test_a_file_replaced_by_an_older_one_of_the_same_size_is_seen(tmp_path: Path
 
 
 def test_touching_a_large_file_costs_xxh3_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache.digest, "LAZY_FROM", 1000)
+    monkeypatch.setattr(digest, "LAZY_FROM", 1000)
     file = tmp_path / "large"
     file.write_bytes(b"w" * 5000)
     settle()
@@ -113,12 +112,12 @@ def test_touching_a_large_file_costs_xxh3_only(tmp_path: Path, monkeypatch: pyte
 
 def test_a_collision_of_xxh3_never_reaches_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index says that bytes with this xxh3 have another SHA-256, as after a crafted collision: the record gets the true key."""
-    monkeypatch.setattr(cache.digest, "LAZY_FROM", 1000)
+    monkeypatch.setattr(digest, "LAZY_FROM", 1000)
     store, _ = make_store(tmp_path / "c")
     file = tmp_path / "large"
     file.write_bytes(b"w" * 5000)
     settle()
-    body = f"{cache.digest.xxh3(b'w' * 5000)} 5000 {'ab' * 32}"
+    body = f"{digest.xxh3(b'w' * 5000)} 5000 {'ab' * 32}"
     store.index.mkdir(parents=True, exist_ok=True)
     (store.index / f"content-{body[:2]}").write_text(f"{body} {zlib.crc32(body.encode()):08x}\n")
     action = make_action(file, store)
@@ -134,7 +133,7 @@ def test_a_collision_of_xxh3_never_reaches_what_is_stored(tmp_path: Path, monkey
 
 
 def test_a_large_file_that_changes_before_its_name_is_asked_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache.digest, "LAZY_FROM", 1000)
+    monkeypatch.setattr(digest, "LAZY_FROM", 1000)
     file = tmp_path / "large"
     file.write_bytes(b"w" * 5000)
     found = Files(None).digest(file)
@@ -145,7 +144,7 @@ def test_a_large_file_that_changes_before_its_name_is_asked_for_is_refused(tmp_p
 
 @pytest.mark.parametrize("bit", range(0, 8))
 def test_a_flipped_bit_anywhere_in_the_index_gives_no_wrong_answer(tmp_path: Path, bit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache.digest, "LAZY_FROM", 10)
+    monkeypatch.setattr(digest, "LAZY_FROM", 10)
     file = tmp_path / "f"
     file.write_bytes(b"twenty bytes of text")
     settle()
@@ -184,13 +183,13 @@ def test_what_is_no_readable_file_is_a_sentence(tmp_path: Path, kind: str) -> No
 def test_a_file_that_is_being_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "growing"
     file.write_bytes(b"x")
-    real = cache.digest.read_into
+    real = digest.read_into
 
     def grow(stream: object, hasher: object) -> None:
         real(stream, hasher)  # type: ignore[arg-type]
         with open(file, "ab") as more:
             more.write(b"y")
 
-    monkeypatch.setattr(cache.digest, "read_into", grow)
+    monkeypatch.setattr(digest, "read_into", grow)
     with pytest.raises(CacheError, match="written to"):
         Files(None).digest(file)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from cache_support import BIG, build, is_right, make_store, stored_files
 
-from cache.cli import main
-from cache.errors import CacheError
-from cache.gc import Wanted, clean
-from cache.verify import verify
+from axforge.cache.cli import main
+from axforge.cache.errors import CacheError
+from axforge.cache.gc import Wanted, clean
+from axforge.cache.verify import verify
 
 
 def in_child(work: Callable[[], None], user: int = 0) -> None:

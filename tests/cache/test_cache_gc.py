@@ -11,12 +11,12 @@ from cache_support import BIG, build, is_right, make_action, make_store, stored_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import gc
-from cache.build import obtain
-from cache.gc import Wanted, clean
-from cache.inspect import overview
-from cache.key import Action
-from cache.store import Store
+from axforge.cache import gc
+from axforge.cache.build import obtain
+from axforge.cache.gc import Wanted, clean
+from axforge.cache.inspect import overview
+from axforge.cache.key import Action
+from axforge.cache.store import Store
 
 
 def filled(root: Path, ages: dict[bytes, float], **options: object) -> Store:

@@ -10,8 +10,8 @@ from cache_support import tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.errors import CacheError
-from cache.key import Action, Tree, canonical, is_output_name, key_of
+from axforge.cache.errors import CacheError
+from axforge.cache.key import Action, Tree, canonical, is_output_name, key_of
 
 BASE = Action(
     stage="quantize",
@@ -84,7 +84,7 @@ def test_renaming_files_of_a_tree_matters_only_if_said_so() -> None:
 
 @pytest.mark.parametrize("environment", [{"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C", "TZ": "Asia/Tokyo"}])
 def test_another_process_with_other_surroundings_gives_the_same_key(environment: dict[str, str]) -> None:
-    code = "import sys, json; from cache.key import key_of; print(key_of(json.load(sys.stdin)))"
+    code = "import sys, json; from axforge.cache.key import key_of; print(key_of(json.load(sys.stdin)))"
     text = json.dumps(BASE.as_json(), sort_keys=False)
     done = subprocess.run(
         [sys.executable, "-c", code], input=text, env={**os.environ, **environment}, capture_output=True, text=True, check=True

@@ -9,8 +9,8 @@ HEAVY = {"numpy", "onnx", "onnxruntime", "rich", "sqlite3", "fsspec", "http.clie
 SCRIPT = """
 import sys
 from pathlib import Path
-from cache.config import Config, open_store
-from cache.key import Action
+from axforge.cache.config import Config, open_store
+from axforge.cache.key import Action
 store = open_store(Path(sys.argv[1]), config=Config(Path(sys.argv[1]) / "c"))
 action = Action("s", 1, {"in": store.files.digest(Path(sys.argv[1]) / "in")}, {}, ("out",))
 record = store.record(action.key())
@@ -18,7 +18,7 @@ if record is not None:
     assert store.intact(record, Path(sys.argv[1]) / "dest")
     print(*sorted(sys.modules))
 else:
-    from cache.build import obtain
+    from axforge.cache.build import obtain
     obtain(store, action, Path(sys.argv[1]) / "dest", lambda work: (work / "out").write_bytes(b"x") and None)
 """
 
@@ -34,7 +34,7 @@ def test_finding_that_nothing_changed_imports_nothing_heavy(tmp_path: Path) -> N
         done = subprocess.run([sys.executable, "-S", "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=_with_path())
         assert done.returncode == 0, done.stderr
         loaded = done.stdout
-    assert "cache.store" in loaded.split()
+    assert "axforge.cache.store" in loaded.split()
     assert HEAVY & set(loaded.split()) == set()
 
 
@@ -48,7 +48,7 @@ def test_the_cache_imports_nothing_of_its_neighbours() -> None:
     """Read from its source: axcompiler, axruntime, ax_models and tasks are not named in any import."""
     import ast
 
-    import cache
+    from axforge import cache
 
     root = Path(cache.__file__).parent
     for file in root.rglob("*.py"):

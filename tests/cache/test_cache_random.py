@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cache.build import obtain
-from cache.digest import sha256
-from cache.gc import Wanted, clean
-from cache.key import Action
-from cache.verify import verify
+from axforge.cache.build import obtain
+from axforge.cache.digest import sha256
+from axforge.cache.gc import Wanted, clean
+from axforge.cache.key import Action
+from axforge.cache.verify import verify
 
 #: stage: what it reads. `lossy` looks at the first byte only, so that edits are often cut off there.
 STAGES = {"lossy": ("a",), "join": ("lossy", "b"), "last": ("join", "a")}

@@ -14,15 +14,15 @@ from cache_support import BIG, build, is_right, make_action, make_store, outputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.config import fresh_start, open_store
-from cache.digest import sha256
-from cache.record import Blob, parse
-from cache.remote import connect
-from cache.remote.http import HttpRemote
-from cache.remote.protobuf import action_result, output_files
-from cache.remote.tier import RECORD_FILE, Tier
-from cache.store import Store
-from cache.verify import verify
+from axforge.cache.config import fresh_start, open_store
+from axforge.cache.digest import sha256
+from axforge.cache.record import Blob, parse
+from axforge.cache.remote import connect
+from axforge.cache.remote.http import HttpRemote
+from axforge.cache.remote.protobuf import action_result, output_files
+from axforge.cache.remote.tier import RECORD_FILE, Tier
+from axforge.cache.store import Store
+from axforge.cache.verify import verify
 
 TREE = {"inputs": {"t": tree_of({"a": b"1", "b": b"2"})}}
 
@@ -259,7 +259,7 @@ def test_forged_records_are_refused(tmp_path: Path, server: Server) -> None:
 )
 def test_action_results_that_are_none(tmp_path: Path, server: Server, result: bytes) -> None:
     """A server that checks nothing (a plain WebDAV folder) may hand out anything."""
-    from cache.remote.folder import FolderRemote
+    from axforge.cache.remote.folder import FolderRemote
 
     store, said = make_store(tmp_path / "c")
     store.remote = Tier(FolderRemote(server.root), "ro")

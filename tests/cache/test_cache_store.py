@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from cache_support import BIG, build, is_right, make_action, make_store, outputs_for, stored_files, tree_of
 
-from cache.build import obtain
-from cache.errors import CacheError
-from cache.history import last
-from cache.store import Store
+from axforge.cache.build import obtain
+from axforge.cache.errors import CacheError
+from axforge.cache.history import last
+from axforge.cache.store import Store
 
 
 def test_built_once_then_restored_anywhere(tmp_path: Path) -> None:

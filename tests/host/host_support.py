@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from axcompiler import ir, spec
-from axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axcompiler.reference import Reference
-from axruntime.engines.host import HostEngine
-from axruntime.engines.host.features import PATHS, usable
+from axforge.axcompiler import ir, spec
+from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines.host import HostEngine
+from axforge.axruntime.engines.host.features import PATHS, usable
 
 #: every path, those skipped that this CPU cannot run
 paths = pytest.mark.parametrize(

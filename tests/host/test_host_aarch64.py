@@ -12,12 +12,12 @@ from graphs import KINDS, feeds_for, graphs
 from host_support import codes, conv_graph
 from hypothesis import HealthCheck, given, settings
 
-from axcompiler import numerics
-from axcompiler.reference import Reference
-from axruntime.engines.host.compile import build
-from axruntime.engines.host.features import PATHS
-from axruntime.engines.host.plan import make
-from axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
+from axforge.axcompiler import numerics
+from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines.host.compile import build
+from axforge.axruntime.engines.host.features import PATHS
+from axforge.axruntime.engines.host.plan import make
+from axforge.axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
 
 unicorn = pytest.importorskip("unicorn", reason="needs the aarch64 emulator of the package unicorn")
 arm64 = pytest.importorskip("unicorn.arm64_const")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from host_support import MemoryCache, codes, conv_graph, shared_cache
 
-from axcompiler.errors import AxforgeError
-from axcompiler.reference import Reference
-from axruntime.engines.host import HostEngine
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines.host import HostEngine
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from host_support import assert_equal_to_reference, paths
 
-from axcompiler import api
-from axruntime.axmodel import AxModel
-from axruntime.engines.host import HostEngine, profile
+from axforge.axcompiler import api
+from axforge.axruntime.axmodel import AxModel
+from axforge.axruntime.engines.host import HostEngine, profile
 
 MODELS = ("vww_96", "resnet20_cifar10", "ultraface_rfb320")
 

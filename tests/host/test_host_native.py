@@ -10,21 +10,21 @@ from host_support import MemoryCache, codes, conv_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axcompiler import graphfile
-from axcompiler.reference import Reference
-from axruntime.__main__ import main
-from axruntime.engines.host import HostEngine
-from axruntime.engines.host.arena import Life, allocate
-from axruntime.engines.host.native import FolderCache
-from axruntime.engines.host.objcode import Code, LinkError, from_bytes, link
+from axforge.axcompiler import graphfile
+from axforge.axcompiler.reference import Reference
+from axforge.axruntime.__main__ import main
+from axforge.axruntime.engines.host import HostEngine
+from axforge.axruntime.engines.host.arena import Life, allocate
+from axforge.axruntime.engines.host.native import FolderCache
+from axforge.axruntime.engines.host.objcode import Code, LinkError, from_bytes, link
 
 _LATER = """
 import sys
 import numpy as np
 from pathlib import Path
-from axcompiler import graphfile
-from axruntime.__main__ import main
-from axruntime.engines.host import HostEngine
+from axforge.axcompiler import graphfile
+from axforge.axruntime.__main__ import main
+from axforge.axruntime.engines.host import HostEngine
 graph = graphfile.load(Path(sys.argv[1]))
 out = HostEngine(graph, 1).run({"x": np.load(sys.argv[2])}, raw=True)["y"]
 np.save(sys.argv[3], out)

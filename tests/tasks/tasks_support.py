@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 STAGES = ("fetch", "check", "calibrate", "quantize", "optimize", "tile", "pack")
 
 DODO = """\
-from tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_usage
+from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_usage
 
 models_in("models")
 """
@@ -26,7 +26,7 @@ models_in("models")
 #: Instead of the real stages: each writes a digest of its inputs (up to the first '#') and its configuration, and notes that it ran.
 FAKE_STAGES = """\
 import hashlib, os, time
-import axcompiler.stages
+from axforge.axcompiler import stages
 
 def fake(stage):
     def run(inputs, config, out, progress, **extra):
@@ -44,7 +44,7 @@ def fake(stage):
             (out / name).write_bytes(seen.digest() * 1000)
     return run
 
-axcompiler.stages.Stage.run = fake
+stages.Stage.run = fake
 """
 
 

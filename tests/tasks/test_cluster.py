@@ -19,7 +19,7 @@ pytest.importorskip("distributed", reason="distributed is not installed: pip ins
 #: For the workers: the real stages, noted as they begin, and slow enough that a worker can be killed in the middle of one.
 SLOW = """\
 import os, time
-import axcompiler.stages as stages
+from axforge.axcompiler import stages
 
 def slowed(real):
     def run(stage):
@@ -203,9 +203,9 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(project: Project) -> None:
 
 
 def test_another_version_on_a_worker_is_refused_with_both_versions() -> None:
-    from axcompiler.errors import AxforgeError
-    from tasks.cluster.fanout import identity
-    from tasks.cluster.worker import _same_versions
+    from axforge.axcompiler.errors import AxforgeError
+    from axforge.tasks.cluster.fanout import identity
+    from axforge.tasks.cluster.worker import _same_versions
 
     _same_versions(identity())
     with pytest.raises(AxforgeError, match=r"has numpy .*, and the job is from 0\.1"):
@@ -214,9 +214,9 @@ def test_another_version_on_a_worker_is_refused_with_both_versions() -> None:
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
 def test_a_job_writes_nowhere_outside_its_folder(tmp_path: Path, name: str) -> None:
-    from axcompiler.errors import AxforgeError
-    from cache.store import Store
-    from tasks.cluster.parcel import receive, send
+    from axforge.axcompiler.errors import AxforgeError
+    from axforge.cache.store import Store
+    from axforge.tasks.cluster.parcel import receive, send
 
     store, source, folder = Store(tmp_path / "cache"), tmp_path / "file", tmp_path / "job"
     source.write_text("content")
@@ -228,8 +228,8 @@ def test_a_job_writes_nowhere_outside_its_folder(tmp_path: Path, name: str) -> N
 
 
 def test_many_files_travel_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cache.store import Store
-    from tasks.cluster import parcel
+    from axforge.cache.store import Store
+    from axforge.tasks.cluster import parcel
 
     monkeypatch.setattr(parcel, "_TOGETHER", 3)
     store, folder = Store(tmp_path / "cache"), tmp_path / "job"

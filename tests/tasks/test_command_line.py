@@ -6,7 +6,7 @@ import sys
 import pytest
 from tasks_support import STAGES, Project, answer
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "cv2", "msgspec", "yaml", "matplotlib", "cache.store")
+HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "cv2", "msgspec", "yaml", "matplotlib", "axforge.cache.store")
 
 #: Runs doit in-process and tells which modules that loaded.
 PROBE = """\

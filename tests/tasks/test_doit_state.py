@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.doit_state import ContentChecker, same, settled_snapshots, snapshot
+from axforge.tasks.doit_state import ContentChecker, same, settled_snapshots, snapshot
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_untouched_is_the_same_without_reading(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(str(file))
-    monkeypatch.setattr("tasks.doit_state.content", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("axforge.tasks.doit_state.content", lambda path: pytest.fail("it was read"))
     assert same(str(file), before)
 
 
@@ -73,7 +73,7 @@ def test_what_was_published_just_now_needs_no_reading_later(tmp_path: Path, monk
     path = tmp_path / "new"
     path.write_bytes(b"content")
     before = settled_snapshots([path])[str(path)]
-    monkeypatch.setattr("tasks.doit_state.content", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("axforge.tasks.doit_state.content", lambda path: pytest.fail("it was read"))
     assert same(str(path), before)
 
 

@@ -31,7 +31,7 @@ def test_own_tasks_may_depend_on_ours(project: Project) -> None:
 
 
 def test_models_may_be_named_by_the_environment(project: Project) -> None:
-    (project.root / "dodo.py").write_text("from tasks import DOIT_CONFIG, task_compile\n")
+    (project.root / "dodo.py").write_text("from axforge.tasks import DOIT_CONFIG, task_compile\n")
     shutil.move(project.root / "models", project.root / "elsewhere")
     assert "compile:tiny" not in project.doit("list", "--all").out
     assert "compile:tiny" in project.doit("list", "--all", AXFORGE_MODELS="elsewhere").out

@@ -47,9 +47,10 @@ def test_versions_are_part_of_the_key(project: Project) -> None:
     project.compile()
     dodo = project.root / "dodo.py"
     plain = dodo.read_text()
-    dodo.write_text("import axcompiler\naxcompiler.__version__ = '99'\n" + plain)
+    dodo.write_text("from axforge import axcompiler\naxcompiler.__version__ = '99'\n" + plain)
     assert len(project.compile().ran()) == 7
-    bump = "import dataclasses, axcompiler.stages as s\nnew = lambda x: dataclasses.replace(x, version=99) if x.name == 'tile' else x\n"
+    bump = "import dataclasses\nfrom axforge.axcompiler import stages as s\n"
+    bump += "new = lambda x: dataclasses.replace(x, version=99) if x.name == 'tile' else x\n"
     bump += "s.STAGES = tuple(map(new, s.STAGES))\ns.BY_NAME.update({x.name: x for x in s.STAGES})\n"
     dodo.write_text(bump + plain)
     assert project.compile().ran() == ["tile"], "pack gets the bytes it had"
@@ -59,7 +60,7 @@ def test_versions_are_part_of_the_key(project: Project) -> None:
     "library, stages", [("pillow", ["calibrate"]), ("numpy", ["fetch", "check", "calibrate", "quantize", "optimize", "tile", "pack"])]
 )
 def test_versions_of_libraries_are_part_of_the_keys_they_decide(project: Project, library: str, stages: list[str]) -> None:
-    project.describe(source={"builder": "ax_models.builders.efficientnet_lite0:build"})
+    project.describe(source={"builder": "axforge.ax_models.builders.efficientnet_lite0:build"})
     project.fake_stages()
     project.compile()
     upgrade = "import importlib.metadata as m\nold = m.version\n"

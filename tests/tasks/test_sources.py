@@ -169,13 +169,15 @@ def test_a_given_file_with_the_right_checksum_is_the_address(quick: Project) -> 
 
 
 def test_a_builder_of_the_zoo_runs_and_says_what_it_needs(quick: Project) -> None:
-    quick.describe(source={"builder": "ax_models.builders.shape:nothing"})
+    quick.describe(source={"builder": "axforge.ax_models.builders.shape:nothing"})
     assert "does not exist" in fetch(quick, status=1)
-    quick.describe(source={"builder": "ax_models.builders.no_such:f"})
+    quick.describe(source={"builder": "axforge.ax_models.builders.no_such:f"})
     assert "is not there" in fetch(quick, status=1)
 
 
-@pytest.mark.parametrize("builder", ["shutil:rmtree", "os:remove", "ax_models.builders.shape:save", "ax_models.builders.shape:Path"])
+@pytest.mark.parametrize(
+    "builder", ["shutil:rmtree", "os:remove", "axforge.ax_models.builders.shape:save", "axforge.ax_models.builders.shape:Path"]
+)
 def test_a_model_json_cannot_call_any_function_of_python(quick: Project, builder: str) -> None:
     quick.describe(source={"builder": builder})
     assert builder in fetch(quick, status=1)
@@ -188,6 +190,6 @@ def test_a_builder_of_the_project_runs_once_its_dodo_allows_it(quick: Project) -
     refused = fetch(quick, status=1)
     assert "allow_builders('own_nets')" in refused
     with (quick.root / "dodo.py").open("a") as dodo:
-        dodo.write("\nfrom tasks.settings import allow_builders\nallow_builders('own_nets')\n")
+        dodo.write("\nfrom axforge.tasks.settings import allow_builders\nallow_builders('own_nets')\n")
     fetch(quick)
     assert fetched(quick) == quick.onnx.read_bytes()

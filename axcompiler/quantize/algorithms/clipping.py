@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.calibrate.statistics import Range
+from axforge.axcompiler.calibrate.statistics import Range
 
 F64 = NDArray[np.float64]
 Bounds = tuple[float, float]

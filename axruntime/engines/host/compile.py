@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 
-from axruntime.engines.host.codegen.module import KERNEL, module_text
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.objcode import Code, link
-from axruntime.engines.host.steps import Key
+from axforge.axruntime.engines.host.codegen.module import KERNEL, module_text
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.objcode import Code, link
+from axforge.axruntime.engines.host.steps import Key
 
 
 def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import Graph, quant_of
-from axruntime.engines.host.codegen.border import BorderSpec
-from axruntime.engines.host.codegen.epilogue import Finish
-from axruntime.engines.host.codegen.kit import float_bits
-from axruntime.engines.host.codegen.nd import OPS, NdSpec
-from axruntime.engines.host.codegen.reduce import ReduceSpec
-from axruntime.engines.host.codegen.spatial import SpatialSpec
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.layout import Layouts, Root, View, dense_strides, is_flat
-from axruntime.engines.host.steps import Constants, IslandStep, Key, Ref, Step, code_bytes, table_bytes
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph, quant_of
+from axforge.axruntime.engines.host.codegen.border import BorderSpec
+from axforge.axruntime.engines.host.codegen.epilogue import Finish
+from axforge.axruntime.engines.host.codegen.kit import float_bits
+from axforge.axruntime.engines.host.codegen.nd import OPS, NdSpec
+from axforge.axruntime.engines.host.codegen.reduce import ReduceSpec
+from axforge.axruntime.engines.host.codegen.spatial import SpatialSpec
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.layout import Layouts, Root, View, dense_strides, is_flat
+from axforge.axruntime.engines.host.steps import Constants, IslandStep, Key, Ref, Step, code_bytes, table_bytes
 
 IDENTITY = ir.Epilogue(zero_point=-128, lo=-128, hi=127)
 

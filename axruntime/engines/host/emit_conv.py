@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axruntime.engines.host.codegen.conv import ConvSpec, lanes_of
-from axruntime.engines.host.codegen.depthwise import DepthwiseSpec
-from axruntime.engines.host.codegen.epilogue import PACKED
-from axruntime.engines.host.codegen.spatial import SpatialSpec
-from axruntime.engines.host.emit import EMITTERS, Emitter, image_numbers, row_major, width_for, window_numbers
-from axruntime.engines.host.emit_tiles import tile_product
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.layout import View, border_fits, is_flat
-from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
-from axruntime.engines.host.steps import Ref
-from axruntime.engines.host.weights import Segments, segments, shifted_bias
+from axforge.axcompiler import ir
+from axforge.axruntime.engines.host.codegen.conv import ConvSpec, lanes_of
+from axforge.axruntime.engines.host.codegen.depthwise import DepthwiseSpec
+from axforge.axruntime.engines.host.codegen.epilogue import PACKED
+from axforge.axruntime.engines.host.codegen.spatial import SpatialSpec
+from axforge.axruntime.engines.host.emit import EMITTERS, Emitter, image_numbers, row_major, width_for, window_numbers
+from axforge.axruntime.engines.host.emit_tiles import tile_product
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.layout import View, border_fits, is_flat
+from axforge.axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axforge.axruntime.engines.host.steps import Ref
+from axforge.axruntime.engines.host.weights import Segments, segments, shifted_bias
 
 
 def _blocking(isa: Isa, oc: int) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """Steps that convert between a caller's logical arrays and the arena."""
 
-from axcompiler import ir
-from axcompiler.ir import quant_of
-from axruntime.engines.host.codegen.kit import float_bits
-from axruntime.engines.host.codegen.planes import PlanesSpec
-from axruntime.engines.host.emit import Emitter, row_major, width_for
-from axruntime.engines.host.layout import View
-from axruntime.engines.host.steps import Ref
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import quant_of
+from axforge.axruntime.engines.host.codegen.kit import float_bits
+from axforge.axruntime.engines.host.codegen.planes import PlanesSpec
+from axforge.axruntime.engines.host.emit import Emitter, row_major, width_for
+from axforge.axruntime.engines.host.layout import View
+from axforge.axruntime.engines.host.steps import Ref
 
 #: operator of `nd` that does the same as one of `planes`
 _PLAIN = {"quantize": "quantize", "dequantize": "dequantize", "enter": "flip", "leave": "flip"}

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.errors import AxforgeError
-from axruntime.engines.host.codegen.amx import MOST_GATHERED, AmxSpec, Gather
-from axruntime.engines.host.emit import Emitter
-from axruntime.engines.host.product import Product, finish_of, runs, weight_operands
-from axruntime.engines.host.weights import Segments
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.engines.host.codegen.amx import MOST_GATHERED, AmxSpec, Gather
+from axforge.axruntime.engines.host.emit import Emitter
+from axforge.axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axforge.axruntime.engines.host.weights import Segments
 
 #: nanoseconds, measured on a Granite Rapids core; only their ratios matter
 _STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Graph
-from axcompiler.islands import Islands
-from axruntime.engines.host.codegen.amx import SCRATCH_BYTES
-from axruntime.engines.host.features import choose
-from axruntime.engines.host.layout import quantized
-from axruntime.engines.host.native import ObjectCache, default_cache, load
-from axruntime.engines.host.objcode import Mapped
-from axruntime.engines.host.plan import Port, make
-from axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
-from axruntime.engines.host.threads import Pool
+from axforge.axcompiler import ir
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.islands import Islands
+from axforge.axruntime.engines.host.codegen.amx import SCRATCH_BYTES
+from axforge.axruntime.engines.host.features import choose
+from axforge.axruntime.engines.host.layout import quantized
+from axforge.axruntime.engines.host.native import ObjectCache, default_cache, load
+from axforge.axruntime.engines.host.objcode import Mapped
+from axforge.axruntime.engines.host.plan import Port, make
+from axforge.axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
+from axforge.axruntime.engines.host.threads import Pool
 
 Array = NDArray[Any]
 _engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()

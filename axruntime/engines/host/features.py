@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 _AVX2 = ("avx", "avx2", "bmi", "bmi2", "lzcnt", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2")
 _AVX512_BASE = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from axcompiler import ir
-from axcompiler.ir import Graph, quant_of
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph, quant_of
 
 Border = tuple[int, int, int, int]
 

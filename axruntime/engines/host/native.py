@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.objcode import Code, from_bytes
-from axruntime.engines.host.steps import Key
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.objcode import Code, from_bytes
+from axforge.axruntime.engines.host.steps import Key
 
 
 @cache
@@ -83,7 +83,7 @@ def load(kernels: Sequence[Key], isa: Isa, store: ObjectCache) -> Code:
     data = store.get(key)
     code = from_bytes(data) if data is not None else None
     if code is None:
-        from axruntime.engines.host.compile import build
+        from axforge.axruntime.engines.host.compile import build
 
         code = build(kernels, isa)
         store.put(key, code.to_bytes())

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError
 
 MAGIC = b"AXNATIV1"
 _ALLOC, _RELA, _SYMTAB, _NOBITS = 2, 4, 2, 8

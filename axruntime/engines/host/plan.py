@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler import ir
-from axcompiler.ir import Graph
-from axruntime.engines.host import emit_conv
-from axruntime.engines.host.arena import Life, allocate
-from axruntime.engines.host.codegen import families
-from axruntime.engines.host.emit import EMITTERS, Emitter
-from axruntime.engines.host.emit_ports import cross
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.layout import Layouts, Root, layout, quantized
-from axruntime.engines.host.steps import ARENA, CONSTS, FIRST_ARRAY, Constants, IslandStep, Key, Step
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph
+from axforge.axruntime.engines.host import emit_conv
+from axforge.axruntime.engines.host.arena import Life, allocate
+from axforge.axruntime.engines.host.codegen import families
+from axforge.axruntime.engines.host.emit import EMITTERS, Emitter
+from axforge.axruntime.engines.host.emit_ports import cross
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
+from axforge.axruntime.engines.host.steps import ARENA, CONSTS, FIRST_ARRAY, Constants, IslandStep, Key, Step
 
 assert emit_conv  # its import fills EMITTERS
 

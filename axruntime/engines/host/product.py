@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axcompiler.ir import Epilogue
-from axruntime.engines.host.codegen.epilogue import Finish
-from axruntime.engines.host.emit import Emitter
-from axruntime.engines.host.layout import View
-from axruntime.engines.host.steps import Ref
-from axruntime.engines.host.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
+from axforge.axcompiler.ir import Epilogue
+from axforge.axruntime.engines.host.codegen.epilogue import Finish
+from axforge.axruntime.engines.host.emit import Emitter
+from axforge.axruntime.engines.host.layout import View
+from axforge.axruntime.engines.host.steps import Ref
+from axforge.axruntime.engines.host.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
 
 #: weights of one chunk of channels stay in the second-level cache while the pixels pass
 CHUNK_BYTES = 768 << 10

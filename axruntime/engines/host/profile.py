@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from axcompiler import graphfile
-from axcompiler.errors import AxforgeError
-from axcompiler.ir import Graph
-from axruntime.engines.host import native
-from axruntime.engines.host.codegen.peak import PeakSpec, macs_per_turn
-from axruntime.engines.host.emit_tiles import tile_config
-from axruntime.engines.host.engine import Context, HostEngine
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.objcode import Mapped
-from axruntime.engines.host.steps import CONSTS, Step
+from axforge.axcompiler import graphfile
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.ir import Graph
+from axforge.axruntime.engines.host import native
+from axforge.axruntime.engines.host.codegen.peak import PeakSpec, macs_per_turn
+from axforge.axruntime.engines.host.emit_tiles import tile_config
+from axforge.axruntime.engines.host.engine import Context, HostEngine
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.objcode import Mapped
+from axforge.axruntime.engines.host.steps import CONSTS, Step
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load(path: Path) -> Graph:
     """The fused graph of a `.axmodel` or `graph.axgraph`."""
     if path.suffix == ".axgraph":
         return graphfile.load(path)
-    from axruntime.axmodel import AxModel
+    from axforge.axruntime.axmodel import AxModel
 
     return AxModel.open(path, program=False).graph
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.features import Isa
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from axruntime.engines.host.codegen import amx, border, conv, depthwise, nd, peak, planes, reduce, spatial
-from axruntime.engines.host.codegen.kit import Fn
+from axforge.axruntime.engines.host.codegen import amx, border, conv, depthwise, nd, peak, planes, reduce, spatial
+from axforge.axruntime.engines.host.codegen.kit import Fn
 
 #: family -> (parameter names of a specialisation, builder(name, specialisation, isa))
 families: dict[str, tuple[Callable[[Any], tuple[str, ...]], Callable[..., Fn]]] = {

@@ -6,10 +6,10 @@ the bias, loaded with a row distance of zero. Registers are named explicitly, so
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Finish, finish64, load_epilogue, store_part
-from axruntime.engines.host.codegen.kit import Fn, Val
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.steps import SCRATCH
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Finish, finish64, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.steps import SCRATCH
 
 #: steps of 64 products by which weights are fetched ahead of their use, into the first- and the second-level cache
 AHEAD, FAR_AHEAD = 2, 12

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.kit import Fn, Val
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val
+from axforge.axruntime.engines.host.features import Isa
 
 #: rows of one image in all; `above`, `below`: first and one past the last row of the image itself; bytes of a row, left and right border
 BORDER = ("y.base", "y", "images", "rows", "above", "below", "bytes", "left", "right", "step", "fill")

@@ -7,9 +7,9 @@ distance, so one base address serves them all. The last tile of a run overlaps t
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, load_epilogue, store_part
-from axruntime.engines.host.codegen.kit import Fn, Val, Var, vec
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, Var, vec
+from axforge.axruntime.engines.host.features import Isa
 
 CONV = (
     *("x.base", "x", "w.base", "w", "bias.base", "bias", "mult.base", "mult", "segs.base", "segs", "y.base", "y"),

@@ -7,9 +7,9 @@ channel a vector may start at.
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish64, load_epilogue, store_part
-from axruntime.engines.host.codegen.kit import Fn, Val
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish64, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val
+from axforge.axruntime.engines.host.features import Isa
 
 DEPTHWISE = (
     *("x.base", "x", "y.base", "y", "k.base", "k", "taps.base", "taps", "starts.base", "starts"),

@@ -8,7 +8,7 @@ The clamp's comparisons let NaN through, whose low byte is then 0 as in NumPy's 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
 
 #: 1.5 * 2**23
 MAGIC = 12582912.0

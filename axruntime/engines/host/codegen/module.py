@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from axruntime.engines.host.codegen import families
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.steps import Key
+from axforge.axruntime.engines.host.codegen import families
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.steps import Key
 
 #: symbol of kernel i
 KERNEL = "k{}"

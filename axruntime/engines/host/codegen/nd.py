@@ -7,9 +7,9 @@ byte offsets.
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, finish64, load_epilogue, lookup, store_part
-from axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, finish64, load_epilogue, lookup, store_part
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
+from axforge.axruntime.engines.host.features import Isa
 
 #: what a kernel does -> (number of operands, bytes of an operand element, bytes of a result element)
 OPS = {

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.kit import Fn, Val, vec
-from axruntime.engines.host.features import Isa
-from axruntime.engines.host.steps import SCRATCH
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, vec
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.steps import SCRATCH
 
 PEAK = ("n", "cfg.base", "cfg")
 #: independent accumulators: more than the instruction's latency needs, no more than there are registers

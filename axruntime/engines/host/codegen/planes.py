@@ -7,9 +7,9 @@ square of a row or of the channels overlaps the one before it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, join, load_epilogue, requantize
-from axruntime.engines.host.codegen.kit import Fn, Val, vec
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, join, load_epilogue, requantize
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, vec
+from axforge.axruntime.engines.host.features import Isa
 
 #: planes: the caller's array; image: the engine's. p_*: strides of the planes in elements of 1 byte
 PLANES = (

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, finish, load_epilogue
-from axruntime.engines.host.codegen.kit import Fn, Val, Var
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, finish, load_epilogue
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, Var
+from axforge.axruntime.engines.host.features import Isa
 
 
 @dataclass(frozen=True)

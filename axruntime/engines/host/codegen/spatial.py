@@ -7,9 +7,9 @@ smaller counts take a narrower kernel.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from axruntime.engines.host.codegen.epilogue import EPILOGUE, finish, load_epilogue
-from axruntime.engines.host.codegen.kit import Fn, Val, vec
-from axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, finish, load_epilogue
+from axforge.axruntime.engines.host.codegen.kit import Fn, Val, vec
+from axforge.axruntime.engines.host.features import Isa
 
 _IMAGE = (
     *("x.base", "x", "y.base", "y", "n", "oh", "ow", "c", "h", "w"),
