@@ -97,7 +97,7 @@ def external_files(path: Path) -> dict[str, Path]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.external_data_helper import uses_external_data
 
-    from axforge.axcompiler.onnx_tensors import tensors
+    from axforge.axcompiler.onnx_graph.tensors import tensors
 
     try:
         model = onnx.load(path, load_external_data=False)

@@ -22,7 +22,7 @@ from axforge.axcompiler.calibrate.histogram import Histogram
 from axforge.axcompiler.calibrate.probe import MAX_VALUES, stride_for
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import AxforgeError, CompileError
-from axforge.axcompiler.quantize.plan import make_plan
+from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, silent
 
 Array = NDArray[Any]

@@ -12,8 +12,8 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx_models import image_samples, model, run, save, small_net
 
-from axforge.axcompiler.check import place
 from axforge.axcompiler.check import run as check
+from axforge.axcompiler.placement import place
 from axforge.axcompiler.stages import CheckConfig, silent
 
 node = helper.make_node

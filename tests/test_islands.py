@@ -12,7 +12,7 @@ from axforge.axcompiler import islands
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.external import refers_outside
 from axforge.axcompiler.ir import Graph, Island, Quant, Tensor
-from axforge.axcompiler.onnx_tensors import tensors
+from axforge.axcompiler.onnx_graph.tensors import tensors
 from axforge.axcompiler.reference import Reference
 
 COUNT = 1024  # a weight this long is read when it is used, not while onnxruntime simplifies the model

@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+import onnx_survey as judge
+import operators_page as support
 import pytest
-
-from axforge.axcompiler.operators import support
-from axforge.axcompiler.operators.survey import Case, Outcome, cases, compile_case, survey
+from onnx_survey import Case, Outcome, cases, compile_case, survey
 
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
 
@@ -57,8 +57,6 @@ def test_these_run_on_the_aipu_alone(outcomes: list[Outcome], name: str) -> None
 
 def test_a_wrong_answer_is_noticed() -> None:
     """The judge itself: the right answer of another test is no right answer."""
-    from axforge.axcompiler.operators import survey as judge
-
     case = next(c for c in cases() if c.name == "test_relu")
     assert judge.outcome(case).place == "aipu"
     quantized, graph = compile_case(case)

@@ -88,9 +88,9 @@ def test_attribute_forms_of_old_opsets(name):
     if opset == 9:  # Q and DQ came with opset 10: the form is tested where the node is read
         from onnx import TensorProto, helper, numpy_helper
 
+        from axforge.axcompiler.onnx_graph.views import view
         from axforge.axcompiler.operators.indexing import _slice_parameters
         from axforge.axcompiler.operators.resize import scales_of
-        from axforge.axcompiler.operators.views import view
 
         scales = [numpy_helper.from_array(np.array([1, 1, 2.5], np.float32), "s")] if op == "Upsample" else []
         node = helper.make_node(op, ["x", *(t.name for t in scales)], ["y"], **attributes)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 
 from axforge.axcompiler import ir, optimize, spec
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axforge.axcompiler.optimize import passes, tables
+from axforge.axcompiler.lowering import tables
+from axforge.axcompiler.optimize import passes
 from axforge.axcompiler.optimize.movement import shuffles_to_takes
 from axforge.axcompiler.reference import Reference
 

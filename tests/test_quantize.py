@@ -271,7 +271,7 @@ def test_percentile_cuts_the_rare() -> None:
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bias_correction_is_the_shift_of_the_mean(groups: int) -> None:
-    from axforge.axcompiler.operators.base import NodeView
+    from axforge.axcompiler.onnx_graph.views import NodeView
 
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(6, 4 // groups, 3, 3)).astype(np.float32)

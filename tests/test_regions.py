@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_models import Model, plain_run
 
-from axforge.axcompiler.operators.regions import absorbed, bounds, regions
-from axforge.axcompiler.operators.views import view
+from axforge.axcompiler.onnx_graph.views import view
+from axforge.axcompiler.placement.regions import absorbed, bounds, regions
 
 
 def found(model):

@@ -16,10 +16,10 @@ from axforge.axcompiler import api, graphfile, optimize
 from axforge.axcompiler.calibrate import collect, statistics
 from axforge.axcompiler.calibrate import run as calibrate
 from axforge.axcompiler.check import run as check
+from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import quantize
 from axforge.axcompiler.quantize import run as quantize_stage
 from axforge.axcompiler.quantize.algorithms import split_channels
-from axforge.axcompiler.quantize.plan import make_plan
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
 

@@ -15,11 +15,11 @@ from axforge.axcompiler.calibrate.histogram import Histogram
 from axforge.axcompiler.calibrate.means import ChannelMeans
 from axforge.axcompiler.calibrate.probe import Probe, with_probes
 from axforge.axcompiler.calibrate.statistics import Range, Statistics
-from axforge.axcompiler.check.units import region_bounds
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.placement.plan import Plan, is_quantized, layer_inputs, make_plan
+from axforge.axcompiler.placement.units import region_bounds
 from axforge.axcompiler.quantize.algorithms import split_channels
 from axforge.axcompiler.quantize.algorithms.split_channels import Splits
-from axforge.axcompiler.quantize.plan import Plan, is_quantized, layer_inputs, make_plan
 from axforge.axcompiler.stages import CalibrateConfig, Progress
 
 __all__ = ["Statistics", "collect", "run"]

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from axforge.axcompiler.operators.views import names_read
+from axforge.axcompiler.onnx_graph.views import names_read
 
 #: values of each tensor that enter its histogram, per sample (a tensor with fewer enters whole)
 MAX_VALUES = 1 << 13

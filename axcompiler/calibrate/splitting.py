@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from axforge.axcompiler.calibrate.probe import prune, reduction
+from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize.algorithms import split_channels
 from axforge.axcompiler.quantize.algorithms.split_channels import Chain, Splits
-from axforge.axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import checker
 
-from axforge.axcompiler.check import fold, normalize, shapes, simplify
-from axforge.axcompiler.check.net import Net, from_model
+from axforge.axcompiler.check import fold, normalize, simplify
 from axforge.axcompiler.check.widen import widen
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.onnx_graph import shapes
+from axforge.axcompiler.onnx_graph.net import Net, from_model
 
 
 def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: str) -> Net:
@@ -28,8 +29,8 @@ def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: st
     present = {n.name for n in net.nodes}
     for name, op_type in original.items():
         if name not in present:
-            net.gone.setdefault(name, (op_type, "converting the opset replaced it"))
-    net.gone = {name: gone for name, gone in sorted(net.gone.items()) if name in original and name not in present}
+            net.removed.setdefault(name, (op_type, "converting the opset replaced it"))
+    net.removed = {name: why for name, why in sorted(net.removed.items()) if name in original and name not in present}
     return net
 
 

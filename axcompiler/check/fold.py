@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from axforge.axcompiler.check.net import Net, attribute, has_subgraph, reads, to_model
+from axforge.axcompiler.onnx_graph.net import Net, attribute, has_subgraph, reads, to_model
 
 #: a folded constant may be this large, or as large as what it is made from: a constant Expand must not bloat the model
 MAX_BYTES = 1 << 22

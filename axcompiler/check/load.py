@@ -7,7 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.onnx_tensors import tensors
+from axforge.axcompiler.onnx_graph.tensors import tensors
 
 #: oldest opset of the default domain that is understood
 MIN_OPSET = 9

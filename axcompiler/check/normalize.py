@@ -5,8 +5,9 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import NodeProto, defs, inliner, version_converter
 
 from axforge.axcompiler.check.load import opset_of
-from axforge.axcompiler.check.net import Net, reads
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.names import Names
+from axforge.axcompiler.onnx_graph.net import Net, reads
 
 #: the first opset whose DequantizeLinear takes a scale a channel
 TARGET_OPSET = 13
@@ -71,14 +72,9 @@ def _same_schemas(graph: onnx.GraphProto, opset: int) -> bool:
 
 def name_nodes(nodes: list[NodeProto]) -> None:
     """Give every node a name that is its own: the one it has, else operator and first result, with a number where taken."""
-    taken: set[str] = set()
+    names = Names()
     for node in nodes:
-        base = node.name or f"{node.op_type}_{next((o for o in node.output if o), '')}"
-        name, n = base, 1
-        while name in taken:
-            name, n = f"{base}_{n}", n + 1
-        node.name = name
-        taken.add(name)
+        node.name = names.fresh(node.name or f"{node.op_type}_{next((o for o in node.output if o), '')}")
 
 
 def strip(message: Message) -> None:

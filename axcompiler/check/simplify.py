@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from axforge.axcompiler.check.net import Net, attribute, reads, set_attribute
+from axforge.axcompiler.onnx_graph.net import Net, attribute, reads, set_attribute
 
 F64 = NDArray[np.float64]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")

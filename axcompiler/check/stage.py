@@ -8,14 +8,14 @@ from typing import Any
 import onnx
 
 from axforge.axcompiler import container, islands
-from axforge.axcompiler.check import place
 from axforge.axcompiler.check.clean import clean, is_quantized
 from axforge.axcompiler.check.load import load_model
-from axforge.axcompiler.check.net import Net, to_model
 from axforge.axcompiler.errors import AxforgeError, CompileError
-from axforge.axcompiler.operators.views import ModelView, view
-from axforge.axcompiler.optimize.partition import FloatItem, plan
-from axforge.axcompiler.optimize.qdq import read
+from axforge.axcompiler.onnx_graph.net import Net, to_model
+from axforge.axcompiler.onnx_graph.qdq import read
+from axforge.axcompiler.onnx_graph.views import ModelView, view
+from axforge.axcompiler.placement import place
+from axforge.axcompiler.qdq.partition import FloatItem, plan
 from axforge.axcompiler.stages import CheckConfig, Progress
 
 
@@ -41,7 +41,7 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     placements = _keep_quantized(model, seen) if is_quantized(net) else place.place(seen, config, where)
     place.record(model, placements)
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
-    nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.gone.items()]
+    nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.removed.items()]
     counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
     return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net), "counts": counts, "nodes": nodes}
 

@@ -1,8 +1,14 @@
-"""What axforge knows of each ONNX operator, in one place: constraints, quantization, lowering."""
+"""What axforge knows of each ONNX operator, in one place: constraints, quantization, lowering, and the facts that other packages ask.
 
-from axforge.axcompiler.operators import conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax
-from axforge.axcompiler.operators.base import NodeView, Operator, find, refusal
+Every module of this folder is imported here and registers its operators, so a new operator is one new file.
+"""
 
-FAMILIES = (conv, elementwise, functions, indexing, matmul, pooling, reduce, resize, shape, softmax)
+import importlib
+import pkgutil
 
-__all__ = ["FAMILIES", "NodeView", "Operator", "find", "refusal"]
+from axforge.axcompiler.operators.base import Operator, find, refusal, registered
+
+__all__ = ["Operator", "find", "refusal", "registered"]
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

@@ -3,44 +3,16 @@
 A constraint is a function whose docstring is the sentence a user reads when it fails, and the row in docs/operators.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
-
-
-@dataclass(frozen=True)
-class NodeView:
-    """A read-only view of one ONNX node with what is known about its values.
-
-    shapes: of every input and output with a static shape. dtypes: NumPy names. constants: inputs that are constants.
-    '' in `inputs` is an optional input that is left out.
-    """
-
-    op_type: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-    opset: int
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
-    constants: Mapping[str, NDArray[Any]]
-    domain: str = ""
-
-    def shape(self, i: int) -> tuple[int, ...] | None:
-        """Static shape of input i, or None if it is left out or dynamic."""
-        return self.shapes.get(self.inputs[i]) if i < len(self.inputs) else None
-
-    def constant(self, i: int) -> NDArray[Any] | None:
-        """Value of input i if it is a constant, else None."""
-        return self.constants.get(self.inputs[i]) if i < len(self.inputs) else None
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 
 
 class Role(Enum):
@@ -68,7 +40,7 @@ class Operator:
     """One ONNX operator (or several that are described alike).
 
     roles(view): a Role for each input. weight_axis(view): axis of the weight that holds output channels.
-    lower(lowering, view): appends IR operators for the node to `lowering` (see optimize/lowering.py).
+    lower(lowering, view): appends IR operators for the node to `lowering` (see lowering/builder.py).
     fixed_range: (lo, hi) of the result in real numbers where the operator itself bounds it (softmax: 0, 1), else None.
     activation: whether it is a one-input function that fuses into what makes its operand (Relu, Clip) as bounds or as a table.
     accumulates(view): whether its result passes through an accumulator, so that a Relu or Clip after it costs nothing.
@@ -77,7 +49,7 @@ class Operator:
     onnx: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     roles: Callable[[NodeView], tuple[Role, ...]]
-    lower: "Callable[[Lowering, NodeView], None]"
+    lower: Callable[[GraphBuilder, NodeView], None]
     scale: Scale = Scale.OWN
     weight_axis: Callable[[NodeView], int] = field(default=lambda view: 0)
     fixed_range: tuple[float, float] | None = None

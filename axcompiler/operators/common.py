@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axcompiler.operators.base import NodeView, Role
+from axforge.axcompiler.onnx_graph.views import NodeView
+from axforge.axcompiler.operators.base import Role
 
 MAX_RANK = 8
 

@@ -1,18 +1,13 @@
 """Convolution and transposed convolution, over one or two spatial axes. A 1-D one works on images of height 1."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder, Result
 from axforge.axcompiler.numerics import MAX_REDUCTION
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Role, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering, Result
+from axforge.axcompiler.operators.base import Operator, Role, register
 
 
 def constant_weight(view: NodeView) -> bool:
@@ -46,8 +41,8 @@ def _groups(view: NodeView) -> int:
     return int(c.attribute(view, "group", 1))
 
 
-def _lower_conv(lw: Lowering, view: NodeView) -> None:
-    weight = lw.weight(view, 1)
+def _lower_conv(lw: GraphBuilder, view: NodeView) -> None:
+    weight = lw.weight(view, 1, axis=0)
     kernel = weight.codes.shape[2:]
     before, after = c.window_pads(view, kernel)
     x, y = _images(lw, view)
@@ -65,7 +60,7 @@ def _lower_conv(lw: Lowering, view: NodeView) -> None:
     y.close()
 
 
-def _images(lw: Lowering, view: NodeView) -> tuple[str, Result]:
+def _images(lw: GraphBuilder, view: NodeView) -> tuple[str, Result]:
     """The operand with four axes, and where a result with four axes goes."""
     x = lw.reshaped(lw.operand(view, 0), c.as_image(c.shape_of(view)))
     return x, lw.reshaped_result(view, c.as_image(c.result_shape(view)))
@@ -90,8 +85,8 @@ def _transpose_pads(view: NodeView) -> tuple[tuple[int, ...], tuple[int, ...], t
     return (small, large, grown) if mode == "SAME_UPPER" else (large, small, grown)
 
 
-def _lower_conv_transpose(lw: Lowering, view: NodeView) -> None:
-    weight = lw.weight(view, 1)
+def _lower_conv_transpose(lw: GraphBuilder, view: NodeView) -> None:
+    weight = lw.weight(view, 1, axis=1)
     kernel, groups = weight.codes.shape[2:], _groups(view)
     before, after, extra = _transpose_pads(view)
     x, y = _images(lw, view)

@@ -1,18 +1,13 @@
 """Sums and products of two operands, with broadcasting. An operand may be a constant; a constant number makes a function of
 one operand out of any of them, see `functions.py`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Role, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Role, register
 
 
 def constant_divisor(view: NodeView) -> bool:
@@ -26,26 +21,26 @@ def one_or_two(view: NodeView) -> bool:
     return len(view.inputs) <= 2
 
 
-def _lower_add(lw: Lowering, view: NodeView) -> None:
+def _lower_add(lw: GraphBuilder, view: NodeView) -> None:
     _sum(lw, view, 1)
 
 
-def _lower_sub(lw: Lowering, view: NodeView) -> None:
+def _lower_sub(lw: GraphBuilder, view: NodeView) -> None:
     _sum(lw, view, -1)
 
 
-def _sum(lw: Lowering, view: NodeView, sign: int) -> None:
+def _sum(lw: GraphBuilder, view: NodeView, sign: int) -> None:
     a, b, y = lw.operand(view, 0), lw.operand(view, 1), lw.result(view)
     multipliers = (lw.ratio(a, y), sign * lw.ratio(b, y))
     lw.emit(ir.Add, (a, b), y, multipliers=multipliers, epilogue=lw.epilogue(y))
 
 
-def _lower_mul(lw: Lowering, view: NodeView) -> None:
+def _lower_mul(lw: GraphBuilder, view: NodeView) -> None:
     a, b, y = lw.operand(view, 0), lw.operand(view, 1), lw.result(view)
     lw.emit(ir.Mul, (a, b), y, multiplier=lw.product_scale(a, b, y), epilogue=lw.epilogue(y))
 
 
-def _lower_div(lw: Lowering, view: NodeView) -> None:
+def _lower_div(lw: GraphBuilder, view: NodeView) -> None:
     divisor = view.constant(1)
     assert divisor is not None
     a, y = lw.operand(view, 0), lw.result(view)
@@ -53,7 +48,7 @@ def _lower_div(lw: Lowering, view: NodeView) -> None:
     lw.emit(ir.Mul, (a, b), y, multiplier=lw.product_scale(a, b, y), epilogue=lw.epilogue(y))
 
 
-def _lower_sum(lw: Lowering, view: NodeView) -> None:
+def _lower_sum(lw: GraphBuilder, view: NodeView) -> None:
     if len(view.inputs) == 1:
         lw.copy(ir.Reshape, lw.operand(view, 0), lw.result(view))
     else:

@@ -4,16 +4,22 @@ Such nodes are lowered as parts of one-input regions (`regions.py`), never one b
 node is one.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, register, scalar
-from axforge.axcompiler.operators.regions import UNARY
+from axforge.axcompiler.operators.base import Operator, register, scalar
 
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+#: functions of one operand (a second one, if any, is a constant number)
+_UNARY_NAMES = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
+    "Mish Neg Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+)
+UNARY = frozenset(_UNARY_NAMES.split())
+#: functions of several operands that may meet inside a region
+_JOINING_NAMES = (
+    "Add Sub Mul Div Pow Min Max Sum Mean PRelu Greater GreaterOrEqual Less LessOrEqual Equal And Or Xor Not Where Cast IsNaN IsInf Mod"
+)
+JOINING = frozenset(_JOINING_NAMES.split())
 
 
 def numbers(view: NodeView) -> bool:
@@ -27,7 +33,7 @@ def one_varies(view: NodeView) -> bool:
     return len(varying) == 1 and all(scalar(view.constants[n]) is not None for n in view.inputs if n in view.constants)
 
 
-def _lower(lw: Lowering, view: NodeView) -> None:
+def _lower(lw: GraphBuilder, view: NodeView) -> None:
     source = next(name for name in view.inputs if name and name not in view.constants)
     lw.function((view,), source, view.outputs[0])
 

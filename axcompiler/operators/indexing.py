@@ -1,17 +1,12 @@
 """Operators that pick, join or repeat codes: slice, split, gather, concat, pad, tile, expand."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Scale, register
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
@@ -42,12 +37,12 @@ def _python_end(end: int, step: int, size: int) -> int | None:
     return None if step < 0 and end < -size else end
 
 
-def _lower_slice(lw: Lowering, view: NodeView) -> None:
+def _lower_slice(lw: GraphBuilder, view: NodeView) -> None:
     starts, steps = _slice_parameters(view)
     lw.copy(ir.Slice, lw.operand(view, 0), lw.result(view), starts=starts, steps=steps)
 
 
-def _lower_split(lw: Lowering, view: NodeView) -> None:
+def _lower_split(lw: GraphBuilder, view: NodeView) -> None:
     x, rank = lw.operand(view, 0), len(c.shape_of(view))
     axis = c.normal_axis(int(c.attribute(view, "axis", 0)), rank)
     at = 0
@@ -73,7 +68,7 @@ def constant_indices(view: NodeView) -> bool:
     return view.constant(1) is not None and view.constant(0) is None
 
 
-def _lower_gather(lw: Lowering, view: NodeView) -> None:
+def _lower_gather(lw: GraphBuilder, view: NodeView) -> None:
     shape = c.shape_of(view)
     axis = c.normal_axis(int(c.attribute(view, "axis", 0)), len(shape))
     indices = np.asarray(view.constant(1))
@@ -86,7 +81,7 @@ def _lower_gather(lw: Lowering, view: NodeView) -> None:
 # ---------------------------------------------------------------- concat
 
 
-def _lower_concat(lw: Lowering, view: NodeView) -> None:
+def _lower_concat(lw: GraphBuilder, view: NodeView) -> None:
     y = lw.result(view)
     operands = tuple(lw.operand(view, i, quant=lw.quant(y)) for i in range(len(view.inputs)))
     tables = tuple(lw.rescale_table(x, lw.quant(y)) for x in operands)
@@ -113,7 +108,7 @@ def pads_per_axis(view: NodeView) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(before), tuple(after)
 
 
-def _lower_pad(lw: Lowering, view: NodeView) -> None:
+def _lower_pad(lw: GraphBuilder, view: NodeView) -> None:
     before, after = pads_per_axis(view)
     x = lw.operand(view, 0)
     if min(*before, *after) < 0:
@@ -134,11 +129,11 @@ def _lower_pad(lw: Lowering, view: NodeView) -> None:
 # ---------------------------------------------------------------- expand, tile
 
 
-def _lower_expand(lw: Lowering, view: NodeView) -> None:
+def _lower_expand(lw: GraphBuilder, view: NodeView) -> None:
     lw.copy(ir.Broadcast, lw.operand(view, 0), lw.result(view))
 
 
-def _lower_tile(lw: Lowering, view: NodeView) -> None:
+def _lower_tile(lw: GraphBuilder, view: NodeView) -> None:
     x = lw.operand(view, 0)
     for axis, (size, total) in enumerate(zip(c.shape_of(view), c.result_shape(view), strict=True)):
         if total != size:

@@ -1,18 +1,13 @@
 """Matrix products: Gemm, and MatMul with a constant matrix or of two activations."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import MAX_REDUCTION
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Role, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Role, register
 
 
 def constant_matrix(view: NodeView) -> bool:
@@ -57,8 +52,16 @@ def _matmul_roles(view: NodeView) -> tuple[Role, ...]:
     return (Role.ACTIVATION, Role.WEIGHT if _weight_matrix(view) else Role.ACTIVATION)
 
 
-def _lower_gemm(lw: Lowering, view: NodeView) -> None:
-    weight = lw.weight(view, 1)
+def _gemm_axis(view: NodeView) -> int:
+    return 0 if c.attribute(view, "transB", 0) else 1
+
+
+def _matmul_axis(view: NodeView) -> int:
+    return len(c.shape_of(view, 1)) - 1
+
+
+def _lower_gemm(lw: GraphBuilder, view: NodeView) -> None:
+    weight = lw.weight(view, 1, _gemm_axis(view))
     codes = weight.codes if c.attribute(view, "transB", 0) else weight.codes.T
     scales = (weight.scales * np.float32(c.attribute(view, "alpha", 1.0))).astype(np.float32)
     x, y = lw.operand(view, 0), lw.result(view)
@@ -68,9 +71,9 @@ def _lower_gemm(lw: Lowering, view: NodeView) -> None:
     lw.emit(ir.FullyConnected, (x,), y, weight=lw.constant(codes, "weight"), **lw.accumulator(view, x, y, scales, weight.terms, beta=beta))
 
 
-def _lower_matmul(lw: Lowering, view: NodeView) -> None:
+def _lower_matmul(lw: GraphBuilder, view: NodeView) -> None:
     if _weight_matrix(view):
-        weight = lw.weight(view, 1)
+        weight = lw.weight(view, 1, _matmul_axis(view))
         codes = weight.codes.reshape(weight.codes.shape[-2:]).T
         x, y = lw.operand(view, 0), lw.result(view)
         lw.emit(ir.FullyConnected, (x,), y, weight=lw.constant(codes, "weight"), **lw.accumulator(view, x, y, weight.scales, weight.terms))
@@ -78,7 +81,7 @@ def _lower_matmul(lw: Lowering, view: NodeView) -> None:
         _lower_two_activations(lw, view)
 
 
-def _lower_two_activations(lw: Lowering, view: NodeView) -> None:
+def _lower_two_activations(lw: GraphBuilder, view: NodeView) -> None:
     a, b = lw.operand(view, 0), lw.operand(view, 1)
     sa, sb = c.shape_of(view), c.shape_of(view, 1)
     a = lw.reshaped(a, (1, *sa)) if len(sa) == 1 else a
@@ -89,7 +92,7 @@ def _lower_two_activations(lw: Lowering, view: NodeView) -> None:
     y.close()
 
 
-def _product_shape(lw: Lowering, a: str, b: str) -> tuple[int, ...]:
+def _product_shape(lw: GraphBuilder, a: str, b: str) -> tuple[int, ...]:
     sa, sb = lw.shape(a), lw.shape(b)
     return (*np.broadcast_shapes(sa[:-2], sb[:-2]), sa[-2], sb[-1])
 
@@ -100,7 +103,7 @@ register(
         constraints=(*c.BASIC, constant_matrix, bias_per_column, alpha_positive, sum_fits),
         roles=_gemm_roles,
         lower=_lower_gemm,
-        weight_axis=lambda view: 0 if c.attribute(view, "transB", 0) else 1,
+        weight_axis=_gemm_axis,
         accumulates=lambda view: True,
     )
 )
@@ -110,7 +113,7 @@ register(
         constraints=(*c.BASIC_ALL, sum_fits),
         roles=_matmul_roles,
         lower=_lower_matmul,
-        weight_axis=lambda view: len(c.shape_of(view, 1)) - 1,
+        weight_axis=_matmul_axis,
         accumulates=lambda view: True,
     )
 )

@@ -1,17 +1,12 @@
 """Pooling over windows of one or two spatial axes, and over whole images."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Scale, register
 
 #: a window with more elements is summed by ReduceSum, which keeps no table of window sizes
 LARGEST_WINDOW = 1 << 14
@@ -32,7 +27,7 @@ def image(view: NodeView) -> bool:
     return len(c.shape_of(view)) >= 3
 
 
-def _lower_max_pool(lw: Lowering, view: NodeView) -> None:
+def _lower_max_pool(lw: GraphBuilder, view: NodeView) -> None:
     kernel = c.ints(view, "kernel_shape") or ()
     before, after = c.window_pads(view, kernel)
     x = lw.reshaped(lw.operand(view, 0), c.as_image(c.shape_of(view)))
@@ -49,7 +44,7 @@ def _lower_max_pool(lw: Lowering, view: NodeView) -> None:
     y.close()
 
 
-def _lower_average_pool(lw: Lowering, view: NodeView) -> None:
+def _lower_average_pool(lw: GraphBuilder, view: NodeView) -> None:
     kernel = c.ints(view, "kernel_shape") or ()
     before, after = c.window_pads(view, kernel)
     x = lw.reshaped(lw.operand(view, 0), c.as_image(c.shape_of(view)))
@@ -70,14 +65,14 @@ def _explicit(view: NodeView) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return pads[:rank], pads[rank:]
 
 
-def _average(lw: Lowering, x: str, y: str, kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+def _average(lw: GraphBuilder, x: str, y: str, kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
     ratio = lw.quant(x).scale / lw.quant(y).scale
     table = (ratio / np.arange(1, kernel[0] * kernel[1] + 1)).astype(np.float32)
     multiplier = lw.constant(table, "multiplier")
     lw.emit(ir.AveragePool, (x,), y, kernel=kernel, strides=strides, pads=pads, multiplier=multiplier, epilogue=lw.epilogue(y))
 
 
-def _lower_global_average(lw: Lowering, view: NodeView) -> None:
+def _lower_global_average(lw: GraphBuilder, view: NodeView) -> None:
     shape = c.shape_of(view)
     area = c.product(shape[2:])
     x, y = lw.operand(view, 0), lw.result(view)
@@ -89,7 +84,7 @@ def _lower_global_average(lw: Lowering, view: NodeView) -> None:
     lw.emit(ir.ReduceSum, (x,), y, axes=axes, keepdims=True, multiplier=multiplier, epilogue=lw.epilogue(y))
 
 
-def _lower_global_max(lw: Lowering, view: NodeView) -> None:
+def _lower_global_max(lw: GraphBuilder, view: NodeView) -> None:
     axes = tuple(range(2, len(c.shape_of(view))))
     lw.copy(ir.ReduceMax, lw.operand(view, 0), lw.result(view), axes=axes, keepdims=True)
 

@@ -1,17 +1,12 @@
 """Sums, means and maxima over axes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Scale, register
 
 
 def sum_fits(view: NodeView) -> bool:
@@ -28,7 +23,7 @@ def axes_of(view: NodeView) -> tuple[int, ...]:
     return () if c.attribute(view, "noop_with_empty_axes", 0) else tuple(range(rank))
 
 
-def _lower_sum(lw: Lowering, view: NodeView) -> None:
+def _lower_sum(lw: GraphBuilder, view: NodeView) -> None:
     axes = axes_of(view)
     count = c.product([c.shape_of(view)[a] for a in axes]) if view.op_type == "ReduceMean" else 1
     x, y = lw.operand(view, 0), lw.result(view)
@@ -37,7 +32,7 @@ def _lower_sum(lw: Lowering, view: NodeView) -> None:
     lw.emit(ir.ReduceSum, (x,), y, axes=axes, keepdims=keep, multiplier=multiplier, epilogue=lw.epilogue(y))
 
 
-def _lower_max(lw: Lowering, view: NodeView) -> None:
+def _lower_max(lw: GraphBuilder, view: NodeView) -> None:
     keep = bool(c.attribute(view, "keepdims", 1))
     lw.copy(ir.ReduceMax, lw.operand(view, 0), lw.result(view), axes=axes_of(view), keepdims=keep)
 

@@ -4,20 +4,15 @@ Coordinates are computed in float32 in the order of the ONNX formulas. Where the
 good as half way between two elements is taken as half way, as onnxruntime does; the last bit must not decide on the neighbour.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import RESIZE_BITS
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Role, Scale, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Role, Scale, register
 
 F32 = NDArray[np.float32]
 #: a position nearer than this to half way is half way, and a scale nearer than this to 1 is 1, but for the rounding of float32
@@ -132,14 +127,14 @@ def linear_weights(positions: F32, size: int) -> tuple[NDArray[np.int32], NDArra
     return np.stack([low, high]), np.stack([(1 << RESIZE_BITS) - upper, upper])
 
 
-def _lower(lw: Lowering, view: NodeView) -> None:
+def _lower(lw: GraphBuilder, view: NodeView) -> None:
     if _mode(view) == "nearest":
         _lower_nearest(lw, view)
     else:
         _lower_linear(lw, view)
 
 
-def _lower_nearest(lw: Lowering, view: NodeView) -> None:
+def _lower_nearest(lw: GraphBuilder, view: NodeView) -> None:
     x = lw.operand(view, 0)
     mode, rounding = _coordinates(view), _rounding(view)
     for axis, (size, out, scale) in enumerate(zip(c.shape_of(view), c.result_shape(view), scales_of(view), strict=True)):
@@ -149,7 +144,7 @@ def _lower_nearest(lw: Lowering, view: NodeView) -> None:
     lw.copy(ir.Reshape, x, lw.result(view))
 
 
-def _lower_linear(lw: Lowering, view: NodeView) -> None:
+def _lower_linear(lw: GraphBuilder, view: NodeView) -> None:
     shape, out, scales = c.as_image(c.shape_of(view)), c.as_image(c.result_shape(view)), scales_of(view)
     pair = scales[2:] if len(scales) == 4 else (1.0, scales[2])
     mode = _coordinates(view)

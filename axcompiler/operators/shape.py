@@ -1,15 +1,10 @@
 """Operators that only change the shape: the same codes in row-major order."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, Scale, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, Scale, register
 
 
 def inference(view: NodeView) -> bool:
@@ -19,16 +14,16 @@ def inference(view: NodeView) -> bool:
     return not any(view.outputs[1:]) and (left_out or (mode is not None and not mode.any()))
 
 
-def _lower_reshape(lw: Lowering, view: NodeView) -> None:
+def _lower_reshape(lw: GraphBuilder, view: NodeView) -> None:
     lw.copy(ir.Reshape, lw.operand(view, 0), lw.result(view))
 
 
-def _lower_transpose(lw: Lowering, view: NodeView) -> None:
+def _lower_transpose(lw: GraphBuilder, view: NodeView) -> None:
     perm = c.ints(view, "perm") or tuple(reversed(range(len(c.shape_of(view)))))
     lw.copy(ir.Transpose, lw.operand(view, 0), lw.result(view), perm=perm)
 
 
-def _lower_depth_to_space(lw: Lowering, view: NodeView) -> None:
+def _lower_depth_to_space(lw: GraphBuilder, view: NodeView) -> None:
     n, ch, h, w = c.shape_of(view)
     b = int(c.attribute(view, "blocksize", 1))
     depth = ch // (b * b)
@@ -40,7 +35,7 @@ def _lower_depth_to_space(lw: Lowering, view: NodeView) -> None:
     lw.copy(ir.Reshape, x, lw.result(view))
 
 
-def _lower_space_to_depth(lw: Lowering, view: NodeView) -> None:
+def _lower_space_to_depth(lw: GraphBuilder, view: NodeView) -> None:
     n, ch, h, w = c.shape_of(view)
     b = int(c.attribute(view, "blocksize", 1))
     inner = (n, ch, h // b, b, w // b, b)

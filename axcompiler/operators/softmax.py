@@ -1,18 +1,13 @@
 """Softmax along one axis; in opsets below 13 along all axes from one on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import SOFTMAX_BITS
+from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import NodeView, Operator, register
-
-if TYPE_CHECKING:
-    from axforge.axcompiler.optimize.lowering import Lowering
+from axforge.axcompiler.operators.base import Operator, register
 
 
 def axis_fits(view: NodeView) -> bool:
@@ -30,7 +25,7 @@ def _inner(view: NodeView) -> tuple[tuple[int, ...], int]:
     return (shape, axis) if axis == len(shape) - 1 else ((c.product(shape[:axis]), c.product(shape[axis:])), 1)
 
 
-def _lower(lw: Lowering, view: NodeView) -> None:
+def _lower(lw: GraphBuilder, view: NodeView) -> None:
     shape, axis = _inner(view)
     x = lw.reshaped(lw.operand(view, 0), shape)
     y = lw.reshaped_result(view, shape)

@@ -7,7 +7,6 @@ import onnx
 
 from axforge.axcompiler import graphfile, islands, spec
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.optimize.assemble import build
 from axforge.axcompiler.optimize.movement import shuffles_to_takes
 from axforge.axcompiler.optimize.passes import (
     Pass,
@@ -19,6 +18,7 @@ from axforge.axcompiler.optimize.passes import (
     join_shapes,
     merge_constants,
 )
+from axforge.axcompiler.qdq.assemble import build
 from axforge.axcompiler.stages import OptimizeConfig, Progress, silent
 
 PASSES: tuple[Pass, ...] = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import AnyOp, Graph
-from axforge.axcompiler.optimize import tables
+from axforge.axcompiler.lowering import tables
 
 Pass = Callable[[Graph], Graph]
 

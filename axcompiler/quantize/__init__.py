@@ -9,12 +9,12 @@ from axforge.axcompiler import container
 from axforge.axcompiler.calibrate import statistics
 from axforge.axcompiler.calibrate.statistics import Statistics
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.placement.plan import Plan, is_quantized, make_plan
 from axforge.axcompiler.quantize import ranges
 from axforge.axcompiler.quantize.algorithms import split_channels
 from axforge.axcompiler.quantize.algorithms.clipping import Function
 from axforge.axcompiler.quantize.functions import function_of
-from axforge.axcompiler.quantize.plan import Plan, is_quantized, make_plan
-from axforge.axcompiler.quantize.transform import Writer
+from axforge.axcompiler.quantize.writer import Writer
 from axforge.axcompiler.stages import Progress, QuantizeConfig
 
 __all__ = ["quantize", "run"]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from axforge.axcompiler.check.units import Unit
-from axforge.axcompiler.operators.views import ModelView
+from axforge.axcompiler.onnx_graph.views import ModelView
+from axforge.axcompiler.placement.units import Unit
 
 F64 = NDArray[np.float64]
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from axforge.axcompiler.calibrate.statistics import Statistics
-from axforge.axcompiler.check.units import copies, is_join
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.placement.plan import Plan
+from axforge.axcompiler.placement.units import copies, is_join
 from axforge.axcompiler.quantize.algorithms import clipping
 from axforge.axcompiler.quantize.algorithms.clipping import Bounds, Function
-from axforge.axcompiler.quantize.plan import Plan
 from axforge.axcompiler.stages import QuantizeConfig
 
 #: an operand of a concatenation that others read too keeps its own scale (and gets a table) if the common range is wider than this

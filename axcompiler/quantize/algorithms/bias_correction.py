@@ -6,7 +6,7 @@ E[(w_q - w) * x] = sum over the window of (w_q - w) * E[x]        (Nagel et al.,
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axcompiler.operators.base import NodeView
+from axforge.axcompiler.onnx_graph.views import NodeView
 
 F64 = NDArray[np.float64]
 

@@ -20,9 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from axforge.axcompiler.check.units import region_bounds
-from axforge.axcompiler.operators.views import names_read
-from axforge.axcompiler.quantize.plan import Plan, make_plan
+from axforge.axcompiler.onnx_graph.views import names_read
+from axforge.axcompiler.placement.plan import Plan, make_plan
+from axforge.axcompiler.placement.units import region_bounds
 
 F64 = NDArray[np.float64]
 #: channels of each group, by the tensor that the depthwise convolution reads

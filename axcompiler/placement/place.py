@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from axforge.axcompiler.check.units import Unit, copies, is_layer, region_bounds, units
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.operators.views import ModelView
+from axforge.axcompiler.onnx_graph.views import ModelView
+from axforge.axcompiler.placement.units import Unit, copies, is_layer, region_bounds, units
 from axforge.axcompiler.stages import CheckConfig
 
 #: key of checked.onnx's metadata that holds the decision

@@ -1,4 +1,4 @@
-"""A working copy of an ONNX graph that the passes of `check` edit: nodes in order, constants by name, and what happened to whom."""
+"""A working copy of an ONNX graph that the passes of `check` edit: nodes in order, constants by name, and why nodes were removed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,12 +10,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from axforge.axcompiler.names import fresh
+
 
 @dataclass
 class Net:
     """nodes: topologically ordered. constants: initializers. shapes, types: of values, static shapes only.
 
-    gone: original nodes that are no more, by name, with the reason. `opset` is that of the default domain.
+    removed: original nodes that were taken out, by name, with operator and reason. `opset` is that of the default domain.
     """
 
     nodes: list[NodeProto]
@@ -25,7 +27,7 @@ class Net:
     opsets: dict[str, int]
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
-    gone: dict[str, tuple[str, str]] = field(default_factory=dict)
+    removed: dict[str, tuple[str, str]] = field(default_factory=dict)
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     value_info: list[ValueInfoProto] = field(default_factory=list)
 
@@ -43,10 +45,7 @@ class Net:
 
     def add_constant(self, name: str, value: NDArray[Any]) -> str:
         """Store `value` under `name`, or under a name made from it if that is taken; gives the name."""
-        unique, taken = name, self.names()
-        n = 1
-        while unique in taken:
-            unique, n = f"{name}_{n}", n + 1
+        unique = fresh(name, self.names())
         self.constants[unique] = numpy_helper.from_array(np.asarray(value, order="C"), unique)
         return unique
 
@@ -71,7 +70,7 @@ class Net:
         ids = {id(node) for node in dead}
         for node in self.nodes:
             if id(node) in ids:
-                self.gone.setdefault(node.name, (node.op_type, reason))
+                self.removed.setdefault(node.name, (node.op_type, reason))
         self.nodes = [node for node in self.nodes if id(node) not in ids]
 
     def replace_value(self, old: str, new: str) -> None:

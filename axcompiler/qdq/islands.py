@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from axforge.axcompiler.ir import Quant
-from axforge.axcompiler.operators.views import ModelView, names_read, subgraphs
-from axforge.axcompiler.optimize.partition import FloatItem, Item
+from axforge.axcompiler.onnx_graph.views import ModelView, names_read, subgraphs
+from axforge.axcompiler.qdq.partition import FloatItem, Item
 
 
 @dataclass(frozen=True)

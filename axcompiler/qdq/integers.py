@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import helper
 
-from axforge.axcompiler.operators.views import constants_of
+from axforge.axcompiler.onnx_graph.views import constants_of
 
 #: operators whose integer form does to codes what the float form does to real numbers
 _NAMES = "DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Slice SpaceToDepth Squeeze Tile Transpose Unsqueeze"

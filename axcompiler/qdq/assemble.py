@@ -8,13 +8,14 @@ import onnx
 from axforge.axcompiler import ir, spec
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph, Tensor
+from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph import qdq
+from axforge.axcompiler.onnx_graph.qdq import Qdq
 from axforge.axcompiler.operators import find
-from axforge.axcompiler.optimize import cut, qdq
-from axforge.axcompiler.optimize.cut import Group
-from axforge.axcompiler.optimize.integers import lift_copies
-from axforge.axcompiler.optimize.lowering import Lowering
-from axforge.axcompiler.optimize.partition import AipuItem, CopyItem, Plan, plan
-from axforge.axcompiler.optimize.qdq import Qdq
+from axforge.axcompiler.qdq import islands as cut
+from axforge.axcompiler.qdq.integers import lift_copies
+from axforge.axcompiler.qdq.islands import Group
+from axforge.axcompiler.qdq.partition import AipuItem, CopyItem, Plan, plan
 
 
 def build(model: onnx.ModelProto) -> Graph:
@@ -22,7 +23,7 @@ def build(model: onnx.ModelProto) -> Graph:
     model = lift_copies(model)
     known = qdq.read(model)
     planned = plan(known)
-    lowering = Lowering(qdq=known, names=planned.names, opsets=list(model.opset_import))
+    lowering = GraphBuilder(qdq=known, names=planned.names, opsets=list(model.opset_import))
     units = cut.group(planned.items)
     _declare(lowering, planned, units)
     models: dict[str, bytes] = {}
@@ -45,7 +46,7 @@ def build(model: onnx.ModelProto) -> Graph:
     )
 
 
-def _declare(lowering: Lowering, planned: Plan, units: Sequence[Any]) -> None:
+def _declare(lowering: GraphBuilder, planned: Plan, units: Sequence[Any]) -> None:
     """Tensors that units pass to each other, the inputs and the outputs."""
     view = lowering.qdq.view
     for (real, quant), name in planned.names.items():
@@ -76,7 +77,7 @@ def _plain(known: Qdq, name: str) -> Tensor:
     return Tensor(view.sizes[name], view.dtypes[name])
 
 
-def _lower(lowering: Lowering, item: AipuItem) -> None:
+def _lower(lowering: GraphBuilder, item: AipuItem) -> None:
     known = lowering.qdq
     view = known.view
     origin = tuple(view.nodes[i].name for i in item.nodes)
@@ -97,7 +98,7 @@ def _lower(lowering: Lowering, item: AipuItem) -> None:
         operator.lower(lowering, node)
 
 
-def _island(lowering: Lowering, model: onnx.ModelProto, unit: Group, units: Sequence[Any], models: dict[str, bytes]) -> None:
+def _island(lowering: GraphBuilder, model: onnx.ModelProto, unit: Group, units: Sequence[Any], models: dict[str, bytes]) -> None:
     view = lowering.qdq.view
     needed = {name for other in units if other is not unit for name in other.reads} | set(view.outputs)
     needed |= {name for name in unit.writes if name in lowering.tensors and lowering.tensors[name].quant}

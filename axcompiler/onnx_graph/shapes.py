@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import ValueInfoProto, helper, shape_inference
 
-from axforge.axcompiler.check.net import Net, to_model
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.onnx_graph.net import Net, to_model
 
 #: constants above this are weights: no shape depends on their values
 LARGE = 1 << 14

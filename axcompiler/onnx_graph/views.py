@@ -9,9 +9,35 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from axforge.axcompiler.operators.base import NodeView
-
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A read-only view of one ONNX node with what is known about its values.
+
+    shapes: of every input and output with a static shape. dtypes: NumPy names. constants: inputs that are constants.
+    '' in `inputs` is an optional input that is left out.
+    """
+
+    op_type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    opset: int
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    constants: Mapping[str, NDArray[Any]]
+    domain: str = ""
+
+    def shape(self, i: int) -> tuple[int, ...] | None:
+        """Static shape of input i, or None if it is left out or dynamic."""
+        return self.shapes.get(self.inputs[i]) if i < len(self.inputs) else None
+
+    def constant(self, i: int) -> NDArray[Any] | None:
+        """Value of input i if it is a constant, else None."""
+        return self.constants.get(self.inputs[i]) if i < len(self.inputs) else None
 
 
 @dataclass(frozen=True)

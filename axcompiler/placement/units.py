@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from axforge.axcompiler.onnx_graph.views import ModelView, names_read
 from axforge.axcompiler.operators import base
 from axforge.axcompiler.operators.base import Operator, Role, Scale
-from axforge.axcompiler.operators.regions import Region, bounds, regions
-from axforge.axcompiler.operators.views import ModelView, names_read
+from axforge.axcompiler.placement.regions import Region, bounds, regions
 
 #: layers that multiply by constant weights; the network proper lies between the first and the last of them
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})

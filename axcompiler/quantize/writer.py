@@ -13,13 +13,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from axforge.axcompiler.check.net import has_subgraph, reads, rename_reads
-from axforge.axcompiler.check.units import Unit
 from axforge.axcompiler.ir import Quant
-from axforge.axcompiler.operators.base import NodeView, Operator, Role, Scale
+from axforge.axcompiler.names import Names
+from axforge.axcompiler.onnx_graph.net import has_subgraph, reads, rename_reads
+from axforge.axcompiler.onnx_graph.views import NodeView
+from axforge.axcompiler.operators.base import Operator, Role, Scale
+from axforge.axcompiler.placement.plan import Plan
+from axforge.axcompiler.placement.units import Unit
 from axforge.axcompiler.quantize import ranges, weights
 from axforge.axcompiler.quantize.algorithms import bias_correction
-from axforge.axcompiler.quantize.plan import Plan
 
 Array = NDArray[Any]
 
@@ -34,8 +36,8 @@ class Writer:
         self._plan, self._quants, self._means = plan, quants, means
         self._view = plan.view
         self._model = model
-        self._taken = {*(o for n in model.graph.node for o in n.output), *(t.name for t in model.graph.initializer)}
-        self._taken |= {i.name for i in model.graph.input}
+        names = {*(o for n in model.graph.node for o in n.output), *(t.name for t in model.graph.initializer)}
+        self._names = Names({*names, *(i.name for i in model.graph.input)})
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._dequantized: dict[tuple[Any, ...], str] = {}
@@ -64,15 +66,8 @@ class Writer:
         )
         return helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version, producer_name="axforge")
 
-    def _name(self, wanted: str) -> str:
-        name, n = wanted, 1
-        while name in self._taken:
-            name, n = f"{wanted}_{n}", n + 1
-        self._taken.add(name)
-        return name
-
     def _constant(self, wanted: str, value: Array) -> str:
-        name = self._name(wanted)
+        name = self._names.fresh(wanted)
         self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
@@ -82,15 +77,15 @@ class Writer:
         scale = self._constant(f"{name}_scale", np.asarray(q.scale, np.float32))
         zero = self._constant(f"{name}_zero_point", np.asarray(q.zero_point, np.int8))
         outside = name in self._plan.entering
-        source, result = name, self._name(f"{name}_dequantized")
+        source, result = name, self._names.fresh(f"{name}_dequantized")
         if name in self._view.outputs and not outside:
-            source, result = self._name(f"{name}_real"), name
+            source, result = self._names.fresh(f"{name}_real"), name
             self._rename_maker(name, source)
         if self._plan.maker.get(name, -1) in self._plan.excluded:
             source = self._barrier(name)
-        code = self._name(f"{name}_quantized")
-        self._nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero], [code], self._name(f"{name}_q")))
-        self._nodes.append(helper.make_node("DequantizeLinear", [code, scale, zero], [result], self._name(f"{name}_dq")))
+        code = self._names.fresh(f"{name}_quantized")
+        self._nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero], [code], self._names.fresh(f"{name}_q")))
+        self._nodes.append(helper.make_node("DequantizeLinear", [code, scale, zero], [result], self._names.fresh(f"{name}_dq")))
         for k in self._plan.readers.get(name, ()):
             if result != name and (not outside or k in self._plan.aipu):
                 for i in self._plan.parts[k].nodes:
@@ -99,8 +94,8 @@ class Writer:
     def _barrier(self, name: str) -> str:
         """A Reshape to the same shape: without it, the pattern DQ -> node -> Q would be an int8 operator to whoever reads the model."""
         shape = self._constant(f"{name}_shape", np.asarray(self._view.shapes[name], np.int64))
-        result = self._name(f"{name}_float32")
-        self._nodes.append(helper.make_node("Reshape", [name, shape], [result], self._name(f"{name}_keep_float32")))
+        result = self._names.fresh(f"{name}_float32")
+        self._nodes.append(helper.make_node("Reshape", [name, shape], [result], self._names.fresh(f"{name}_keep_float32")))
         return result
 
     def _rename_maker(self, name: str, source: str) -> None:
@@ -175,8 +170,8 @@ class Writer:
             self._constant(f"{base}_quantized", codes), self._constant(f"{base}_scale", scale),
             self._constant(f"{base}_zero_point", zero),
         ]  # fmt: skip
-        result = self._name(f"{base}_dequantized")
-        node = helper.make_node("DequantizeLinear", names, [result], self._name(f"{base}_dq"))
+        result = self._names.fresh(f"{base}_dequantized")
+        node = helper.make_node("DequantizeLinear", names, [result], self._names.fresh(f"{base}_dq"))
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self._nodes.append(node)

@@ -12,20 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from axforge.axcompiler.operators.base import NodeView, find, refusal, scalar
-from axforge.axcompiler.operators.views import ModelView
-
-#: functions of one operand (a second one, if any, is a constant number)
-_UNARY_NAMES = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
-    "Mish Neg Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
-)
-UNARY = frozenset(_UNARY_NAMES.split())
-#: functions of several operands that may meet inside a region
-_JOINING_NAMES = (
-    "Add Sub Mul Div Pow Min Max Sum Mean PRelu Greater GreaterOrEqual Less LessOrEqual Equal And Or Xor Not Where Cast IsNaN IsInf Mod"
-)
-JOINING = frozenset(_JOINING_NAMES.split())
+from axforge.axcompiler.onnx_graph.views import ModelView, NodeView
+from axforge.axcompiler.operators.base import find, refusal, scalar
+from axforge.axcompiler.operators.functions import JOINING, UNARY
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Epilogue, Quant, Tensor
+from axforge.axcompiler.lowering import tables
+from axforge.axcompiler.names import fresh
 from axforge.axcompiler.numerics import quantize
-from axforge.axcompiler.operators.base import NodeView
-from axforge.axcompiler.optimize import tables
-from axforge.axcompiler.optimize.qdq import Code, Qdq
+from axforge.axcompiler.onnx_graph.qdq import Code, Qdq
+from axforge.axcompiler.onnx_graph.views import NodeView
 
 Array = NDArray[Any]
 INT32_MAX = 2**31 - 1
@@ -34,7 +35,7 @@ class Weight:
 class Result:
     """Where an operator writes; `close` brings it into the shape of the ONNX result."""
 
-    lowering: "Lowering"
+    lowering: "GraphBuilder"
     name: str
     final: str
 
@@ -45,7 +46,7 @@ class Result:
 
 
 @dataclass
-class Lowering:
+class GraphBuilder:
     """The graph under construction.
 
     names: fused tensor of each code, by (real tensor, quant). opsets: of the model, for functions.
@@ -109,26 +110,16 @@ class Lowering:
 
     def temporary(self, shape: tuple[int, ...], quant: Quant, hint: str) -> str:
         """A new tensor."""
-        name = self._unused(f"{hint}.t", self.tensors)
+        name = fresh(f"{hint}.t", self.tensors, separator="")
         self.tensors[name] = Tensor(tuple(shape), "int8", quant)
         return name
-
-    def _unused(self, name: str, taken: Any) -> str:
-        if name not in taken:
-            return name
-        k = 1
-        while f"{name}{k}" in taken:
-            k += 1
-        return f"{name}{k}"
 
     def constant(self, value: Array, hint: str) -> str:
         """Name of a constant with this content."""
         value = np.ascontiguousarray(value)
         key = hashlib.sha256(f"{value.dtype.name}{value.shape}".encode() + value.tobytes()).hexdigest()
         if key not in self._contents:
-            name = f"{hint}.{len(self.constants)}"
-            while name in self.tensors or name in self.constants:
-                name += "_"
+            name = fresh(f"{hint}.{len(self.constants)}", self.tensors.keys() | self.constants.keys())
             self.constants[name] = value
             self._contents[key] = name
         return self._contents[key]
@@ -138,7 +129,7 @@ class Lowering:
         value = np.asarray(value, np.float32)
         quant = quant or range_quant(value)
         codes = quantize(value, quant.scale, quant.zero_point)
-        name = self._unused(f"{hint}.c{len(self.constants)}", self.tensors.keys() | self.constants.keys())
+        name = fresh(f"{hint}.c{len(self.constants)}", self.tensors.keys() | self.constants.keys(), separator="")
         self.constants[name] = codes
         self.tensors[name] = Tensor(codes.shape, "int8", quant)
         return name
@@ -152,7 +143,7 @@ class Lowering:
 
     def emit(self, kind: Any, inputs: tuple[str, ...], output: str, **fields: Any) -> None:
         """Append an operator."""
-        name = self._unused(self._origin[0] if self._origin else output, self._op_names)
+        name = fresh(self._origin[0] if self._origin else output, self._op_names, separator="")
         self._op_names.add(name)
         self.ops.append(kind(name=name, inputs=inputs, outputs=(output,), origin=self._origin, **fields))
 
@@ -224,19 +215,12 @@ class Lowering:
 
     # ------------------------------------------------------------ scales
 
-    def weight(self, view: NodeView, i: int) -> Weight:
-        """Input i as int8 codes. `weight_refusal` has said before that it is one."""
+    def weight(self, view: NodeView, i: int, axis: int) -> Weight:
+        """Input i as int8 codes, with its output channels on `axis`. The plan has made sure that it is quantized so."""
         stored = self.qdq.constants[view.inputs[i]]
-        channels = stored.codes.shape[stored.axis] if stored.scales.size > 1 else self._channels(view, stored.codes)
+        channels = stored.codes.shape[stored.axis if stored.scales.size > 1 else axis]
         scales = np.broadcast_to(stored.scales, (channels,)).astype(np.float32)
         return Weight(stored.codes.astype(np.int8), scales, stored.codes.size // max(channels, 1))
-
-    def _channels(self, view: NodeView, codes: Array) -> int:
-        from axforge.axcompiler.operators.base import find
-
-        operator = find(view.op_type, view.domain)
-        assert operator is not None
-        return int(codes.shape[operator.weight_axis(view)])
 
     def accumulator(self, view: NodeView, x: str, y: str, scales: NDArray[np.float32], terms: int, beta: float = 1.0) -> dict[str, Any]:
         """Fields bias, multiplier and epilogue of a product with a constant weight; the bias is input 2.
@@ -292,17 +276,3 @@ def range_quant(value: Array) -> Quant:
         return Quant(float(np.float32(max(abs(lo), abs(hi)) / 127)), 0)
     scale = float(np.float32((hi - lo) / 255)) or float(np.finfo(np.float32).tiny)
     return Quant(scale, int(np.clip(round(-128 - lo / scale), -128, 127)))
-
-
-def weight_refusal(qdq: Qdq, name: str, axis: int) -> str | None:
-    """Why the constant `name` is no int8 weight with its output channels on `axis`; None if it is."""
-    stored = qdq.constants.get(name)
-    if stored is None or stored.bits != 8:
-        return "its weight is not quantized to 8 bits"
-    if stored.scales.size > 1 and stored.axis != axis:
-        return f"its weight is quantized along axis {stored.axis} rather than output channels (axis {axis})"
-    if int(stored.codes.min(initial=0)) < -128 or int(stored.codes.max(initial=0)) > 127:
-        return "its weight has a zero point that is not in the middle"
-    if not (np.isfinite(stored.scales).all() and (stored.scales > 0).all()):
-        return "its weight has a scale that is not positive"
-    return None

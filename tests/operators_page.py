@@ -1,16 +1,23 @@
-"""Prints docs/operators.md: what runs where, from the descriptions of the operators and a run of the node tests."""
+"""Prints docs/operators.md: what runs where, from the descriptions of the operators and a run of the node tests of the onnx package.
 
+python tests/operators_page.py --write docs/operators.md
+"""
+
+import argparse
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import onnx
+from onnx_survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome, survey
 
-from axforge.axcompiler.operators import FAMILIES
+from axforge.axcompiler.container import write_atomic
+from axforge.axcompiler.operators import common
 from axforge.axcompiler.operators.base import Operator, Scale, registered
-from axforge.axcompiler.operators.regions import JOINING, UNARY
-from axforge.axcompiler.operators.survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome
+from axforge.axcompiler.operators.functions import JOINING, UNARY
 
-COMMAND = "python -m axforge.axcompiler.operators --write docs/operators.md"
+COMMAND = "python tests/operators_page.py --write docs/operators.md"
 _BASIC = ("float32", "static", "not_empty", "ranks", "all_float32", "varies")
 
 
@@ -49,8 +56,6 @@ def _head() -> list[str]:
 
 
 def _basic_sentences() -> list[str]:
-    from axforge.axcompiler.operators import common
-
     return [_sentence(getattr(common, name)) for name in _BASIC if name not in ("all_float32",)]
 
 
@@ -172,4 +177,22 @@ _GENERAL = {
     "contradict each other": "ONNX's shape inference finds a contradiction",
 }
 
-assert FAMILIES  # importing them fills the registry
+
+def main() -> int:
+    """Print the page, or write it to a file. Exit status 1 if any answer is wrong."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write the page there instead of printing it")
+    arguments = parser.parse_args()
+    outcomes = survey()
+    wrong = [o for o in outcomes if o.place == "wrong"]
+    for o in wrong:
+        print(f"{o.case}: {o.note}", file=sys.stderr)
+    if arguments.write:
+        write_atomic(arguments.write, document(outcomes).encode())
+    else:
+        print(document(outcomes), end="")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from axforge.axcompiler.ir import Quant
-from axforge.axcompiler.operators.views import ModelView, constants_of, view
+from axforge.axcompiler.onnx_graph.views import ModelView, constants_of, view
 
 Array = NDArray[Any]
 _DOMAINS = ("", "ai.onnx", "com.microsoft")

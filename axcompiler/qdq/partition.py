@@ -8,15 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from axforge.axcompiler.ir import Quant
-from axforge.axcompiler.operators import NodeView, find, refusal
+from axforge.axcompiler.onnx_graph.qdq import Code, Qdq
+from axforge.axcompiler.onnx_graph.views import NodeView, names_read
+from axforge.axcompiler.operators import find, refusal
 from axforge.axcompiler.operators.base import Role
-from axforge.axcompiler.operators.regions import Region, absorbed, bounds, regions
-from axforge.axcompiler.operators.views import names_read
-from axforge.axcompiler.optimize.lowering import weight_refusal
-from axforge.axcompiler.optimize.qdq import Code, Qdq
+from axforge.axcompiler.placement.regions import Region, absorbed, bounds, regions
 
 Names = Mapping[tuple[str, Quant], str]
 NOT_READ = "only 8-bit codes with one scale a tensor (or one an output channel of a weight) run on the AIPU"
@@ -156,7 +156,7 @@ def _operands_why(qdq: Qdq, node: NodeView) -> str | None:
         if role is Role.ACTIVATION and name not in qdq.view.constants:
             why = _operand_why(qdq, name)
         elif role is Role.WEIGHT:
-            why = weight_refusal(qdq, name, operator.weight_axis(node))
+            why = _weight_refusal(qdq, name, operator.weight_axis(node))
         else:
             why = None if name in qdq.view.constants else f"'{name}' is not constant"
         if why:
@@ -180,6 +180,20 @@ def _result_why(qdq: Qdq, name: str) -> str | None:
     if users and name not in qdq.codes:
         return f"result '{name}' is not quantized"
     return None if users else f"result '{name}' is not used"
+
+
+def _weight_refusal(qdq: Qdq, name: str, axis: int) -> str | None:
+    """Why the constant `name` is no int8 weight with its output channels on `axis`; None if it is."""
+    stored = qdq.constants.get(name)
+    if stored is None or stored.bits != 8:
+        return "its weight is not quantized to 8 bits"
+    if stored.scales.size > 1 and stored.axis != axis:
+        return f"its weight is quantized along axis {stored.axis} rather than output channels (axis {axis})"
+    if int(stored.codes.min(initial=0)) < -128 or int(stored.codes.max(initial=0)) > 127:
+        return "its weight has a zero point that is not in the middle"
+    if not (np.isfinite(stored.scales).all() and (stored.scales > 0).all()):
+        return "its weight has a scale that is not positive"
+    return None
 
 
 # ---------------------------------------------------------------- names and tensors

@@ -6,10 +6,10 @@ from functools import cached_property
 
 import onnx
 
-from axforge.axcompiler.check import place
-from axforge.axcompiler.check.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.operators.views import ModelView, view
+from axforge.axcompiler.onnx_graph.views import ModelView, view
+from axforge.axcompiler.placement import place
+from axforge.axcompiler.placement.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The fused graph under construction: what the operators' lowerings write to."""
