@@ -6,11 +6,12 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, output
 from axforge.axcompiler.tile.elementwise import box_of, cut_tiles, physical, share_axis
 from axforge.axcompiler.tile.emit import float_bits
 from axforge.axcompiler.tile.tiles import Ring, shares
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 
 
 def lower_reduce(ctx: Context, op: ir.ReduceSum | ir.ReduceMax) -> None:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Epilogue, Graph, quant_of
 from axforge.axcompiler.program import Kind
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.emit import Emitter
 from axforge.axcompiler.tile.memory import Place, Plan
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 from axforge.axcompiler.tile.weights import Weights
 
 

@@ -6,10 +6,11 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import ACCUMULATE, Kind, Opcode, as_conv_weight
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output, wrap32
 from axforge.axcompiler.tile.spatial import Part, spatial
 from axforge.axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, shares, window_view
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 
 
 @dataclass(frozen=True)

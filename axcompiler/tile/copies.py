@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.strides import coalesce, dense, refine, split_to
 from axforge.axcompiler.tile.context import Context, output
 from axforge.axcompiler.tile.elementwise import parts_of, physical, table_copy
 from axforge.axcompiler.tile.layout import reshaped, sliced
 from axforge.axcompiler.tile.tiles import shares
-from axforge.axcompiler.tile.views import View, coalesce, dense, refine, split_to
+from axforge.axcompiler.tile.views import View
 
 
 def shared_copy(ctx: Context, out: View, a: View) -> None:

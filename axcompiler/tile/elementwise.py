@@ -7,10 +7,11 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.strides import coalesce
 from axforge.axcompiler.tile.context import Context, Parameters, output
 from axforge.axcompiler.tile.emit import float_bits
 from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
-from axforge.axcompiler.tile.views import View, coalesce
+from axforge.axcompiler.tile.views import View
 
 
 def physical(view: View) -> tuple[int, ...]:

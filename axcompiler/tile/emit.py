@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Opcode, Records, Space
+from axforge.axcompiler.strides import coalesce, dense
 from axforge.axcompiler.target import Target
-from axforge.axcompiler.tile.views import View, coalesce, dense
+from axforge.axcompiler.tile.views import View
 
 _KIND = {"int8": Kind.INT8, "int32": Kind.INT32, "float32": Kind.FLOAT32}
 

@@ -1,13 +1,14 @@
 """How tensors lie: padded ports for the host, words of channels inside, and tensors that are parts of others and need no copy."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.program import Port
-from axforge.axcompiler.tile.views import Shape, View, refine, split_to
+from axforge.axcompiler.strides import Shape, refine, row_major, split_to
+from axforge.axcompiler.tile.views import View
 
 Halo = tuple[int, int, int, int]
 
@@ -96,15 +97,6 @@ def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, Layout]:
     pads = (0, 0, top, bottom, left, full_w - left - w, 0, wide - c)
     halo = (top, left, bottom, full_w - left - w)
     return Port(padded, pads, zero), Layout(name, top * row + left * wide, strides, halo)
-
-
-def row_major(shape: Sequence[int]) -> Shape:
-    """Strides in elements."""
-    out, step = [], 1
-    for size in reversed(shape):
-        out.append(step)
-        step *= size
-    return tuple(reversed(out))
 
 
 def internal_layout(shape: Shape) -> tuple[Shape, int]:

@@ -8,8 +8,9 @@ import msgspec
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.program import Port, Space
+from axforge.axcompiler.strides import row_major
 from axforge.axcompiler.tile.emit import Emitter
-from axforge.axcompiler.tile.layout import Halo, Layouts, layouts, row_major
+from axforge.axcompiler.tile.layout import Halo, Layouts, layouts
 from axforge.axcompiler.tile.views import View
 
 

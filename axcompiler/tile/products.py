@@ -7,11 +7,12 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import ACCUMULATE, Kind, Opcode
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.along import shared_leading
 from axforge.axcompiler.tile.context import Context, Parameters, output, wrap32
 from axforge.axcompiler.tile.elementwise import box_of, cut_tiles
 from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 
 
 def lower_fully_connected(ctx: Context, op: ir.FullyConnected) -> None:

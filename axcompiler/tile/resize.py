@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
 from axforge.axcompiler.tile.tiles import Range, Ring, largest, pieces, shares
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 
 
 def lower_resize(ctx: Context, op: ir.ResizeLinear) -> None:

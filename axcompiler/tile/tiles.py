@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from axforge.axcompiler.program import Kind
+from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.emit import Emitter
-from axforge.axcompiler.tile.views import View, dense
+from axforge.axcompiler.tile.views import View
 
 Range = tuple[int, int]
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
+from axforge.axcompiler.strides import StridedView, coalesce, dense, refine, split_to
 from axforge.axcompiler.tile.copies import steady
-from axforge.axcompiler.tile.views import View, coalesce, dense, refine, split_to
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 
 
-def elements(view: View) -> np.ndarray:
+def elements(view: StridedView) -> np.ndarray:
     data = np.arange(20_000, dtype=np.int16)[view.offset :]
     return as_strided(data, view.shape, [2 * s for s in view.strides])
 
@@ -27,6 +27,36 @@ def test_cut_permute_and_broadcast(shape, data):
     np.testing.assert_array_equal(elements(view.cut(axis, start, size).permute(perm)), cut.transpose(perm))
     wide = (2, *(4 if d == 1 else d for d in shape))
     np.testing.assert_array_equal(elements(view.broadcast(wide)), np.broadcast_to(array, wide))
+
+
+@given(SHAPES, st.data())
+def test_a_window_is_a_slice_of_every_axis(shape, data):
+    slices = [slice(data.draw(st.integers(0, d - 1)), d, data.draw(st.integers(1, 3))) for d in shape]
+    part = np.arange(int(np.prod(shape))).reshape(shape)[tuple(slices)]
+    view = dense(0, shape).window([s.start for s in slices], part.shape, [s.step for s in slices])
+    np.testing.assert_array_equal(elements(view), part)
+
+
+@given(SHAPES, st.data())
+def test_bounds_are_the_first_and_last_byte_of_any_element(shape, data):
+    steps = [data.draw(st.sampled_from([-2, -1, 0, 1, 3])) for _ in shape]
+    view = dense(0, shape, offset=data.draw(st.integers(0, 9))).window([0] * len(shape), shape, steps)
+    places = view.offset + sum(i * s for i, s in zip(np.indices(shape), view.strides, strict=True))
+    assert view.bounds() == (places.min(), places.max() + 1)
+
+
+@given(SHAPES, st.data())
+def test_a_view_is_dense_if_its_bytes_follow_each_other(shape, data):
+    view = dense(0, shape).permute(data.draw(st.permutations(range(len(shape)))))
+    assert view.is_dense() == np.array_equal(elements(view).reshape(-1), np.arange(view.size))
+
+
+@given(SHAPES, st.data())
+def test_reduced_axes_come_back_as_axes_of_one_element(shape, data):
+    axes = data.draw(st.sets(st.integers(0, len(shape) - 1)))
+    array = np.arange(int(np.prod(shape))).reshape(shape)
+    left = dense(0, [d for a, d in enumerate(shape) if a not in axes])
+    assert left.keepdims(axes, len(shape)).shape == array.sum(axis=tuple(axes), keepdims=True).shape
 
 
 @given(SHAPES, st.data())
