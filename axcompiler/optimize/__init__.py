@@ -1,56 +1,39 @@
 """Stage *optimize*: a QDQ model becomes the fused int8 graph."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 
-from axforge.axcompiler import graphfile, islands, spec
+from axforge.axcompiler import graphfile, islands
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.optimize.movement import shuffles_to_takes
-from axforge.axcompiler.optimize.passes import (
-    Pass,
-    drop_identities,
-    drop_unused,
-    fuse_padding,
-    fuse_tables,
-    fuse_tables_into_concat,
-    join_shapes,
-    merge_constants,
-)
+from axforge.axcompiler.optimize.passes import PASSES
+from axforge.axcompiler.passes import Observer, Pass, PassResult, Runner, ignore
 from axforge.axcompiler.qdq.assemble import build
 from axforge.axcompiler.stages import OptimizeConfig, Progress, silent
 
-PASSES: tuple[Pass, ...] = (
-    drop_unused,
-    drop_identities,
-    shuffles_to_takes,
-    join_shapes,
-    drop_identities,
-    fuse_tables,
-    fuse_tables_into_concat,
-    fuse_padding,
-    merge_constants,
-)
+__all__ = ["PASSES", "optimize", "run"]
 
 
-def run(inputs: Mapping[str, Path], config: OptimizeConfig, out: Path, progress: Progress = silent) -> None:
-    """Reads quantized.onnx, writes graph.axgraph."""
+def run(inputs: Mapping[str, Path], config: OptimizeConfig, out: Path, progress: Progress = silent, *, observe: Observer = ignore) -> None:
+    """quantized.onnx -> graph.axgraph. observe: is called after each pass."""
     source = inputs["quantized.onnx"]
-    graph = optimize(onnx.load(source), progress)
+    graph = optimize(onnx.load(source), progress, observe)
     graphfile.save(graph, out / "graph.axgraph")
 
 
-def optimize(model: onnx.ModelProto, progress: Progress = silent) -> Graph:
+def optimize(model: onnx.ModelProto, progress: Progress = silent, observe: Observer = ignore) -> Graph:
     """The fused graph of a QDQ model. Raises AxforgeError on what neither AIPU nor CPU can run."""
-    steps = len(PASSES) + 1
+    steps, done = len(PASSES) + 1, itertools.count(1)
     progress(0, steps, "read QDQ")
-    graph = build(model)
-    spec.check(graph)
-    for k, rewrite in enumerate(PASSES, 1):
-        progress(k, steps, rewrite.__name__)
-        graph = rewrite(graph)
-        spec.check(graph)
+
+    def after(one: Pass[Any], result: PassResult[Any]) -> None:
+        progress(next(done), steps, one.name)
+        observe(one, result)
+
+    graph = Runner(build(model), after).run(PASSES)
     for name in sorted(graph.islands):
         islands.session(graph.islands[name])  # better refused here than on the device
     progress(steps, steps, "")

@@ -1,52 +1,64 @@
-"""Chains of operators that only move codes, seen as one selection along one axis (the channel shuffle of ShuffleNet, for one)."""
+"""Chains of operators that only move codes become one selection along an axis (the channel shuffle of ShuffleNet, for one)."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import AnyOp, Graph
-from axforge.axcompiler.optimize.passes import add_constant, drop_unused
+from axforge.axcompiler.optimize.graph_edit import GraphPass, add_constant, result, without_unused
+from axforge.axcompiler.passes import PassResult
 
-#: larger tensors are not tried: the chain is evaluated on the positions of all elements
-LARGEST = 1 << 22
 Positions = NDArray[np.int64]
+#: source, axis, index, origin
+_Found = tuple[str, int, NDArray[np.int32], tuple[str, ...]]
 
 
-def shuffles_to_takes(graph: Graph) -> Graph:
-    """x ── Reshape ── Transpose ── Reshape ── Take ── Reshape ── y      becomes      x ── Take along one axis ── y
+@dataclass(frozen=True)
+class ShufflesToTakes(GraphPass):
+    """Replace a chain of operators that only move codes by one selection along an axis.
+
+    x ── Reshape ── Transpose ── Reshape ── Take ── Reshape ── y      becomes      x ── Take along one axis ── y
 
     wherever the chain amounts to that; what others still read of the chain stays.
+    largest: tensors with more elements are not tried, because the chain is evaluated on the positions of all elements.
     """
-    makers: dict[str, AnyOp] = {name: op for op in graph.ops for name in op.outputs}
-    movers = [op for op in graph.ops if _moves(op)]
-    ends = {op.name for op in movers} - {makers[n].name for op in movers for n in op.inputs if n in makers}
-    added: dict[str, NDArray[np.generic]] = {}
-    ops: list[AnyOp] = []
-    for op in graph.ops:
-        found = _as_take(graph, makers, op) if op.name in ends else None
-        if found is not None:
-            source, axis, index, origin = found
-            name = add_constant(graph, added, index, "index")
-            op = ir.Take(name=op.name, inputs=(source,), outputs=op.outputs, origin=origin, axis=axis, index=name)
-        ops.append(op)
-    return drop_unused(replace(graph, ops=tuple(ops), constants={**graph.constants, **added}))
+
+    largest: int = 1 << 22
+
+    def apply(self, graph: Graph) -> PassResult[Graph]:
+        """Rewrite the graph once."""
+        makers: dict[str, AnyOp] = {name: op for op in graph.ops for name in op.outputs}
+        movers = [op for op in graph.ops if _moves(op)]
+        ends = {op.name for op in movers} - {makers[n].name for op in movers for n in op.inputs if n in makers}
+        added: dict[str, NDArray[np.generic]] = {}
+        ops: list[AnyOp] = []
+        for op in graph.ops:
+            found = _as_take(graph, makers, op, self.largest) if op.name in ends else None
+            if found is not None:
+                source, axis, index, origin = found
+                name = add_constant(graph, added, index, "index")
+                op = ir.Take(name=op.name, inputs=(source,), outputs=op.outputs, origin=origin, axis=axis, index=name)
+            ops.append(op)
+        return result(graph, without_unused(replace(graph, ops=tuple(ops), constants={**graph.constants, **added})))
 
 
 def _moves(op: AnyOp) -> bool:
     return isinstance(op, ir.Reshape | ir.Transpose | ir.Take | ir.Slice)
 
 
-def _as_take(graph: Graph, makers: dict[str, AnyOp], end: AnyOp) -> tuple[str, int, NDArray[np.int32], tuple[str, ...]] | None:
+def _as_take(
+    graph: Graph, makers: dict[str, AnyOp], end: AnyOp, largest: int
+) -> tuple[str, int, NDArray[np.int32], tuple[str, ...]] | None:
     """(source, axis, index, origin) if the longest chain that ends in `end` is a selection along one axis."""
     chain = [end]
     while chain[0].inputs[0] in makers and _moves(makers[chain[0].inputs[0]]):
         chain.insert(0, makers[chain[0].inputs[0]])
     source = chain[0].inputs[0]
     shape, out = graph.tensors[source].shape, graph.tensors[end.outputs[0]].shape
-    if len(chain) < 2 or len(shape) != len(out) or not 0 < math.prod(shape) <= LARGEST:
+    if len(chain) < 2 or len(shape) != len(out) or not 0 < math.prod(shape) <= largest:
         return None
     positions: Positions = np.arange(math.prod(shape)).reshape(shape)
     moved = positions

@@ -1,0 +1,123 @@
+"""One type of pass and one runner, for every form that a model takes: the ONNX model, the fused graph, the AIPU program.
+
+A pass is a frozen dataclass: its docstring shows the rewrite, its fields are its options, and it reports what it changed. A stage has
+its passes in one tuple, `PASSES`, in the order in which they run.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Generic, TypeVar
+
+from axforge.axcompiler.errors import AxforgeError
+
+T = TypeVar("T")
+
+
+class PassError(Exception):
+    """A pass failed, or broke what it promises: a defect of the compiler. The message names the pass."""
+
+
+@dataclass(frozen=True)
+class Property(Generic[T]):
+    """Something that holds for a model in one of its forms; `check` raises an exception where it does not."""
+
+    name: str
+    check: Callable[[T], None]
+
+
+@dataclass(frozen=True)
+class PassResult(Generic[T]):
+    """What a pass gives: the model, and a note on each change. Without a note the model is the very object that went in."""
+
+    ir: T
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass(ABC, Generic[T]):
+    """A rewrite that keeps what the model computes. The runner checks `requires` before it and `ensures` after it."""
+
+    requires: ClassVar[tuple[Property[Any], ...]] = ()
+    ensures: ClassVar[tuple[Property[Any], ...]] = ()
+
+    @abstractmethod
+    def apply(self, ir: T) -> PassResult[T]:
+        """Rewrite the model once."""
+
+    @staticmethod
+    @abstractmethod
+    def text(ir: T) -> str:
+        """The model as text that a person can read, an operator on each line."""
+
+    @property
+    def name(self) -> str:
+        """The name under which the command line knows the pass: `FuseTables` is `fuse-tables`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (type(self).__doc__ or "").strip().splitlines()[0].strip()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options and their values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+#: is called after each pass, with its result
+Observer = Callable[[Pass[Any], PassResult[Any]], None]
+
+
+def ignore(one: Pass[Any], result: PassResult[Any]) -> None:
+    """No-op observer."""
+
+
+class Runner(Generic[T]):
+    """Runs passes on one model, and checks only those properties that are not known to hold already."""
+
+    def __init__(self, ir: T, observe: Observer = ignore) -> None:
+        self.ir = ir
+        self._observe = observe
+        self._holding: set[Property[Any]] = set()
+
+    def run(self, passes: Iterable[Pass[T]]) -> T:
+        """Run each pass once, in order."""
+        for one in passes:
+            self.apply(one)
+        return self.ir
+
+    def apply(self, one: Pass[T]) -> PassResult[T]:
+        """Run one pass. Raises PassError if it fails, or breaks a promise; an AxforgeError gets a note with the pass's name."""
+        try:
+            self._check(one.requires, f"before pass '{one.name}'")
+            result = one.apply(self.ir)
+            if not result.changed and result.ir is not self.ir:
+                raise PassError(f"pass '{one.name}' reports no change and gives another object")
+            if result.changed:
+                self._holding.clear()
+            self.ir = result.ir
+            self._check(one.ensures, f"after pass '{one.name}'")
+        except PassError:
+            raise
+        except AxforgeError as e:
+            e.add_note(f"in pass '{one.name}'")
+            raise
+        except Exception as e:
+            raise PassError(f"pass '{one.name}' failed: {e}") from e
+        self._observe(one, result)
+        return result
+
+    def _check(self, properties: Sequence[Property[Any]], when: str) -> None:
+        for one in properties:
+            if one in self._holding:
+                continue
+            try:
+                one.check(self.ir)
+            except AxforgeError:
+                raise
+            except Exception as e:
+                raise PassError(f"{when}, the model is not {one.name}: {e}") from e
+            self._holding.add(one)
