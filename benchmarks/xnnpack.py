@@ -124,7 +124,7 @@ class Writer:
 
     # ------------------------------------------------------------ operators
 
-    def _op(self, op: ir.AnyOp) -> None:
+    def _op(self, op: ir.Op) -> None:
         makers: dict[type, Callable[..., None]] = {
             ir.Conv: self._conv,
             ir.FullyConnected: self._fully_connected,
@@ -253,7 +253,7 @@ class Writer:
         size = self.constant(np.array(nhwc(self.graph.tensors[op.outputs[0]].shape), np.int32))
         self.emit(CODE.SLICE, [self.made[op.inputs[0]], begin, size], self.output(op.outputs[0]), tfl.SliceOptionsT())
 
-    def _resize(self, op: ir.Take, after: ir.AnyOp | None) -> None:
+    def _resize(self, op: ir.Take, after: ir.Op | None) -> None:
         """Two takes in a row, of every row and then of every column twice, as one nearest resize."""
         twice = isinstance(after, ir.Take) and after.inputs == op.outputs and (op.axis, after.axis) == (2, 3)
         for take in (op, after) if twice else ():

@@ -21,7 +21,7 @@ class Builder:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.tensors: dict[str, Tensor] = {}
-        self.ops: list[ir.AnyOp] = []
+        self.ops: list[ir.Op] = []
         self.constants: dict[str, np.ndarray] = {}
         self.islands: dict[str, bytes] = {}
         self.inputs: list[str] = []

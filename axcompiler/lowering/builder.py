@@ -57,7 +57,7 @@ class GraphBuilder:
     names: Mapping[tuple[str, Quant], str]
     opsets: list[Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    ops: list[ir.AnyOp] = field(default_factory=list)
+    ops: list[ir.Op] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     _contents: dict[str, str] = field(default_factory=dict)
     _op_names: set[str] = field(default_factory=set)

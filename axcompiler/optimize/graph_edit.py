@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from axforge.axcompiler import ir, spec
-from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.ir import Graph, Op, fields
 from axforge.axcompiler.names import fresh
 from axforge.axcompiler.passes import Pass, PassResult, Property
 
@@ -39,21 +39,21 @@ def result(before: Graph, after: Graph) -> PassResult[Graph]:
     return PassResult(after, tuple(notes)) if notes else PassResult(before)
 
 
-def users_of(graph: Graph) -> dict[str, list[AnyOp]]:
+def users_of(graph: Graph) -> dict[str, list[Op]]:
     """The operators that read each tensor."""
-    users: dict[str, list[AnyOp]] = {}
+    users: dict[str, list[Op]] = {}
     for op in graph.ops:
         for name in dict.fromkeys(op.inputs):
             users.setdefault(name, []).append(op)
     return users
 
 
-def makers_of(graph: Graph) -> dict[str, AnyOp]:
+def makers_of(graph: Graph) -> dict[str, Op]:
     """The operator that makes each tensor."""
     return {name: op for op in graph.ops for name in op.outputs}
 
 
-def only_user(graph: Graph, users: Mapping[str, list[AnyOp]], name: str) -> AnyOp | None:
+def only_user(graph: Graph, users: Mapping[str, list[Op]], name: str) -> Op | None:
     """The one operator that reads a tensor which is not an output; None if there is another."""
     found = users.get(name, [])
     return found[0] if len(found) == 1 and name not in graph.outputs else None
@@ -69,31 +69,17 @@ def add_constant(graph: Graph, added: dict[str, Any], value: Any, hint: str) -> 
     return name
 
 
-CONSTANT_FIELDS = ("weight", "bias", "multiplier", "table", "index_h", "index_w", "weight_h", "weight_w", "index", "exponent")
-
-
-def constants_used(op: AnyOp) -> set[str]:
-    """Names of the constants an operator refers to, constant operands aside."""
-    found = {v for f in CONSTANT_FIELDS if isinstance(v := getattr(op, f, None), str)}
-    epilogue = getattr(op, "epilogue", None)
-    if epilogue is not None and epilogue.table is not None:
-        found.add(epilogue.table)
-    if isinstance(op, ir.Concat):
-        found |= {t for t in op.tables if t is not None}
-    return found
-
-
 def without_unused(graph: Graph) -> Graph:
     """The graph without operators whose results nothing reads, and without tensors, constants and islands that nothing refers to."""
     needed = set(graph.outputs)
-    kept: list[AnyOp] = []
+    kept: list[Op] = []
     for op in reversed(graph.ops):
         if any(name in needed for name in op.outputs):
             needed.update(op.inputs)
             kept.append(op)
     kept.reverse()
     named = needed | set(graph.inputs) | {name for op in kept for name in op.outputs}
-    constants = {name for op in kept for name in constants_used(op)} | named
+    constants = {name for op in kept for name, _ in fields.constants(op)} | named
     islands = {op.island for op in kept if isinstance(op, ir.Island)}
     return replace(
         graph,

@@ -62,7 +62,7 @@ def compile_program(graph: Graph, target: Target, cores: int, progress: Progress
     return _finish(ctx, cores), ctx.plan
 
 
-def _lower(ctx: Context, op: ir.AnyOp) -> None:
+def _lower(ctx: Context, op: ir.Op) -> None:
     if not isinstance(op, ir.Island):
         sizes = {name: ctx.view(name).size for name in (*op.inputs, *op.outputs)}
         if not sizes[op.outputs[0]]:

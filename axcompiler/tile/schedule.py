@@ -3,28 +3,10 @@
 import msgspec
 import numpy as np
 
-from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.program import Opcode, Program, Space
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile.memory import Plan
-
-
-def multiply_adds(graph: Graph, op: ir.AnyOp) -> int:
-    """Products that an operator sums, padding included."""
-    out = graph.tensors[op.outputs[0]].shape
-    size = int(np.prod(out, dtype=np.int64))
-    match op:
-        case ir.Conv():
-            return size * graph.constants[op.weight][0].size
-        case ir.ConvTranspose():
-            weight = graph.constants[op.weight]
-            return int(np.prod(graph.tensors[op.inputs[0]].shape, dtype=np.int64)) * weight[0].size
-        case ir.FullyConnected():
-            return size * graph.constants[op.weight].shape[1]
-        case ir.MatMul():
-            return size * graph.tensors[op.inputs[0]].shape[-1]
-    return 0
 
 
 def l1_bytes(program: Program) -> list[int]:
@@ -47,8 +29,8 @@ def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) ->
         layers.append(
             {
                 "name": op.name,
-                "operator": type(op).__struct_config__.tag,
-                "multiply_adds": multiply_adds(graph, op),
+                "operator": op.tag(),
+                "multiply_adds": op.multiply_adds(graph),
                 "l1_bytes": l1[i],
                 "instructions": [
                     {Opcode(code).name: int(n) for code, n in zip(*np.unique(c[c != Opcode.END], return_counts=True), strict=True)}

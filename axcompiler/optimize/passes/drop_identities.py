@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 
 import msgspec
-import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.ir import AnyOp, Graph
-from axforge.axcompiler.lowering import tables
+from axforge.axcompiler.ir import Graph, Op
 from axforge.axcompiler.optimize.graph_edit import GraphPass, result, without_unused
 from axforge.axcompiler.passes import PassResult
 
@@ -24,7 +22,7 @@ class DropIdentities(GraphPass):
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""
         alias: dict[str, str] = {}
-        ops: list[AnyOp] = []
+        ops: list[Op] = []
         # an island's operands have the names its model has inside
         fixed = {*graph.outputs, *(n for op in graph.ops if isinstance(op, ir.Island) for n in op.inputs)}
         for op in graph.ops:
@@ -36,20 +34,6 @@ class DropIdentities(GraphPass):
         return result(graph, without_unused(replace(graph, ops=tuple(ops))))
 
 
-def _is_identity(graph: Graph, op: AnyOp) -> bool:
-    if isinstance(op, ir.Island) or len(op.inputs) != 1:
-        return False
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    if x != y:
-        return False
-    match op:
-        case ir.Reshape() | ir.Broadcast() | ir.Slice():
-            return not isinstance(op, ir.Slice) or set(op.steps) <= {1}
-        case ir.Transpose():
-            return op.perm == tuple(range(len(op.perm)))
-        case ir.Take():
-            return bool(np.array_equal(graph.constants[op.index], np.arange(x.shape[op.axis])))
-        case ir.Table():
-            return bool(np.array_equal(graph.constants[op.table], tables.CODES))
-        case _:
-            return False
+def _is_identity(graph: Graph, op: Op) -> bool:
+    same = len(op.inputs) == 1 and graph.tensors[op.inputs[0]] == graph.tensors[op.outputs[0]]
+    return same and op.is_identity(graph)

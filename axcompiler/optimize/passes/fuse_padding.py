@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.ir import Graph, Op
 from axforge.axcompiler.optimize.graph_edit import GraphPass, makers_of, only_user, result, users_of, without_unused
 from axforge.axcompiler.passes import PassResult
 
@@ -23,7 +23,7 @@ class FusePadding(GraphPass):
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""
         makers, users = makers_of(graph), users_of(graph)
-        ops: list[AnyOp] = []
+        ops: list[Op] = []
         for op in graph.ops:
             pad = makers.get(op.inputs[0]) if op.inputs else None
             if isinstance(op, ir.Conv | ir.MaxPool) and isinstance(pad, ir.Pad) and only_user(graph, users, op.inputs[0]) is op:

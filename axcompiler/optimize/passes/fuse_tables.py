@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.ir import Graph, Op, epilogue_of
 from axforge.axcompiler.lowering import tables
 from axforge.axcompiler.optimize.graph_edit import GraphPass, add_constant, makers_of, only_user, result, users_of, without_unused
 from axforge.axcompiler.passes import PassResult
@@ -27,7 +27,7 @@ class FuseTables(GraphPass):
         makers, users = makers_of(graph), users_of(graph)
         added: dict[str, Any] = {}
         gone: set[str] = set()
-        changed: dict[str, AnyOp] = {}
+        changed: dict[str, Op] = {}
         for op in graph.ops:
             if not isinstance(op, ir.Table) or only_user(graph, users, op.inputs[0]) is not op:
                 continue
@@ -44,12 +44,12 @@ class FuseTables(GraphPass):
         return result(graph, without_unused(replace(graph, ops=ops, constants={**graph.constants, **added})))
 
 
-def _with_table(graph: Graph, added: dict[str, Any], maker: AnyOp, op: ir.Table) -> AnyOp | None:
+def _with_table(graph: Graph, added: dict[str, Any], maker: Op, op: ir.Table) -> Op | None:
     values: Mapping[str, Any] = {**graph.constants, **added}
     if isinstance(maker, ir.Table):
         table = add_constant(graph, added, tables.compose(values[maker.table], values[op.table]), "table")
         return msgspec.structs.replace(maker, outputs=op.outputs, table=table, origin=(*maker.origin, *op.origin))
-    epilogue = getattr(maker, "epilogue", None)
+    epilogue = epilogue_of(maker)
     if epilogue is None:
         return None
     table = op.table

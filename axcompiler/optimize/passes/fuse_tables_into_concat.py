@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.ir import Graph, Op
 from axforge.axcompiler.lowering import tables
 from axforge.axcompiler.optimize.graph_edit import GraphPass, add_constant, makers_of, only_user, result, users_of, without_unused
 from axforge.axcompiler.passes import PassResult
@@ -24,7 +24,7 @@ class FuseTablesIntoConcat(GraphPass):
         """Rewrite the graph once."""
         makers, users = makers_of(graph), users_of(graph)
         added: dict[str, Any] = {}
-        ops: list[AnyOp] = []
+        ops: list[Op] = []
         for op in graph.ops:
             if isinstance(op, ir.Concat):
                 inputs, slots = list(op.inputs), list(op.tables)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.ir import AnyOp, Graph
+from axforge.axcompiler.ir import Graph, Op
 from axforge.axcompiler.optimize.graph_edit import GraphPass, add_constant, result, without_unused
 from axforge.axcompiler.passes import PassResult
 
@@ -30,11 +30,11 @@ class ShufflesToTakes(GraphPass):
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""
-        makers: dict[str, AnyOp] = {name: op for op in graph.ops for name in op.outputs}
-        movers = [op for op in graph.ops if _moves(op)]
+        makers: dict[str, Op] = {name: op for op in graph.ops for name in op.outputs}
+        movers = [op for op in graph.ops if op.moves_codes]
         ends = {op.name for op in movers} - {makers[n].name for op in movers for n in op.inputs if n in makers}
         added: dict[str, NDArray[np.generic]] = {}
-        ops: list[AnyOp] = []
+        ops: list[Op] = []
         for op in graph.ops:
             found = _as_take(graph, makers, op, self.largest) if op.name in ends else None
             if found is not None:
@@ -45,16 +45,10 @@ class ShufflesToTakes(GraphPass):
         return result(graph, without_unused(replace(graph, ops=tuple(ops), constants={**graph.constants, **added})))
 
 
-def _moves(op: AnyOp) -> bool:
-    return isinstance(op, ir.Reshape | ir.Transpose | ir.Take | ir.Slice)
-
-
-def _as_take(
-    graph: Graph, makers: dict[str, AnyOp], end: AnyOp, largest: int
-) -> tuple[str, int, NDArray[np.int32], tuple[str, ...]] | None:
+def _as_take(graph: Graph, makers: dict[str, Op], end: Op, largest: int) -> tuple[str, int, NDArray[np.int32], tuple[str, ...]] | None:
     """(source, axis, index, origin) if the longest chain that ends in `end` is a selection along one axis."""
     chain = [end]
-    while chain[0].inputs[0] in makers and _moves(makers[chain[0].inputs[0]]):
+    while chain[0].inputs[0] in makers and makers[chain[0].inputs[0]].moves_codes:
         chain.insert(0, makers[chain[0].inputs[0]])
     source = chain[0].inputs[0]
     shape, out = graph.tensors[source].shape, graph.tensors[end.outputs[0]].shape
@@ -63,7 +57,7 @@ def _as_take(
     positions: Positions = np.arange(math.prod(shape)).reshape(shape)
     moved = positions
     for op in chain:
-        moved = _move(graph, op, moved)
+        moved = op.evaluate(graph, [moved])
     for axis in range(len(shape)):
         index = _selection(positions, moved, axis)
         if index is not None:
@@ -81,18 +75,3 @@ def _selection(positions: Positions, moved: Positions, axis: int) -> Positions |
     if index.max() >= positions.shape[axis]:
         return None
     return index if np.array_equal(np.take(positions, index, axis=axis), moved) else None
-
-
-def _move(graph: Graph, op: AnyOp, x: Positions) -> Positions:
-    shape = graph.tensors[op.outputs[0]].shape
-    match op:
-        case ir.Transpose():
-            return x.transpose(op.perm)
-        case ir.Take():
-            return np.take(x, np.asarray(graph.constants[op.index], np.int64), axis=op.axis)
-        case ir.Slice():
-            for axis, (start, step, size) in enumerate(zip(op.starts, op.steps, shape, strict=True)):
-                x = np.take(x, start + step * np.arange(size), axis=axis)
-            return x
-        case _:
-            return x.reshape(shape)

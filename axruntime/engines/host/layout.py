@@ -139,7 +139,7 @@ def _can_view(steps: tuple[int, ...]) -> bool:
     return all(s > 0 for s in steps) and (len(steps) != 4 or steps[1] == 1)
 
 
-def _place_operands(graph: Graph, op: ir.Concat, producers: Mapping[str, ir.AnyOp], out: Layouts) -> None:
+def _place_operands(graph: Graph, op: ir.Concat, producers: Mapping[str, ir.Op], out: Layouts) -> None:
     """Places each operand, or the tensor that a run of operands are the slices of, into the concat's result."""
     at, i = 0, 0
     rank = len(graph.tensors[op.outputs[0]].shape)
@@ -166,7 +166,7 @@ def _inside(out: Layouts, name: str, ancestor: str) -> bool:
     return False
 
 
-def _slices_of_one(graph: Graph, op: ir.Concat, i: int, producers: Mapping[str, ir.AnyOp]) -> tuple[str, int]:
+def _slices_of_one(graph: Graph, op: ir.Concat, i: int, producers: Mapping[str, ir.Op]) -> tuple[str, int]:
     """If operands i, i+1, ... are consecutive slices that together are one whole tensor: its name and their number."""
     source, at, n = "", 0, 0
     for name in op.inputs[i:]:
