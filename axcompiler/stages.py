@@ -18,7 +18,14 @@ Progress = Callable[[int, int, str], None]
 
 
 def silent(done: int, total: int, note: str) -> None:
-    """A Progress that tells nobody."""
+    """No-op progress callback."""
+
+
+Scalar = bool | int | float | str
+#: the value of one option of a quantization algorithm
+Option = Scalar | dict[str, Scalar]
+#: the options of a quantization algorithm; True switches it on as it is, False off
+AlgorithmOptions = bool | dict[str, Option]
 
 
 @dataclass(frozen=True)
@@ -44,23 +51,27 @@ class CheckConfig:
 class CalibrateConfig:
     """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)
 
-    split_channels: whether channels of unlike ranges before a depthwise convolution are parted, each group with a scale of its own.
+    split_channels: whether to split channels with dissimilar ranges before a depthwise convolution into groups with a scale each.
+    algorithms: as in QuantizeConfig; which algorithms are on decides which statistics are collected.
     """
 
     bins: int = 2048
     split_channels: bool = True
+    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """scheme: how a range is chosen from a histogram: 'minmax', 'percentile' or 'mse'.
+    """scheme: how a range is chosen from a histogram: 'minmax', 'percentile', 'mse' or another file of quantize/schemes.
 
     percentile: share of values kept, for that scheme. exclude: ONNX node names to leave in float32 (islands).
+    algorithms: by the name of a file of quantize/algorithms, its options, or whether it is on.
     """
 
     scheme: str = "mse"
     percentile: float = 99.999
     exclude: tuple[str, ...] = ()
+    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

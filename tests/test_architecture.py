@@ -52,6 +52,6 @@ def test_the_check_sees_imports_inside_functions() -> None:
     found = {module for _, module in imports(ROOT / "tasks" / "stage_task.py")}
     assert "axforge.cache.build" in found
     assert not allowed("cache", "axcompiler.errors")
-    assert not allowed("axruntime", "axcompiler.quantize.plan")
+    assert not allowed("axruntime", "axcompiler.placement.plan")
     assert not allowed("axcompiler", "tasks")
     assert allowed("axruntime", "axcompiler.ir")

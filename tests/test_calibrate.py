@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx_models import image_samples, model, save, small_net
 
-from axforge.axcompiler.calibrate import MAX_TURNS, SAMPLES_EACH, collect, statistics
+from axforge.axcompiler.calibrate import collect
 from axforge.axcompiler.calibrate import run as calibrate
 from axforge.axcompiler.calibrate.arrays import ArraySamples
-from axforge.axcompiler.calibrate.histogram import Histogram
+from axforge.axcompiler.calibrate.collect import MAX_PROBE_BATCHES, SAMPLES_EACH
 from axforge.axcompiler.calibrate.probe import MAX_VALUES, stride_for
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, silent
+from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics.histogram import Histogram
 
 Array = NDArray[Any]
 
@@ -67,7 +69,7 @@ def test_histogram_counts_every_value_of_small_tensors(tmp_path: Path) -> None:
 
 def test_channel_means_of_what_layers_multiply(tmp_path: Path) -> None:
     proto, samples = checked(small_net(), tmp_path), image_samples(5)
-    means = collect(proto, CalibrateConfig(), samples, silent).means
+    means = collect(proto, CalibrateConfig(), samples, silent).channels["means"]
     values = all_values(proto, ["centred", "r1"], samples)
     assert {"centred", "r1"} <= set(means)
     for name in ("centred", "r1"):
@@ -98,8 +100,8 @@ def test_artefacts_are_the_same_bytes_again_and_come_back(tmp_path: Path) -> Non
         calibrate(inputs, CalibrateConfig(), tmp_path / name, silent, samples=image_samples(3))
     for artefact in ("ranges.json", "histograms.npz"):
         assert (tmp_path / "a" / artefact).read_bytes() == (tmp_path / "b" / artefact).read_bytes()
-    back = statistics.load(tmp_path / "a" / "ranges.json", tmp_path / "a" / "histograms.npz")
-    statistics.save(back, tmp_path)
+    back = artefacts.load(tmp_path / "a" / "ranges.json", tmp_path / "a" / "histograms.npz")
+    artefacts.save(back, tmp_path)
     for artefact in ("ranges.json", "histograms.npz"):
         assert (tmp_path / artefact).read_bytes() == (tmp_path / "a" / artefact).read_bytes()
 
@@ -149,7 +151,7 @@ def test_damaged_artefacts_are_an_error(tmp_path: Path) -> None:
     del document["tensors"]["c2"]
     (tmp_path / "ranges.json").write_text(json.dumps(document))
     with pytest.raises(CompileError, match="damaged"):
-        statistics.load(tmp_path / "ranges.json", tmp_path / "histograms.npz")
+        artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz")
 
 
 floats = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-30 else v)
@@ -211,28 +213,29 @@ def test_arrays_in_bad_files(tmp_path: Path) -> None:
 
 
 def test_many_samples_are_shared_out_and_inputs_are_measured_in_all(tmp_path: Path) -> None:
-    proto, samples = checked(small_net(), tmp_path), image_samples(MAX_TURNS * SAMPLES_EACH)
+    proto, samples = checked(small_net(), tmp_path), image_samples(MAX_PROBE_BATCHES * SAMPLES_EACH)
     for i, sample in enumerate(samples):
         sample["x"] *= 1 + i / 50  # so that extremes differ with the samples
     result = collect(proto, CalibrateConfig(), samples, silent)
     names = list(result.ranges)
     seen = all_values(proto, names, samples)
     whole = collect(proto, CalibrateConfig(), iter(samples), silent)
-    turns = set()
+    batches = set()
     for name in names:
         values, measured = seen[name], result.ranges[name]
-        fits = [k for k in range(MAX_TURNS) if (measured.lo, measured.hi) == (values[k::MAX_TURNS].min(), values[k::MAX_TURNS].max())]
-        turns.update(fits)
+        parts = [values[k::MAX_PROBE_BATCHES] for k in range(MAX_PROBE_BATCHES)]
+        fits = [k for k, part in enumerate(parts) if (measured.lo, measured.hi) == (part.min(), part.max())]
+        batches.update(fits)
         assert fits, name
         assert (whole.ranges[name].lo, whole.ranges[name].hi) == (values.min(), values.max())
-    assert len(turns) > 1
+    assert len(batches) > 1
     assert result.samples == len(samples)
 
 
 def test_inputs_and_results_are_exact_over_all_samples(tmp_path: Path) -> None:
     weight = np.ones((2, 3, 1, 1), np.float32)
     proto = checked(model([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 16, 16]}, ["y"], {"w": weight}), tmp_path)
-    samples = image_samples(MAX_TURNS * SAMPLES_EACH)
+    samples = image_samples(MAX_PROBE_BATCHES * SAMPLES_EACH)
     for i in (0, 1, 2, 3):
         samples[i]["x"][0, 0, 0, i] = 10.0 * (i + 1)
     ranges = collect(proto, CalibrateConfig(), samples, silent).ranges

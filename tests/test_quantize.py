@@ -15,17 +15,17 @@ from onnx_models import image_samples, model, run, save, small_net
 
 from axforge.axcompiler import graphfile, ir, optimize
 from axforge.axcompiler.calibrate import run as calibrate
-from axforge.axcompiler.calibrate.histogram import Histogram
-from axforge.axcompiler.calibrate.statistics import Range
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.quantize import run as quantize
-from axforge.axcompiler.quantize import weights
-from axforge.axcompiler.quantize.algorithms import bias_correction, clipping
+from axforge.axcompiler.quantize import schemes, weights
+from axforge.axcompiler.quantize.algorithms import bias_correction
 from axforge.axcompiler.quantize.ranges import MIN_SCALE, quant_for, snapped
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
+from axforge.axcompiler.statistics.base import Range
+from axforge.axcompiler.statistics.histogram import Histogram
 
 node = helper.make_node
 
@@ -147,7 +147,7 @@ def test_excluded_nodes_stay_float_islands(tmp_path: Path) -> None:
 
 def test_bad_configurations_are_errors(tmp_path: Path) -> None:
     for config, words in (
-        (QuantizeConfig("best"), "scheme is 'best'"),
+        (QuantizeConfig("best"), "no range scheme 'best'"),
         (QuantizeConfig("percentile", 0.5), "percentile is 0.5"),
         (QuantizeConfig(exclude=("nobody",)), "exclude names nobody"),
     ):
@@ -246,7 +246,7 @@ def test_mse_finds_the_least_error(tail: float) -> None:
     values = np.random.default_rng(0).normal(size=20000)
     values[:3] *= tail
     r = measured(values)
-    best = error(values, clipping.choose(r, "mse", 0))
+    best = error(values, schemes.create("mse", {}, "").choose(r))
     grid = [(a * r.lo, b * r.hi) for a in np.geomspace(1, 0.02, 30) for b in np.geomspace(1, 0.02, 30)]
     assert best <= 1.02 * min(error(values, bounds) for bounds in grid)
 
@@ -258,13 +258,13 @@ def test_ranges_before_a_table_forget_what_the_table_forgets() -> None:
     def silu(x: np.ndarray) -> np.ndarray:
         return np.asarray(x / (1 + np.exp(-x)))
 
-    assert clipping.choose(measured(values), "mse", 0)[0] < -50
-    assert clipping.choose(measured(values), "mse", 0, silu)[0] > -10
+    assert schemes.create("mse", {}, "").choose(measured(values))[0] < -50
+    assert schemes.create("mse", {}, "").choose(measured(values), silu)[0] > -10
 
 
 def test_percentile_cuts_the_rare() -> None:
     values = np.concatenate([np.linspace(-1, 1, 9998), [-50.0, 80.0]])
-    lo, hi = clipping.choose(measured(values), "percentile", 99.9)
+    lo, hi = schemes.create("percentile", {"percentile": 99.9}, "").choose(measured(values))
     assert -1.2 < lo <= -0.9
     assert 0.9 <= hi < 1.2
 

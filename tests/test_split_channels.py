@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import image_samples, model, run, save
 
 from axforge.axcompiler import api, graphfile, optimize
-from axforge.axcompiler.calibrate import collect, statistics
+from axforge.axcompiler.calibrate import collect
 from axforge.axcompiler.calibrate import run as calibrate
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.placement.plan import make_plan
@@ -22,6 +22,7 @@ from axforge.axcompiler.quantize import run as quantize_stage
 from axforge.axcompiler.quantize.algorithms import split_channels
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
+from axforge.axcompiler.statistics import artefacts
 
 Array = NDArray[np.float32]
 node = helper.make_node
@@ -108,16 +109,16 @@ def test_int8_loses_much_less(tmp_path: Path, ends: str) -> None:
     proto = separable(ends)
     whole = int8_noise(proto, tmp_path, CalibrateConfig(split_channels=False))
     parted = int8_noise(proto, tmp_path, CalibrateConfig())
-    assert statistics.load(tmp_path / "ranges.json", tmp_path / "histograms.npz").splits
+    assert artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz").decisions["split_channels"]
     assert parted < whole / 8
 
 
 def test_like_channels_stay_together_and_the_switch_is_heeded(tmp_path: Path) -> None:
     even = checked(separable("conv", spread=1.0), tmp_path)
-    assert collect(even, CalibrateConfig(), image_samples(5), silent).splits == {}
+    assert collect(even, CalibrateConfig(), image_samples(5), silent).decisions["split_channels"] == {}
     uneven = checked(separable("conv"), tmp_path)
-    assert collect(uneven, CalibrateConfig(split_channels=False), image_samples(5), silent).splits == {}
-    assert list(collect(uneven, CalibrateConfig(), image_samples(5), silent).splits) == ["t1"]
+    assert collect(uneven, CalibrateConfig(split_channels=False), image_samples(5), silent).decisions == {}
+    assert list(collect(uneven, CalibrateConfig(), image_samples(5), silent).decisions["split_channels"]) == ["t1"]
 
 
 def test_channels_that_a_clip_bounds_stay_together(tmp_path: Path) -> None:

@@ -20,13 +20,15 @@ from axforge.axcompiler.onnx_graph.views import names_read
 
 #: values of each tensor that enter its histogram, per sample (a tensor with fewer enters whole)
 MAX_VALUES = 1 << 13
+#: what a probe may give of a tensor
+OUTPUTS = ("lo", "hi", "values")
 
 
 @dataclass(frozen=True)
 class Probe:
     """One tensor, and the names of the outputs that describe it. Sampled are rows 0, stride, 2 * stride, ... of `row` values each.
 
-    lo, hi: '' where no extreme is asked for, because it is known or because only channel means are wanted.
+    lo, hi, values: '' where no statistic needs that output.
     """
 
     tensor: str
@@ -52,14 +54,14 @@ def stride_for(rows: int, row: int) -> int:
 
 def with_probes(
     model: onnx.ModelProto,
-    wanted: Mapping[str, str],
+    wanted: Mapping[str, frozenset[str]],
     shapes: Mapping[str, tuple[int, ...]],
     derived: Mapping[str, tuple[str, Sequence[onnx.NodeProto]]],
 ) -> tuple[onnx.ModelProto, list[Probe]]:
     """A copy of the model whose outputs are probes, with what leads to them alone, and the probes.
 
-    wanted: by tensor, which extremes: 'lo hi', 'hi' or ''. derived: of those, element-wise functions of another tensor that is
-    wanted with both extremes and is not derived itself, with the nodes that compute them.
+    wanted: by tensor, which outputs of its probe: 'lo', 'hi', 'values'. derived: of those, element-wise functions of another tensor
+    that is wanted with all three and is not derived itself, with the nodes that compute them.
     """
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
@@ -71,11 +73,11 @@ def with_probes(
     probes = {name: _attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted) if name not in derived}
     for name, (source, nodes) in derived.items():
         probes[name] = _derive(graph, probes[source], name, nodes)
-    prune(graph)
+    _prune(graph)
     return probed, list(probes.values())
 
 
-def prune(graph: onnx.GraphProto) -> None:
+def _prune(graph: onnx.GraphProto) -> None:
     """Take out the nodes and initializers that no output needs."""
     needed = {o.name for o in graph.output}
     kept = []
@@ -106,24 +108,26 @@ def _derive(graph: onnx.GraphProto, source: Probe, name: str, nodes: Sequence[on
     return Probe(name, lo, hi, values, source.row, source.stride)
 
 
-def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, extremes: str) -> Probe:
+def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, wanted: frozenset[str]) -> Probe:
+    """Add the nodes that compute the wanted outputs of one tensor."""
     p = f"axforge_probe_{i}"
     row = shape[-1] if len(shape) > 2 else 1
-    lo, hi = (f"{p}_{end}" if end in extremes else "" for end in ("lo", "hi"))
-    probe = Probe(name, lo, hi, f"{p}_values", row, stride_for(math.prod(shape) // row, row))
-    for constant, value in ((f"{p}_rows", [-1, row]), (f"{p}_step", [probe.stride])):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), constant))
+    lo, hi, values = (f"{p}_{output}" if output in wanted else "" for output in OUTPUTS)
+    probe = Probe(name, lo, hi, values, row, stride_for(math.prod(shape) // row, row))
     for op, result in (("ReduceMin", lo), ("ReduceMax", hi)):
         if result:
-            graph.node.extend(reduction(graph, op, name, result, len(shape), opset))
-    graph.node.append(helper.make_node("Reshape", [name, f"{p}_rows"], [f"{p}_row"]))
-    graph.node.append(helper.make_node("Slice", [f"{p}_row", "axforge_zero", "axforge_end", "axforge_zero", f"{p}_step"], [probe.values]))
+            graph.node.extend(_reduction(graph, op, name, result, len(shape), opset))
+    if values:
+        for constant, value in ((f"{p}_rows", [-1, row]), (f"{p}_step", [probe.stride])):
+            graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), constant))
+        graph.node.append(helper.make_node("Reshape", [name, f"{p}_rows"], [f"{p}_row"]))
+        graph.node.append(helper.make_node("Slice", [f"{p}_row", "axforge_zero", "axforge_end", "axforge_zero", f"{p}_step"], [values]))
     for output in probe.outputs:
         graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
     return probe
 
 
-def reduction(graph: onnx.GraphProto, op: str, name: str, result: str, rank: int, opset: int) -> list[onnx.NodeProto]:
+def _reduction(graph: onnx.GraphProto, op: str, name: str, result: str, rank: int, opset: int) -> list[onnx.NodeProto]:
     """Nodes that make `result` of tensor `name`: ReduceMin or ReduceMax over all axes but the first two, or over all of two or fewer."""
     axes = list(range(2, rank)) or list(range(rank))
     if not axes:

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from axforge.axcompiler.calibrate.statistics import Statistics
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import copies, is_join
-from axforge.axcompiler.quantize.algorithms import clipping
-from axforge.axcompiler.quantize.algorithms.clipping import Bounds, Function
-from axforge.axcompiler.stages import QuantizeConfig
+from axforge.axcompiler.quantize.range_scheme import Bounds, Function, RangeScheme, extremes
+from axforge.axcompiler.statistics.artefacts import Statistics
 
 #: an operand of a concatenation that others read too keeps its own scale (and gets a table) if the common range is wider than this
 JOIN_RATIO = 1.3
@@ -19,12 +17,12 @@ JOIN_RATIO = 1.3
 MIN_SCALE = 2.0**-60
 
 
-def assign(plan: Plan, statistics: Statistics, config: QuantizeConfig, functions: Mapping[str, Function]) -> dict[str, Quant]:
+def assign(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: Mapping[str, Function]) -> dict[str, Quant]:
     """Quantization of every tensor in plan.quantized. functions: of tensors that only a table reads, what it makes of them.
 
     Raises CompileError if a range was not measured.
     """
-    bounds = {name: _measured(plan, statistics, config, name, functions.get(name)) for name in plan.sources}
+    bounds = {name: _measured(plan, statistics, scheme, name, functions.get(name)) for name in plan.sources}
     groups = _Groups(bounds)
     for name, k in plan.joins.items():
         _join(plan, groups, name, k)
@@ -40,30 +38,30 @@ def quant_for(bounds: Bounds) -> Quant:
     return Quant(scale, int(np.clip(np.rint(-128 - lo / scale), -128, 127)))
 
 
-def _measured(plan: Plan, statistics: Statistics, config: QuantizeConfig, name: str, function: Function | None) -> Bounds:
+def _measured(plan: Plan, statistics: Statistics, scheme: RangeScheme, name: str, function: Function | None) -> Bounds:
     fixed = _fixed(plan, name)
     if fixed is not None:
         return fixed
     if name not in statistics.ranges:
-        return _extremes(plan, statistics, name)
+        return _range_of(plan, statistics, name)
     measured = statistics.ranges[name]
     if name in plan.entering and plan.maker.get(name) is None:
-        return snapped(clipping.minmax(measured))
+        return snapped(extremes(measured))
     if name in plan.entering or name in plan.leaving:
-        return clipping.minmax(measured)
-    return _with_padding(plan, name, clipping.choose(measured, config.scheme, config.percentile, function))
+        return extremes(measured)
+    return _with_padding(plan, name, scheme.choose(measured, function))
 
 
-def _extremes(plan: Plan, statistics: Statistics, name: str) -> Bounds:
+def _range_of(plan: Plan, statistics: Statistics, name: str) -> Bounds:
     """Extremes of a tensor that may be a copy or a concatenation, which are not measured themselves."""
     if name in statistics.ranges:
-        return clipping.minmax(statistics.ranges[name])
+        return extremes(statistics.ranges[name])
     k = plan.maker.get(name)
     if k is None or not (copies(plan.parts[k]) or is_join(plan.parts[k])):
         raise CompileError(
             f"tensor '{name}' has no measured range", where="quantize", fix="Run the calibrate stage again on this checked.onnx."
         )
-    return hull([_extremes(plan, statistics, i) for i in plan.parts[k].inputs])
+    return hull([_range_of(plan, statistics, i) for i in plan.parts[k].inputs])
 
 
 def _fixed(plan: Plan, name: str) -> Bounds | None:

@@ -21,19 +21,16 @@ from axforge.axcompiler.operators.base import Operator, Role, Scale
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import Unit
 from axforge.axcompiler.quantize import ranges, weights
-from axforge.axcompiler.quantize.algorithms import bias_correction
+from axforge.axcompiler.quantize.layers import QuantizedLayer
 
 Array = NDArray[Any]
-
-#: layers whose bias is corrected (MatMul has none)
-CORRECTED = ("Conv", "Gemm")
 
 
 class Writer:
     """Collects the nodes and constants of the QDQ model of one plan."""
 
-    def __init__(self, model: onnx.ModelProto, plan: Plan, quants: Mapping[str, Quant], means: Mapping[str, Array]) -> None:
-        self._plan, self._quants, self._means = plan, quants, means
+    def __init__(self, model: onnx.ModelProto, plan: Plan, quants: Mapping[str, Quant], layers: Mapping[str, QuantizedLayer]) -> None:
+        self._plan, self._quants, self._layers = plan, quants, layers
         self._view = plan.view
         self._model = model
         names = {*(o for n in model.graph.node for o in n.output), *(t.name for t in model.graph.initializer)}
@@ -113,8 +110,8 @@ class Writer:
         for i, role in enumerate(roles):
             if i < len(node.inputs) and role is Role.ACTIVATION and node.constant(i) is not None:
                 proto.input[i] = self._constant_operand(operator, node, i)
-        if Role.WEIGHT in roles:
-            self._weights(operator, node, proto, roles.index(Role.WEIGHT))
+        if node.outputs[0] in self._layers:
+            self._layer(self._layers[node.outputs[0]], proto)
 
     def _constant_operand(self, operator: Operator, node: NodeView, i: int) -> str:
         value = np.asarray(node.constant(i), np.float32)
@@ -128,42 +125,20 @@ class Writer:
             )
         return self._dequantized[key]
 
-    def _weights(self, operator: Operator, node: NodeView, proto: NodeProto, at: int) -> None:
-        weight = np.asarray(node.constant(at), np.float32)
-        axis = operator.weight_axis(node)
-        x_scale = self._quants[node.inputs[0]].scale
-        groups = weights_groups(node)
-        bias = self._bias(node, weight.shape[axis] * groups)
-        by_group = None if bias is None else np.abs(bias.reshape(groups, -1)).max(axis=0)
-        scale = weights.channel_scales(weight, axis, by_group, x_scale)
-        bias = self._corrected(node, weight, scale, axis, bias)
-        key = (node.inputs[at], axis, scale.tobytes())
+    def _layer(self, layer: QuantizedLayer, proto: NodeProto) -> None:
+        node = layer.node
+        wanted = node.inputs[layer.weight_input]
+        key = (wanted, layer.axis, layer.scale.tobytes())
         if key not in self._dequantized:
-            codes = weights.quantize_weight(weight, scale, axis)
-            self._dequantized[key] = self._dequantize(node.inputs[at], codes, scale, np.zeros(len(scale), np.int8), axis)
-        proto.input[at] = self._dequantized[key]
-        if bias is not None:
-            product = (np.float32(x_scale) * np.tile(scale, groups)).astype(np.float32)
-            codes32 = weights.quantize_bias(bias, product)
+            zeros = np.zeros(len(layer.scale), np.int8)
+            self._dequantized[key] = self._dequantize(wanted, layer.codes, layer.scale, zeros, layer.axis)
+        proto.input[layer.weight_input] = self._dequantized[key]
+        if layer.bias is not None:
+            codes = weights.quantize_bias(layer.bias, layer.product_scale)
             base = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else f"{node.name}_bias"
-            name = self._dequantize(base, codes32, product, np.zeros(len(product), np.int32), 0)
+            name = self._dequantize(base, codes, layer.product_scale, np.zeros(len(codes), np.int32), 0)
             del proto.input[2:]
             proto.input.append(name)
-
-    def _bias(self, node: NodeView, channels: int) -> Array | None:
-        """The bias, one number a channel: the model's own, zeros where a correction needs one; else None."""
-        has = len(node.inputs) > 2 and bool(node.inputs[2])
-        own = np.asarray(node.constant(2), np.float32).reshape(-1) if has else np.zeros(1, np.float32)
-        corrected = node.inputs[0] in self._means and node.op_type in CORRECTED
-        return np.broadcast_to(own, (channels,)) if has or corrected else None
-
-    def _corrected(self, node: NodeView, weight: Array, scale: Array, axis: int, bias: Array | None) -> Array | None:
-        """The bias less what rounding the weights adds to the mean of each channel."""
-        if bias is None or node.inputs[0] not in self._means or node.op_type not in CORRECTED:
-            return bias
-        codes = weights.quantize_weight(weight, scale, axis).astype(np.float64)
-        rounded = codes * scale.astype(np.float64).reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
-        return (bias - bias_correction.shift(node, weight, rounded, self._means[node.inputs[0]])).astype(np.float32)
 
     def _dequantize(self, base: str, codes: Array, scale: Array, zero: Array, axis: int | None) -> str:
         names = [
@@ -176,11 +151,6 @@ class Writer:
             node.attribute.append(helper.make_attribute("axis", axis))
         self._nodes.append(node)
         return result
-
-
-def weights_groups(node: NodeView) -> int:
-    """How many channels of the result share one scale: the groups of a transposed convolution, whose weight holds M / groups."""
-    return int(node.attributes.get("group", 1)) if node.op_type == "ConvTranspose" else 1
 
 
 def _in_subgraph(nodes: list[NodeProto], name: str) -> bool:

@@ -1,85 +1,58 @@
-"""How wide a range to keep: everything (minmax), all but the rarest values (percentile), or what loses least (mse).
+"""Clipping: chooses the range of every activation by a range scheme, and with it the scales and zero points."""
 
-A narrow range gives fine steps and cuts extremes off; a wide one the reverse. All ranges hold 0, so that zero is exact.
-Where a table follows (SiLU, HardSwish, ...), what counts is the error after the table: a SiLU makes nothing of -60 or -8 alike.
-"""
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from collections.abc import Callable
+from onnx import OperatorSetIdProto
 
-import numpy as np
-from numpy.typing import NDArray
-
-from axforge.axcompiler.calibrate.statistics import Range
-
-F64 = NDArray[np.float64]
-Bounds = tuple[float, float]
-#: a function of one tensor, applied to every number
-Function = Callable[[F64], F64]
-
-#: shrinking factors that `mse` tries: for both ends together, for one end far, for one end near
-_BOTH = np.linspace(1.0, 0.3, 29)
-_FAR = np.geomspace(1.0, 0.02, 28)
-_NEAR = np.linspace(1.15, 0.85, 21)
+from axforge.axcompiler.placement.plan import Plan
+from axforge.axcompiler.placement.units import region_bounds
+from axforge.axcompiler.quantize import ranges, schemes
+from axforge.axcompiler.quantize.algorithm import Phase, Quantization, QuantizingAlgorithm, algorithm
+from axforge.axcompiler.quantize.functions import function_of
+from axforge.axcompiler.quantize.range_scheme import Function
+from axforge.axcompiler.stages import Scalar
+from axforge.axcompiler.statistics.artefacts import Statistics
+from axforge.axcompiler.statistics.base import StatisticPoint
+from axforge.axcompiler.statistics.ranges import TensorRange
 
 
-def choose(measured: Range, scheme: str, percentile: float, function: Function | None = None) -> Bounds:
-    """(lo, hi) of a tensor by one of the schemes; `function`: what a table makes of it, if that is all that reads it."""
-    if scheme == "percentile":
-        return by_percentile(measured, percentile)
-    return least_squares(measured, function) if scheme == "mse" else minmax(measured)
+@algorithm
+@dataclass(frozen=True)
+class Clipping(QuantizingAlgorithm):
+    """scheme: a range scheme (a file in `schemes/`). options: of that scheme."""
+
+    name: ClassVar[str] = "clipping"
+    phase: ClassVar[Phase] = Phase.ACTIVATIONS
+    on: ClassVar[bool] = True
+    scheme: str = "mse"
+    options: dict[str, Scalar] = field(default_factory=dict)
+
+    def needs(self, plan: Plan) -> Iterable[StatisticPoint]:
+        """The range of every tensor that has a scale of its own."""
+        return [StatisticPoint(name, TensorRange(from_zero=_from_zero(plan, name))) for name in plan.sources]
+
+    def apply(self, quantization: Quantization, statistics: Statistics) -> None:
+        """Choose scales and zero points. Raises CompileError for an unknown scheme or option, and for a range that was not measured."""
+        scheme = schemes.create(self.scheme, self.options, "quantize.scheme")
+        plan = quantization.plan
+        functions = _functions(plan, list(quantization.model.opset_import)) if scheme.uses_function else {}
+        quantization.activations = ranges.assign(plan, statistics, scheme, functions)
 
 
-def minmax(measured: Range) -> Bounds:
-    """The exact extremes, and 0."""
-    return min(measured.lo, 0.0), max(measured.hi, 0.0)
+def _from_zero(plan: Plan, name: str) -> bool:
+    """Whether a tensor is what a Relu makes: its lower extreme is 0, or has no effect."""
+    k = plan.maker.get(name, -1)
+    clipped = region_bounds(plan.view, plan.parts[k]) if k in plan.aipu else None
+    return clipped is not None and clipped[0] == 0
 
 
-def by_percentile(measured: Range, percentile: float) -> Bounds:
-    """The range that holds `percentile` per cent of the values, the rest being cut half at each end."""
-    counts = measured.histogram.counts
-    share = np.cumsum(counts) / max(int(counts.sum()), 1)
-    cut = (1 - percentile / 100) / 2
-    centres = measured.histogram.centres()
-    lo = centres[np.searchsorted(share, cut)]
-    hi = centres[min(int(np.searchsorted(share, 1 - cut)), len(centres) - 1)]
-    full = minmax(measured)
-    return max(min(float(lo), 0.0), full[0]), min(max(float(hi), 0.0), full[1])
-
-
-def least_squares(measured: Range, function: Function | None = None) -> Bounds:
-    """The bounds whose int8 codes have the least mean squared error (after `function`) over the histogram."""
-    full = minmax(measured)
-    counts = measured.histogram.counts
-    used = counts > 0
-    centres, weights = measured.histogram.centres()[used], counts[used].astype(np.float64)
-    if full == (0.0, 0.0) or not len(centres):
-        return full
-    search = _Search(centres, weights, function)
-    best = search.best(full[0] * _BOTH, full[1] * _BOTH)
-    for factors in (_FAR, _FAR, _NEAR, _NEAR):
-        lows = np.clip(factors * (full[0] if factors is _FAR else best[0]), full[0], 0)
-        best = search.best(np.append(lows, best[0]), np.full(len(lows) + 1, best[1]))
-        highs = np.clip(factors * (full[1] if factors is _FAR else best[1]), 0, full[1])
-        best = search.best(np.full(len(highs) + 1, best[0]), np.append(highs, best[1]))
-    return best
-
-
-class _Search:
-    """Values with weights, and the candidate of least error among pairs of bounds."""
-
-    def __init__(self, values: F64, weights: F64, function: Function | None) -> None:
-        self._x, self._weights, self._function = values, weights, function
-        self._y = values if function is None else function(values)
-
-    def best(self, lo: F64, hi: F64) -> Bounds:
-        """The pair (lo[i], hi[i]) of least error; of equals the widest."""
-        lo, hi = lo[hi > lo], hi[hi > lo]
-        step = np.maximum((hi - lo) / 255, 1e-300)[:, None]
-        zero = np.clip(np.rint(-128 - lo[:, None] / step), -128, 127)
-        table = (np.arange(-128.0, 128.0) - zero) * step
-        if self._function is not None:
-            table = self._function(table.reshape(-1)).reshape(table.shape)
-        code = np.clip(np.rint(self._x / step) + zero, -128, 127).astype(np.int16) + 128
-        error = (np.take_along_axis(table, code, axis=1) - self._y) ** 2 @ self._weights
-        i = int(np.lexsort((lo - hi, error))[0])
-        return float(lo[i]), float(hi[i])
+def _functions(plan: Plan, opsets: list[OperatorSetIdProto]) -> dict[str, Function]:
+    """Tensors that are read by one table and nothing else, with its function."""
+    found = {}
+    for name in plan.sources:
+        readers = plan.readers.get(name, ())
+        if len(readers) == 1 and readers[0] in plan.aipu - plan.fused and plan.parts[readers[0]].region and name not in plan.view.outputs:
+            found[name] = function_of(plan.view, plan.parts[readers[0]], opsets)
+    return found

@@ -1,4 +1,4 @@
-"""Channels of very unlike ranges before a depthwise convolution, in groups with a scale each.
+"""Splits channels with dissimilar ranges before a depthwise convolution into groups that have a scale each.
 
     Conv ─► f ─► depthwise Conv ─► g ─► Conv      becomes      ┌ Conv ─► f ─► depthwise Conv ─► g ┐
                                                                ┤                                  ├ Concat ─► Conv
@@ -6,33 +6,38 @@
 
 One scale serves a whole tensor, so a channel that stays below 1/255 of the widest one is lost; a depthwise convolution, which has a
 weight of its own for each channel, then blows the loss up. Channels do not meet between the two convolutions, so they may be
-parted there, and in float the result is the same number. The next layer's weights take up the new order of channels;
+split there, and in float the result is the same number. The next layer's weights take up the new order of channels;
 where another operator reads the result, a Gather brings the old order back.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.views import names_read
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
+from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
+from axforge.axcompiler.statistics.artefacts import Decision, Statistics
+from axforge.axcompiler.statistics.base import F64, StatisticPoint
+from axforge.axcompiler.statistics.channels import ChannelWidths
 
-F64 = NDArray[np.float64]
 #: channels of each group, by the tensor that the depthwise convolution reads
-Splits = Mapping[str, tuple[tuple[int, ...], ...]]
+Splits = Mapping[str, Sequence[Sequence[int]]]
 
-#: most groups a tensor is parted into
+#: most groups a tensor is split into
 MAX_GROUPS = 4
 #: groups start at multiples of this many channels, in the order of their ranges
 STEP = 4
-#: noise that the operand's rounding may bring into the result, relative to the result's own rounding, before a tensor is parted
+#: noise that the operand's rounding may bring into the result, relative to the result's own rounding, before a tensor is split
 TOLERATED = 4.0
 #: another group must take away this share of the noise
 WORTH = 0.5
@@ -53,8 +58,31 @@ class Chain:
     result: str
 
 
+@algorithm
+@dataclass(frozen=True)
+class SplitChannels(RewritingAlgorithm):
+    """Splits channels with dissimilar ranges before a depthwise convolution into groups that have a scale each."""
+
+    name: ClassVar[str] = "split_channels"
+    on: ClassVar[bool] = True
+
+    def needs(self, plan: Plan) -> Iterable[StatisticPoint]:
+        """How wide each channel is, of what each depthwise convolution reads and of what comes out at the end."""
+        return [StatisticPoint(name, ChannelWidths()) for chain in chains(plan) for name in (chain.operand, chain.result)]
+
+    def decide(self, plan: Plan, statistics: Statistics) -> Decision:
+        """Groups of channels for the tensors that gain by being split."""
+        widths = statistics.channels.get(ChannelWidths.name, {})
+        groups = {c.operand: decide(plan, c, widths[c.operand].astype(np.float64), float(widths[c.result].max())) for c in chains(plan)}
+        return {operand: parts for operand, parts in groups.items() if len(parts) > 1}
+
+    def rewrite(self, model: onnx.ModelProto, decision: Decision) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
+        """The model with its channels split, and the nodes that replace each node of the chains."""
+        return apply(model, {tensor: [[int(c) for c in group] for group in groups] for tensor, groups in decision.items()})
+
+
 def chains(plan: Plan) -> list[Chain]:
-    """The places of a model where channels can be parted, in its order."""
+    """The places of a model where channels can be split, in its order."""
     found = (_chain(plan, k) for k in sorted(plan.aipu))
     return [chain for chain in found if chain is not None]
 
@@ -73,7 +101,7 @@ def _chain(plan: Plan, k: int) -> Chain | None:
     if made in plan.aipu and plan.parts[made].region:
         clipped = region_bounds(view, plan.parts[made])
         if clipped is not None and clipped[1] < math.inf:
-            return None  # ReLU6 and its like: what one scale costs is bounded, and parting brought networks that have it nothing
+            return None  # ReLU6 and its like: what one scale costs is bounded, and splitting brought networks that have it nothing
         first = plan.parts[made].nodes
         made = _alone(plan, plan.parts[made].inputs[0], first)
     maker = view.nodes[plan.parts[made].nodes[0]] if made in plan.aipu else None
@@ -98,7 +126,7 @@ def _after(plan: Plan, name: str) -> tuple[tuple[int, ...], str]:
 
 
 def decide(plan: Plan, chain: Chain, widths: F64, result_width: float) -> tuple[tuple[int, ...], ...]:
-    """Groups of channels, each ascending; a single one where parting gains too little.
+    """Groups of channels, each ascending; a single one where splitting gains too little.
 
     widths: range (hi - lo, 0 among them) of each channel of the operand; result_width: that of the whole result.
     The noise of a channel is that of rounding its operand, times the norm of its weights.
@@ -133,7 +161,7 @@ def _costs(widths: F64, gain: F64) -> F64:
 
 
 def _cheapest(cost: F64, groups: int) -> tuple[float, list[int]]:
-    """Least noise with so many groups, and the edges they lie between."""
+    """Least noise with that many groups, and the edges between them."""
     best, came = cost[0], []
     for _ in range(groups - 1):
         through = best[:, None] + cost
@@ -146,7 +174,7 @@ def _cheapest(cost: F64, groups: int) -> tuple[float, list[int]]:
 
 
 def apply(model: onnx.ModelProto, splits: Splits) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
-    """The model with its channels parted, which computes the same, and the names of the nodes that replace each one of old.
+    """The model with its channels split, which computes the same, and the names of the nodes that replace each one of old.
 
     Raises KeyError if `splits` names a tensor that no chain of the model has.
     """
@@ -167,16 +195,16 @@ class _Writer:
         self._model, self._view = model, plan.view
         self._nodes = [[NodeProto.FromString(p.SerializeToString())] for p in plan.view.protos]
         self._values = {t.name: t for t in model.graph.initializer}
-        self._taken = {*self._values, *(o for n in model.graph.node for o in n.output), *(i.name for i in model.graph.input)}
-        self._taken |= {n.name for n in plan.view.nodes}
+        tensors = {*self._values, *(o for n in model.graph.node for o in n.output), *(i.name for i in model.graph.input)}
+        self._names = Names({*tensors, *(n.name for n in plan.view.nodes)})
         self.parts: dict[str, tuple[str, ...]] = {}
 
     def split(self, chain: Chain, groups: Sequence[Sequence[int]]) -> None:
-        """Part one chain."""
+        """Split one chain."""
         inside = (chain.conv, *chain.first, chain.depthwise, *chain.second)
         olds = {i: self._nodes[i][0] for i in inside}
         between = {o for i in inside for o in self._view.nodes[i].outputs}
-        names = [{name: self._name(f"{name}_channels{g}") for name in sorted(between)} for g in range(len(groups))]
+        names = [{name: self._names.fresh(f"{name}_channels{g}") for name in sorted(between)} for g in range(len(groups))]
         for i in inside:
             self._nodes[i] = [self._part(olds[i], chain, i, names[g], g, groups[g]) for g in range(len(groups))]
             self.parts[self._view.nodes[i].name] = tuple(n.name for n in self._nodes[i])
@@ -194,15 +222,8 @@ class _Writer:
         result.graph.initializer.extend(tensor for name, tensor in self._values.items() if name in read)
         return result
 
-    def _name(self, wanted: str) -> str:
-        name, n = wanted, 1
-        while name in self._taken:
-            name, n = f"{wanted}_{n}", n + 1
-        self._taken.add(name)
-        return name
-
     def _constant(self, wanted: str, value: NDArray[np.generic]) -> str:
-        name = self._name(wanted)
+        name = self._names.fresh(wanted)
         self._values[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
@@ -212,7 +233,7 @@ class _Writer:
     def _part(self, old: NodeProto, chain: Chain, i: int, names: Mapping[str, str], g: int, channels: Sequence[int]) -> NodeProto:
         """What node i does for the channels of group g."""
         new = NodeProto.FromString(old.SerializeToString())
-        new.name = self._name(f"{self._view.nodes[i].name}_channels{g}")
+        new.name = self._names.fresh(f"{self._view.nodes[i].name}_channels{g}")
         new.input[:] = [names.get(name, name) for name in old.input]
         new.output[:] = [names.get(name, name) for name in old.output]
         if i in (chain.conv, chain.depthwise):
@@ -227,7 +248,7 @@ class _Writer:
 
     def _join(self, result: str, parts: Sequence[str], order: Sequence[int]) -> list[NodeProto]:
         """The groups side by side under the name `result`: in the order of groups if convolutions alone read it, else as it was."""
-        name = self._name(f"{result}_joined")
+        name = self._names.fresh(f"{result}_joined")
         readers = self._view.users.get(result, ())
         if result not in self._view.outputs and all(self._takes_order(i, result) for i in readers):
             for i in readers:
@@ -236,8 +257,8 @@ class _Writer:
                     reader.input[1] = self._constant(f"{reader.input[1]}_reordered", weight[:, np.asarray(order)])
             return [helper.make_node("Concat", list(parts), [result], name, axis=1)]
         index = self._constant(f"{result}_order", np.argsort(np.asarray(order)).astype(np.int64))
-        gather = helper.make_node("Gather", [name, index], [result], self._name(f"{result}_ordered"), axis=1)
-        return [helper.make_node("Concat", list(parts), [name], self._name(f"{result}_join"), axis=1), gather]
+        gather = helper.make_node("Gather", [name, index], [result], self._names.fresh(f"{result}_ordered"), axis=1)
+        return [helper.make_node("Concat", list(parts), [name], self._names.fresh(f"{result}_join"), axis=1), gather]
 
     def _takes_order(self, i: int, name: str) -> bool:
         node = self._view.nodes[i]

@@ -1,0 +1,75 @@
+"""The calibrate stage: one pass over the samples collects the statistics that all algorithms need."""
+
+from collections.abc import Iterable, Mapping, Sized
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from axforge.axcompiler.calibrate.batches import finite, observation, probe_batches
+from axforge.axcompiler.calibrate.collectors import Collectors
+from axforge.axcompiler.calibrate.feeds import Feeds, Sample, checked_feeds, input_extremes
+from axforge.axcompiler.calibrate.rewriting import rewritten
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.placement.plan import is_quantized, make_plan
+from axforge.axcompiler.quantize import choice
+from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm
+from axforge.axcompiler.stages import CalibrateConfig, Progress
+from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics.artefacts import Statistics
+
+#: each tensor is measured in at least this many samples (in all, if there are fewer); with more samples the probe batches alternate
+SAMPLES_EACH = 16
+MAX_PROBE_BATCHES = 4
+
+
+def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress: Progress, *, samples: Iterable[Sample]) -> None:
+    """checked.onnx -> ranges.json, histograms.npz. samples: feeds of the model by input name; length, if known, is for progress.
+
+    A model that came quantized needs no ranges: both artefacts are empty and no sample is read.
+    Raises CompileError: no samples, wrong names, shapes or types, values that are not finite (naming tensor and sample), unknown
+    algorithms or options.
+    """
+    model = onnx.load_model(inputs["checked.onnx"])
+    result = Statistics() if is_quantized(model) else collect(model, config, samples, progress)
+    artefacts.save(result, out)
+
+
+def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
+    """The statistics that the algorithms of `config` need, measured on `model` as the rewriting ones among them leave it.
+
+    Inputs and results are measured in every sample; of 2 * SAMPLES_EACH samples and more, each other tensor in every second (third,
+    fourth) one. Samples that do not say how many they are are all measured whole.
+    """
+    total = len(samples) if isinstance(samples, Sized) else 0
+    chosen = choice.for_calibrate(config)
+    model, decisions, samples = rewritten(model, chosen, samples)
+    plan = make_plan(model)
+    points = [point for a in chosen if not isinstance(a, RewritingAlgorithm) for point in a.needs(plan)]
+    if not points:
+        return Statistics()
+    batches = probe_batches(model, plan, points, max(1, min(MAX_PROBE_BATCHES, total // SAMPLES_EACH)))
+    collectors = Collectors(plan, points, batches, config.bins)
+    result = Statistics(decisions=decisions)
+    for i, sample in enumerate(samples):
+        feeds = checked_feeds(plan.view, sample, i)
+        collectors.widen(_finite_extremes(feeds, i))
+        batch = batches[i % len(batches)]
+        seen = batch.run(feeds, i)
+        for probe in batch.probes:
+            observed = finite(observation(probe, seen), probe.tensor, i)
+            collectors.add(probe.tensor, observed)
+            result.masked |= {probe.tensor} if observed.masked else set()
+        result.samples += 1
+        progress(i + 1, max(total, i + 1), "calibrating")
+    if result.samples < len(batches):
+        raise CompileError(
+            f"there are {result.samples or 'no'} calibration samples", where="calibrate", fix="Give at least one sample, better a hundred."
+        )
+    collectors.store(result)
+    return result
+
+
+def _finite_extremes(feeds: Feeds, i: int) -> dict[str, tuple[float, float]]:
+    """Extremes of the inputs of sample number `i`, but for inputs that hold minus infinity, as masks do."""
+    return {name: (lo, hi) for name, (lo, hi) in input_extremes(feeds, i).items() if lo > -np.inf}

@@ -1,0 +1,80 @@
+"""The quantize stage: applies the algorithms that the configuration chooses, and writes the QDQ model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from axforge.axcompiler import container
+from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.placement.plan import is_quantized, make_plan
+from axforge.axcompiler.quantize import algorithms, choice
+from axforge.axcompiler.quantize.algorithm import Algorithm, Phase, Quantization, QuantizingAlgorithm, RewritingAlgorithm
+from axforge.axcompiler.quantize.layers import quantized_layers
+from axforge.axcompiler.quantize.writer import Writer
+from axforge.axcompiler.stages import Progress, QuantizeConfig
+from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics.artefacts import Statistics
+
+AGAIN = "Run the calibrate stage again."
+
+
+def run(inputs: Mapping[str, Path], config: QuantizeConfig, out: Path, progress: Progress) -> None:
+    """checked.onnx, ranges.json, histograms.npz -> quantized.onnx. A model that came quantized passes through as it is.
+
+    Raises CompileError: unknown scheme, algorithm, option or node name, bad percentile, statistics that do not belong to the model.
+    """
+    progress(0, 2, "reading")
+    model = onnx.load_model(inputs["checked.onnx"])
+    measured = artefacts.load(inputs["ranges.json"], inputs["histograms.npz"])
+    progress(1, 2, "quantizing")
+    result = model if is_quantized(model) else quantize(model, measured, config)
+    container.write_atomic(out / "quantized.onnx", result.SerializeToString(deterministic=True))
+    progress(2, 2, "done")
+
+
+def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfig) -> onnx.ModelProto:
+    """The QDQ model of a checked float model."""
+    chosen = choice.for_quantize(config)
+    model, replaced = _rewritten(model, measured, chosen, config)
+    exclude = [name for given in config.exclude for name in replaced.get(given, (given,))]
+    quantization = Quantization(model, make_plan(model, exclude, measured.masked))
+    _apply(Phase.ACTIVATIONS, chosen, quantization, measured)
+    quantization.layers = quantized_layers(quantization.plan, quantization.activations)
+    _apply(Phase.LAYERS, chosen, quantization, measured)
+    return Writer(model, quantization.plan, quantization.activations, quantization.layers).write()
+
+
+def _rewritten(
+    model: onnx.ModelProto, measured: Statistics, chosen: Sequence[Algorithm], config: QuantizeConfig
+) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
+    """The model as it was measured, and the names of the nodes that replace nodes of the checked model.
+
+    What calibration decided is done again, whatever the configuration says now: the ranges are of that model.
+    """
+    named = {a.name: a for a in chosen}
+    for name in config.algorithms:
+        if isinstance(named.get(name), RewritingAlgorithm) and name not in measured.decisions:
+            raise CompileError(
+                f"algorithm '{name}' was not on while calibrating",
+                where=f"quantize.algorithms.{name}",
+                fix="Name it in the configuration of the calibrate stage too, and calibrate again.",
+            )
+    replaced: dict[str, tuple[str, ...]] = {}
+    for name, decision in sorted(measured.decisions.items()):
+        algorithm = algorithms.create(name, {}, "ranges.json")
+        if decision and isinstance(algorithm, RewritingAlgorithm):
+            try:
+                model, names = algorithm.rewrite(model, decision)
+            except (KeyError, ValueError) as e:
+                raise CompileError(f"the calibration results are of another model ({e})", where="ranges.json", fix=AGAIN) from e
+            replaced = {old: tuple(n for new in news for n in names.get(new, (new,))) for old, news in replaced.items()} | {
+                old: news for old, news in names.items() if not any(old in r for r in replaced.values())
+            }
+    return model, replaced
+
+
+def _apply(phase: Phase, chosen: Sequence[Algorithm], quantization: Quantization, measured: Statistics) -> None:
+    for algorithm in chosen:
+        if algorithm.phase == phase and isinstance(algorithm, QuantizingAlgorithm):
+            algorithm.apply(quantization, measured)
