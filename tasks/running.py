@@ -17,7 +17,7 @@ from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
     from axforge.axruntime.media.sources import Frame, Source
-    from axforge.axruntime.pipeline.results import Result
+    from axforge.axruntime.results.result import Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
@@ -110,9 +110,9 @@ class Output:
             self._draw(frame, result)
 
     def _draw(self, frame: "Frame", result: "Result") -> None:
-        from axforge.axruntime.media.draw import annotate
         from axforge.axruntime.media.images import write_image
         from axforge.axruntime.media.sinks import VideoWriter
+        from axforge.axruntime.results.result import annotate
 
         drawn = annotate(frame.image, result)
         if self.source.video:
@@ -176,50 +176,16 @@ def rows_of(output: Output) -> tuple[str, list[str], list[list[str]]]:
     """Title, head and rows of the table: of one picture its results, of many a line each, of a video what was seen how often."""
     name = masked(output.text)
     if len(output.results) == 1:
-        return (name, *_detailed(output.results[0][1]))
+        found = output.results[0][1].table()
+        return name, found.head(), found.texts()
     if output.source.video:
         seen: Counter[str] = Counter()
         frames: Counter[str] = Counter()
         for _, result in output.results:
-            labels = _labels(result)
+            labels = result.seen()
             seen.update(labels)
             frames.update(set(labels))
         total = len(output.results)
         rows = [[label, str(frames[label]), f"{n / total:.2f}"] for label, n in seen.most_common()]
         return f"{name}, {total} frames", ["class", "frames", "mean count"], rows
-    return name, ["picture", "result"], [[frame, _brief(result)] for frame, result in output.results]
-
-
-def _labels(result: "Result") -> list[str]:
-    document = result.as_json()
-    if document["type"] == "detections":
-        return [d["label"] for d in document["detections"]]
-    if document["type"] == "classification":
-        return [c["label"] for c in document["classes"][:1]]
-    return [c["label"] for c in document.get("classes", [])]
-
-
-def _brief(result: "Result") -> str:
-    document = result.as_json()
-    if document["type"] == "classification":
-        best = document["classes"][0]
-        return f"{best['label']} {best['score']:.3f}"
-    labels = Counter(_labels(result))
-    return ", ".join(f"{n} {label}" if n > 1 else label for label, n in labels.most_common(6)) or "nothing"
-
-
-def _detailed(result: "Result") -> tuple[list[str], list[list[str]]]:
-    document = result.as_json()
-    kind = document["type"]
-    if kind == "classification":
-        return ["class", "score"], [[c["label"], f"{c['score']:.4f}"] for c in document["classes"]]
-    if kind == "detections":
-        boxes = [[d["label"], f"{d['score']:.3f}", *(f"{v:.1f}" for v in d["box"])] for d in document["detections"]]
-        return ["object", "score", "left", "top", "right", "bottom"], boxes
-    if kind == "segmentation":
-        total = document["height"] * document["width"]
-        ordered = sorted(document["classes"], key=lambda c: -c["pixels"])
-        return ["class", "pixels", "share"], [[c["label"], str(c["pixels"]), f"{100 * c['pixels'] / total:.1f} %"] for c in ordered]
-    if kind == "picture":
-        return ["picture", "size"], [["made by the model", f"{document['width']}x{document['height']}"]]
-    return ["output", "shape"], [[n, "x".join(map(str, t["shape"]))] for n, t in document["tensors"].items()]
+    return name, ["picture", "result"], [[frame, result.brief()] for frame, result in output.results]

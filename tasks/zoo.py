@@ -1,18 +1,13 @@
 """Which models there are, and their descriptors as plain JSON. Only what is asked for is opened: a zoo may hold thousands."""
 
 import json
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline.models import NAME, find_model, model_names
 from axforge.tasks.settings import Settings
-from axforge.tasks.suggest import nearest
-
-#: What a model's folder may be called, to be part of the name of a task.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -37,21 +32,13 @@ class Model:
 
 def names(settings: Settings) -> list[str]:
     """Names of all models, sorted."""
-    found = set()
-    for folder in settings.models:
-        if folder.is_dir():
-            with os.scandir(folder) as entries:
-                found |= {entry.name for entry in entries if NAME.fullmatch(entry.name) and Path(entry.path, "model.json").is_file()}
-    return sorted(found)
+    return model_names(settings.models)
 
 
 def find(name: str, settings: Settings) -> Model:
     """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is no JSON object."""
-    for folder in settings.models:
-        path = folder / name / "model.json"
-        if NAME.fullmatch(name) and path.is_file():
-            return Model(name, path, _load(path))
-    raise AxforgeError(f"There is no model {name!r}.", fix=nearest(name, names(settings)))
+    path = find_model(name, settings.models)
+    return Model(name, path, _load(path))
 
 
 def _load(path: Path) -> dict[str, Any]:

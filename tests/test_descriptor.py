@@ -11,15 +11,17 @@ import pytest
 from axforge import ax_models
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.descriptor import (
-    find_model,
     load_descriptor,
-    model_names,
     parse_descriptor,
     preprocessing_fingerprint,
     stage_options,
 )
-from axforge.axruntime.pipeline.schema import schema_text
-from axforge.axruntime.pipeline.steps import DecodeYolov5, Nms, Normalize, Resize
+from axforge.axruntime.pipeline.documents import PAGE, page_text, schema_text
+from axforge.axruntime.pipeline.models import find_model, model_names
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.postprocessing.yolov5 import DecodeYolov5
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
 
 ZOO = Path(ax_models.__file__).parent
 MINIMAL: dict[str, Any] = {"name": "net", "preprocessing": [{"type": "resize", "width": 8, "height": 8}]}
@@ -142,7 +144,7 @@ def test_the_fingerprint_knows_defaults_and_nothing_but_preprocessing() -> None:
 
 
 def test_the_shipped_schema_is_not_stale() -> None:
-    fix = "python -m axforge.axruntime.pipeline.schema > ax_models/model.schema.json"
+    fix = "python -m axforge.axruntime.pipeline.documents"
     assert (ZOO / "model.schema.json").read_text() == schema_text(), fix
 
 
@@ -155,8 +157,9 @@ def test_the_schema_names_every_step_and_key() -> None:
 
 def test_reading_a_descriptor_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; import ax_models;"
-        "from axforge.axruntime.pipeline.descriptor import find_model, load_descriptor;"
+        "import sys; from pathlib import Path; from axforge import ax_models;"
+        "from axforge.axruntime.pipeline.descriptor import load_descriptor;"
+        "from axforge.axruntime.pipeline.models import find_model;"
         "from axforge.axruntime.pipeline.calibration import calibration_samples;"
         "d = load_descriptor(find_model('efficientnet_lite0-imagenet', [Path(ax_models.__file__).parent]));"
         "assert calibration_samples(d, None, 4);"
@@ -172,3 +175,9 @@ def test_the_documentation_names_every_step_and_parameter() -> None:
     named = {tag for d in definitions for tag in d.get("properties", {}).get("type", {}).get("enum", [])}
     keys = {key for d in definitions for key in d.get("properties", {}) if key != "type"}
     assert sorted(name for name in named | keys if f"`{name}`" not in text) == []
+
+
+def test_the_tables_of_steps_in_the_documentation_are_not_stale() -> None:
+    text = (ZOO.resolve().parent / PAGE).read_text(encoding="utf-8")
+    assert page_text(text) == text, "python -m axforge.axruntime.pipeline.documents"
+    assert page_text(text.replace("| `nms` |", "| `old` |")) == text, "the tables are where the generator looks for them"

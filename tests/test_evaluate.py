@@ -15,15 +15,19 @@ from axforge import ax_models
 from axforge.ax_models.builders import efficientnet_lite0
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines.onnx import OnnxEngine
-from axforge.axruntime.evaluate.datasets import Boxes, open_dataset
+from axforge.axruntime.evaluate.datasets import open_dataset
 from axforge.axruntime.evaluate.evaluate import evaluate, for_measuring
-from axforge.axruntime.evaluate.metrics import Accuracy, IntersectionOverUnion, MeanAveragePrecision, psnr
+from axforge.axruntime.evaluate.metrics import psnr
 from axforge.axruntime.media.images import write_image
 from axforge.axruntime.media.sources import fake_picture, open_source
 from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
-from axforge.axruntime.pipeline.results import Classification, Detections, Segmentation
-from axforge.axruntime.pipeline.steps import DecodeYolox, Nms, TopK
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.postprocessing.topk import TopK
+from axforge.axruntime.pipeline.postprocessing.yolox import DecodeYolox
+from axforge.axruntime.results.classification import Accuracy, Classification
+from axforge.axruntime.results.detections import Boxes, Detections, MeanAveragePrecision
+from axforge.axruntime.results.segmentation import IntersectionOverUnion, Segmentation
 
 ZOO = Path(ax_models.__file__).parent
 IMAGE = np.zeros((100, 100, 3), np.uint8)
@@ -209,7 +213,7 @@ def test_coco_annotations_are_read_as_published(tmp_path: Path) -> None:
     metric.add(found([[10, 20, 40, 60]], [1], [0.9]), second.truth, second.image)
     assert metric.values()["mAP50-95"] == pytest.approx(100.0), "a crowd that is not found costs nothing"
     annotations.write_text('{"images": []}')
-    with pytest.raises(AxforgeError, match="no annotation file of COCO"):
+    with pytest.raises(AxforgeError, match="not an annotation file of COCO"):
         open_dataset(descriptor, tmp_path)
     annotations.unlink()
     with pytest.raises(AxforgeError, match="cannot be read"):
@@ -220,7 +224,7 @@ def test_a_dataset_of_another_task_is_refused(painted: Path) -> None:
     write_image(painted / "d" / "images" / "val" / "a.png", fake_picture(20, 10, 0))
     (painted / "d" / "labels" / "val").mkdir(parents=True)
     descriptor = colours(dataset={"type": "yolo", "path": "d"})
-    with pytest.raises(AxforgeError, match="judges detections, and the pipeline gives classification"):
+    with pytest.raises(AxforgeError, match="knows the boxes of each sample, and the pipeline gives classification"):
         evaluate(Pipeline(descriptor, Brightest()), open_dataset(descriptor, painted))
 
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axforge.axruntime.evaluate.datasets import Boxes
-from axforge.axruntime.evaluate.metrics import METRICS
-from axforge.axruntime.pipeline.results import Classification, Detections, Segmentation
+from axforge.axruntime.evaluate.metrics import metric_for
+from axforge.axruntime.results.classification import Classification
+from axforge.axruntime.results.detections import Boxes, Detections
+from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.segmentation import Segmentation
 
 
 def classification(rng: np.random.Generator) -> tuple[Any, Any]:
@@ -37,24 +39,29 @@ def segmentation(rng: np.random.Generator) -> tuple[Any, Any]:
     return Segmentation(np.where(rng.random((6, 7)) < 0.7, truth % 255, 1), ("a", "b", "c")), truth
 
 
-KINDS = {"image-folder": classification, "yolo": detection, "segmentation": segmentation}
+KINDS: dict[str, tuple[type[Result], Any]] = {
+    "class": (Classification, classification),
+    "boxes": (Detections, detection),
+    "mask": (Segmentation, segmentation),
+}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("truth", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 999), count=st.integers(1, 12), cuts=st.lists(st.integers(0, 12), max_size=3))
-def test_parts_merge_to_the_whole(kind: str, seed: int, count: int, cuts: list[int]) -> None:
+def test_parts_merge_to_the_whole(truth: Any, seed: int, count: int, cuts: list[int]) -> None:
+    result, make = KINDS[truth]
     rng = np.random.default_rng(seed)
-    samples = [KINDS[kind](rng) for _ in range(count)]
+    samples = [make(rng) for _ in range(count)]
     image = np.zeros((6, 7, 3), np.uint8)
 
     def measured(some: list[tuple[Any, Any]]) -> Any:
-        metric = METRICS[kind]()
-        for result, truth in some:
-            metric.add(result, truth, image)
+        metric = metric_for(result, truth)
+        for found, true in some:
+            metric.add(found, true, image)
         return metric
 
-    merged = METRICS[kind]()
+    merged = metric_for(result, truth)
     borders = [0, *sorted(min(cut, count) for cut in cuts), count]
     for start, end in itertools.pairwise(borders):
         merged.merge(measured(samples[start:end]))

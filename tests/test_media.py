@@ -11,12 +11,17 @@ from PIL import Image
 from axforge import ax_models
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media import samples
-from axforge.axruntime.media.draw import annotate, class_colour, ink_on
 from axforge.axruntime.media.images import read_image, write_image
 from axforge.axruntime.media.sinks import VideoWriter, result_document, write_json
 from axforge.axruntime.media.sources import Frame, fake_picture, open_source
 from axforge.axruntime.pipeline.descriptor import load_descriptor
-from axforge.axruntime.pipeline.results import Classification, Detections, Picture, Segmentation, Tensors
+from axforge.axruntime.results.classification import Classification
+from axforge.axruntime.results.detections import Detections
+from axforge.axruntime.results.drawing import class_colour, ink_on
+from axforge.axruntime.results.picture import Picture
+from axforge.axruntime.results.result import annotate
+from axforge.axruntime.results.segmentation import Segmentation
+from axforge.axruntime.results.tensors import Tensors
 
 ZOO = Path(ax_models.__file__).parent
 PICTURE = fake_picture(160, 120, 3)

@@ -21,8 +21,9 @@ from axforge import ax_models
 from axforge.ax_models.builders import efficientnet_lite0, shape
 from axforge.ax_models.builders.torch_checkpoint import read_tensors
 from axforge.axcompiler.errors import AxforgeError, FormatError
-from axforge.axruntime.pipeline.descriptor import load_descriptor, model_names
-from axforge.axruntime.pipeline.steps import Decode
+from axforge.axruntime.pipeline.descriptor import load_descriptor
+from axforge.axruntime.pipeline.models import model_names
+from axforge.axruntime.pipeline.step import BoxDecoder
 
 ZOO = Path(ax_models.__file__).parent
 NAMES = model_names([ZOO])
@@ -44,7 +45,7 @@ def test_a_descriptor_is_sound(name: str) -> None:
     assert descriptor.license
     assert descriptor.calibration is not None
     for step in descriptor.postprocessing:
-        if isinstance(step, Decode) and hasattr(step, "classes"):
+        if isinstance(step, BoxDecoder) and hasattr(step, "classes"):
             assert len(descriptor.label_names) == step.classes
 
 

@@ -9,22 +9,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.pipeline import postprocess, results
-from axforge.axruntime.pipeline.nms import iou, suppress
-from axforge.axruntime.pipeline.preprocess import prepare
-from axforge.axruntime.pipeline.state import Candidates, State
-from axforge.axruntime.pipeline.steps import (
-    DecodeFastestDet,
-    DecodeUltraFace,
-    DecodeYolov5,
-    DecodeYolov8,
-    DecodeYolox,
-    Nms,
-    PostStep,
-    SemanticSegmentation,
-    SuperResolution,
-    TopK,
-)
+from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.chain import finish, prepare
+from axforge.axruntime.pipeline.postprocessing.fastestdet import DecodeFastestDet
+from axforge.axruntime.pipeline.postprocessing.nms import Nms, iou
+from axforge.axruntime.pipeline.postprocessing.semantic_segmentation import SemanticSegmentation
+from axforge.axruntime.pipeline.postprocessing.super_resolution import SuperResolution
+from axforge.axruntime.pipeline.postprocessing.topk import TopK
+from axforge.axruntime.pipeline.postprocessing.ultraface import DecodeUltraFace
+from axforge.axruntime.pipeline.postprocessing.yolov5 import DecodeYolov5
+from axforge.axruntime.pipeline.postprocessing.yolov8 import DecodeYolov8
+from axforge.axruntime.pipeline.postprocessing.yolox import DecodeYolox
+from axforge.axruntime.pipeline.step import PostStep
+from axforge.axruntime.results.detections import Detections
+from axforge.axruntime.results.picture import Picture
+from axforge.axruntime.results.tensors import Tensors
 
 Array = NDArray[Any]
 SIDE = 64
@@ -33,14 +32,14 @@ LABELS = ("cat", "dog", "owl")
 
 def run(chain: tuple[PostStep, ...], outputs: dict[str, Array], side: int = SIDE) -> Any:
     prepared = prepare((), np.zeros((side, side, 3), np.uint8))
-    return postprocess.run(chain, State(outputs, prepared, LABELS))
+    return finish(chain, outputs, Context(prepared, LABELS))
 
 
 def logit(p: Array | float) -> Any:
     return np.log(p) - np.log1p(-np.asarray(p))
 
 
-def one(found: results.Detections) -> tuple[list[float], int, float]:
+def one(found: Detections) -> tuple[list[float], int, float]:
     assert len(found) == 1
     return found.boxes[0].tolist(), int(found.class_ids[0]), float(found.scores[0])
 
@@ -159,7 +158,7 @@ def test_ties_go_to_the_lower_class() -> None:
 
 def test_without_postprocessing_the_outputs_come_out() -> None:
     found = run((), {"o": np.arange(4.0)})
-    assert isinstance(found, results.Tensors)
+    assert isinstance(found, Tensors)
     assert found.values["o"].tolist() == [0, 1, 2, 3]
 
 
@@ -186,7 +185,7 @@ def test_nms_is_the_textbook_loop(rows: list[tuple[int, ...]], threshold: float,
         rivals = [k for k in kept if agnostic or found.class_ids[k] == found.class_ids[i]]
         if all(_slow_iou(found.boxes[i], found.boxes[k]) <= threshold for k in rivals):
             kept.append(i)
-    got = suppress(Nms(iou_threshold=threshold, class_agnostic=agnostic), found)
+    got = Nms(iou_threshold=threshold, class_agnostic=agnostic)(found)
     assert sorted(map(tuple, _rows(got))) == sorted(map(tuple, _rows(found.take(np.array(kept, np.int64)))))
     assert (np.diff(got.scores) <= 0).all()
 
@@ -211,7 +210,7 @@ def test_iou_of_known_boxes() -> None:
 
 def test_at_most_max_detections_remain() -> None:
     found = candidates([(3 * i, 0, 1, 1, i % 3, i + 1) for i in range(20)])
-    assert suppress(Nms(max_detections=7), found).scores.tolist() == pytest.approx([i / 1000 for i in range(20, 13, -1)])
+    assert Nms(max_detections=7)(found).scores.tolist() == pytest.approx([i / 1000 for i in range(20, 13, -1)])
 
 
 def test_segmentation_lies_over_the_source_pixel_by_pixel() -> None:
@@ -230,7 +229,7 @@ def test_segmentation_lies_over_the_source_pixel_by_pixel() -> None:
 def test_super_resolution_keeps_the_colour_and_takes_the_luminance() -> None:
     prepared = prepare((), np.full((SIDE, SIDE, 3), (200, 100, 50), np.uint8))
     luminance = np.full((1, 1, 3 * SIDE, 3 * SIDE), (0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 255, np.float32)
-    found = postprocess.run((SuperResolution(),), State({"o": luminance}, prepared, ()))
-    assert isinstance(found, results.Picture)
+    found = SuperResolution()({"o": luminance}, Context(prepared))
+    assert isinstance(found, Picture)
     assert found.image.shape == (192, 192, 3)
     assert np.abs(found.image.astype(int) - [200, 100, 50]).max() <= 3

@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.pipeline.preprocess import prepare
-from axforge.axruntime.pipeline.steps import CenterCrop, ConvertColor, Layout, Normalize, Resize
+from axforge.axruntime.pipeline.chain import prepare
+from axforge.axruntime.pipeline.preprocessing.centercrop import CenterCrop
+from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
+from axforge.axruntime.pipeline.preprocessing.layout import Layout
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (60, 100, 3), dtype=np.uint8)
 RAW = Normalize(mean=0, std=1, divisor=1)

@@ -13,7 +13,9 @@ from axforge.axruntime.evaluate.metrics import psnr
 from axforge.axruntime.media.sources import open_source
 from axforge.axruntime.pipeline.descriptor import load_descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
-from axforge.axruntime.pipeline.results import Classification, Detections, Picture
+from axforge.axruntime.results.classification import Classification
+from axforge.axruntime.results.detections import Detections
+from axforge.axruntime.results.picture import Picture
 
 ZOO = Path(ax_models.__file__).parent
 

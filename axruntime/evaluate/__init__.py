@@ -2,7 +2,7 @@
 
 datasets.py
     open_dataset(descriptor, data_root: Path | None, split: str | None = None) -> Dataset     what model.json names as `dataset`
-    Dataset: name, type, len(), iterable of Sample(name, image, truth)
+    Dataset: name, type, truth, len(), iterable of Sample(name, image, truth)
 evaluate.py
     evaluate(pipeline, dataset, *, limit=None, progress=silent) -> Report
         limit: measure on that many samples, spread evenly. progress(done, total, note) as in axcompiler.stages.
@@ -10,6 +10,10 @@ evaluate.py
     Report(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
         .images_per_second: of the engine alone; .value: of the primary metric; .as_json()
 
+metrics.py
+    metric_for(kind of result, truth) -> Metric                        refuses a dataset that cannot judge the pipeline
+    psnr(a, b, peak=1.0) -> float in dB
+
 Metrics: top-1, top-5 (classification); mAP50-95, mAP50 (detection, COCO rules); mIoU, mIoU of objects, pixel accuracy (segmentation).
-Every mistake a user can mend raises axcompiler.errors.AxforgeError.
+Every mistake that a user can correct raises axcompiler.errors.AxforgeError.
 """

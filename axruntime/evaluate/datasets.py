@@ -1,4 +1,4 @@
-"""Datasets: samples with the truth about them. Every sample is read when its turn comes, from a folder below the data root.
+"""Datasets: samples with the truth about them. A sample is read when it is asked for, from a folder below the data root.
 
 type           layout                                                               truth
 image-folder   PATH/labels.txt with lines `file class`                              the class
@@ -16,30 +16,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.lazy import Array
 from axforge.axruntime.media.arrays import read_arrays
 from axforge.axruntime.media.files import images_in
 from axforge.axruntime.media.images import read_image
 from axforge.axruntime.pipeline.descriptor import Descriptor
-
-Array = NDArray[Any]
-#: Value of a pixel in a mask that is not judged.
-IGNORED = 255
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n].
-
-    crowd: bool [n], COCO's mark of a box around many objects, which costs nobody anything; None where there are none.
-    """
-
-    boxes: Array
-    class_ids: Array
-    crowd: Array | None = None
+from axforge.axruntime.results.detections import Boxes
+from axforge.axruntime.results.result import TruthKind
+from axforge.axruntime.results.segmentation import IGNORED
 
 
 @dataclass(frozen=True)
@@ -52,10 +39,11 @@ class Sample:
 
 
 class Dataset(ABC):
-    """A sequence of samples. type: as model.json names it."""
+    """A sequence of samples. type: as model.json names it. truth: what is known about each sample."""
 
     name: str
     type: ClassVar[str]
+    truth: ClassVar[TruthKind]
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -71,6 +59,7 @@ class ImageFolder(Dataset):
     """Pictures with one class each."""
 
     type = "image-folder"
+    truth = "class"
 
     def __init__(self, folder: Path) -> None:
         self.name, self._folder = folder.name, folder
@@ -90,7 +79,7 @@ class ImageFolder(Dataset):
 def _class_line(line: str, path: Path, number: int) -> tuple[str, int]:
     file, _, class_id = line.strip().rpartition(" ")
     if not file or not class_id.isdigit():
-        raise AxforgeError(f"this line is not `file class`: {line.strip()[:80]}", where=f"{path}:{number}", fix="Mend the line.")
+        raise AxforgeError(f"this line is not `file class`: {line.strip()[:80]}", where=f"{path}:{number}", fix="Correct the line.")
     return file, int(class_id)
 
 
@@ -98,6 +87,7 @@ class Yolo(Dataset):
     """Pictures with boxes, in the folders and text files that YOLO trainers use."""
 
     type = "yolo"
+    truth = "boxes"
 
     def __init__(self, folder: Path, split: str) -> None:
         self.name = f"{folder.name}/{split}"
@@ -130,7 +120,7 @@ def _yolo_boxes(path: Path, width: int, height: int) -> Boxes:
     try:
         table = np.array([[float(v) for v in row] for row in rows], np.float64).reshape(len(rows), 5)
     except ValueError:
-        raise AxforgeError("a line is not `class x y w h`", where=str(path), fix="Mend the label file.") from None
+        raise AxforgeError("a line is not `class x y w h`", where=str(path), fix="Correct the label file.") from None
     centers, sizes = table[:, 1:3] * [width, height], table[:, 3:5] * [width, height]
     return Boxes(np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1), table[:, 0].astype(np.int64))
 
@@ -139,6 +129,7 @@ class Coco(Dataset):
     """Pictures with boxes, as COCO publishes them. Classes are numbered from 0 in the order of COCO's category ids."""
 
     type = "coco"
+    truth = "boxes"
 
     def __init__(self, folder: Path, split: str) -> None:
         self.name = f"{folder.name}/{split}"
@@ -155,7 +146,7 @@ class Coco(Dataset):
         except OSError as e:
             raise AxforgeError(f"the annotations cannot be read: {e.strerror}", where=str(path), fix="Put them there.") from e
         except (ValueError, KeyError, TypeError) as e:
-            raise AxforgeError(f"this is no annotation file of COCO: {e!r}", where=str(path), fix="Copy the file again.") from e
+            raise AxforgeError(f"this is not an annotation file of COCO: {e!r}", where=str(path), fix="Copy the file again.") from e
         self._images = folder / split if (folder / split).is_dir() else folder / "images" / split
         _require_some(len(self._files), path)
 
@@ -173,6 +164,7 @@ class Npz(Dataset):
     """Arrays with one class each."""
 
     type = "npz"
+    truth = "class"
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
@@ -189,6 +181,7 @@ class Masks(Dataset):
     """Pictures with a mask each, whose numbers (or palette indices) are classes; 255 means: not judged."""
 
     type = "segmentation"
+    truth = "mask"
 
     def __init__(self, path: Path, judged: tuple[int, ...] | None = None) -> None:
         self.name, self._judged = path.stem, judged
@@ -243,7 +236,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
-        raise AxforgeError(f"the list of labels cannot be read: {e}", where=str(path), fix="Write it: one line a sample.") from e
+        raise AxforgeError(f"the list of labels cannot be read: {e}", where=str(path), fix="Write it, one line for each sample.") from e
 
 
 def _require_some(count: int, path: Path) -> None:

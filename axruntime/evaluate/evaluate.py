@@ -10,10 +10,11 @@ import msgspec
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Progress, silent
 from axforge.axruntime.evaluate.datasets import Dataset
-from axforge.axruntime.evaluate.metrics import METRICS, Metric
-from axforge.axruntime.pipeline import results, steps
+from axforge.axruntime.evaluate.metrics import metric_for
+from axforge.axruntime.pipeline.chain import kind_of_result
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
+from axforge.axruntime.results.result import Metric, Result
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,14 @@ class Report:
         """Of the engine alone."""
         return self.images / self.engine_seconds if self.engine_seconds else 0.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {**self.__dict__, "value": self.value, "images_per_second": self.images_per_second}
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What one part of a data set gave; parts are made on any machine and merged by `report`. metric: with all that was added."""
 
-    metric: Metric
+    metric: Metric[Any, Any]
     engine: str
     dataset: str
     images: int
@@ -69,7 +69,7 @@ def measure(
     """Part `part[0]` of `part[1]` of what `evaluate` measures: a run of neighbouring samples. Raises as that does."""
     descriptor = for_measuring(pipeline.descriptor)
     measured = Pipeline(descriptor, pipeline.engine)
-    metric = METRICS[dataset.type]()
+    metric = metric_for(kind_of_result(descriptor.postprocessing), dataset.truth)
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
@@ -108,23 +108,11 @@ def for_measuring(descriptor: Descriptor) -> Descriptor:
     dataset = descriptor.dataset
     if dataset is None:
         return descriptor
-    chain: list[steps.PostStep] = []
-    for step in descriptor.postprocessing:
-        changes: dict[str, Any] = {}
-        if isinstance(step, steps.Decode) and dataset.confidence_threshold is not None:
-            changes = {"confidence_threshold": dataset.confidence_threshold, "multi_label": True}
-        elif isinstance(step, steps.Nms) and dataset.iou_threshold is not None:
-            changes = {"iou_threshold": dataset.iou_threshold}
-        elif isinstance(step, steps.TopK):
-            changes = {"k": max(step.k, 5)}
-        chain.append(msgspec.structs.replace(step, **changes))
-    return msgspec.structs.replace(descriptor, postprocessing=tuple(chain))
+    chain = tuple(step.for_measuring(dataset.confidence_threshold, dataset.iou_threshold) for step in descriptor.postprocessing)
+    return msgspec.structs.replace(descriptor, postprocessing=chain)
 
 
-def _mapped(result: results.Result, descriptor: Descriptor) -> results.Result:
+def _mapped(result: Result, descriptor: Descriptor) -> Result:
     """The result in the dataset's classes, where model.json says how the network's outputs map to them."""
     table = descriptor.dataset.class_map if descriptor.dataset else None
-    if table is None or not isinstance(result, results.Classification):
-        return result
-    ids = tuple(table[c] if c < len(table) else -1 for c in result.class_ids)
-    return results.Classification(ids, result.scores, result.labels)
+    return result if table is None else result.mapped(table)

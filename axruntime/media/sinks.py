@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from axforge.axcompiler.container import write_atomic
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.sources import Frame
-from axforge.axruntime.pipeline.results import Result
+from axforge.axruntime.results.result import Result
 
 
 def result_document(frame: Frame, result: Result) -> dict[str, Any]:

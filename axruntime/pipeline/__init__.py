@@ -1,27 +1,34 @@
 """Pipelines: what `model.json` says, and how it is done. Importing this package loads nothing.
 
-descriptor.py (light: no NumPy, ONNX, OpenCV)
-    load_descriptor(path: Path, label_roots=()) -> Descriptor          the model.json at `path`, checked, labels read
-    parse_descriptor(data: bytes, where: str) -> Descriptor            the same from bytes; labels stay as written
+models.py (light: no NumPy, ONNX, OpenCV)
     find_model(name: str, roots: Sequence[Path]) -> Path               path of its model.json; suggests near names
     model_names(roots) -> list[str]                                    reads folders, no model.json
+descriptor.py (light)
+    load_descriptor(path: Path, label_roots=()) -> Descriptor          the model.json at `path`, checked, labels read
+    parse_descriptor(data: bytes, where: str) -> Descriptor            the same from bytes; labels stay as written
     stage_options(descriptor, stage: str) -> dict                      what model.json overrides of a stage's configuration
     preprocessing_fingerprint(descriptor) -> str                       canonical JSON of what feeds the network
     FEEDING_LIBRARIES                                                  distributions that decide the values of a feed
     Descriptor: name, model, description, task, source: Source | None (file | url + sha256/md5 | builder + reads),
         preprocessing, postprocessing, labels, label_names, calibration (path, count, samples), dataset, compile, license, reference
+step.py (light)
+    PreStep, PostStep, Decoder, BoxDecoder: what a step derives from; register: the decorator that makes it known
+preprocessing/, postprocessing/ (light)
+    one module for each step, found by steps.py; a step is callable: `DecodeX(parameters)(outputs, context) -> Candidates | Result`
+candidates.py
+    Candidates(boxes, scores, class_ids); Context(prepared, labels) with .detections(candidates) -> Detections
+chain.py
+    prepare(steps, image) -> Prepared; finish(steps, outputs, context) -> Result; kind_of_result(steps) -> type[Result]
 calibration.py (light until feeds are asked for)
     calibration_samples(descriptor, data_root: Path | None, count: int | None = None) -> list[CalibrationItem]
     CalibrationItem(name, path, variant): the sample is decided by the bytes of `path` and by `variant`, a string
     feeds(descriptor, items, inputs: Mapping[str, (shape, dtype)]) -> Iterator[dict[str, Array]]
-        one dict a sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
+        one dict for each sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
 pipeline.py
     Pipeline(descriptor, engine).run(image) -> Result                  image: uint8 RGB [H, W, 3], or a dataset's own array
     .infer(prepared), .finish(outputs, prepared)                       its halves; `.engine_seconds` sums time in the engine
-results.py
-    Result = Classification | Detections | Segmentation | Picture | Tensors, each with as_json() of full precision
-schema.py
-    schema_text() -> str                                               JSON Schema of model.json
+documents.py
+    schema_text() -> str, page_text(page) -> str                       JSON Schema of model.json; docs/models.md with its tables
 
-Every mistake a user can mend raises axcompiler.errors.AxforgeError.
+Every mistake that a user can correct raises axcompiler.errors.AxforgeError.
 """

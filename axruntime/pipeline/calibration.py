@@ -134,8 +134,8 @@ def feeds(
     inputs: shape (-1 where free) and type of the network's inputs, as `Engine.inputs` or `onnx_inputs` give them.
     Raises AxforgeError that names the sample which cannot be read or does not fit.
     """
+    from axforge.axruntime.pipeline.chain import prepare
     from axforge.axruntime.pipeline.pipeline import fit_input, only_input
-    from axforge.axruntime.pipeline.preprocess import prepare
 
     name = only_input(inputs, descriptor.name)
     opened: dict[Path, NDArray[Any]] = {}

@@ -1,8 +1,8 @@
-"""`model.json`: what it may hold, how it is read, and where models are found. Light to import (no NumPy, no ONNX, no OpenCV)."""
+"""`model.json`: what it may hold and how it is read. Light to import (no NumPy, no ONNX, no OpenCV)."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,9 +10,9 @@ from msgspec import Meta
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.axruntime.pipeline import problems
-from axforge.axruntime.pipeline.steps import PostStep, PreStep, Share
+from axforge.axruntime.pipeline.step import Share
+from axforge.axruntime.pipeline.steps import TASKS, PostStep, PreStep
 
-FILE = "model.json"
 #: Bump when the code of a pre-processing step gives other values for the same picture.
 PREPROCESSING_VERSION = 1
 #: Distributions that decide the values of a feed.
@@ -20,7 +20,10 @@ FEEDING_LIBRARIES = ("numpy", "opencv-python-headless", "pillow")
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
-Task = Literal["classification", "detection", "segmentation", "super-resolution"]
+if TYPE_CHECKING:
+    Task = str
+else:  # of the kinds of result that there are
+    Task = Literal[TASKS]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,7 +61,7 @@ class Calibration(Part, frozen=True):
     samples: bool = False
 
 
-class Dataset(Part, frozen=True):
+class DatasetSpec(Part, frozen=True):
     """What accuracy is measured on, below the data root.
 
     The thresholds replace those of the pipeline while measuring: a mean average precision needs the unlikely boxes too.
@@ -102,7 +105,7 @@ class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     postprocessing: tuple[PostStep, ...] = ()
     labels: str | tuple[str, ...] = ()
     calibration: Calibration | None = None
-    dataset: Dataset | None = None
+    dataset: DatasetSpec | None = None
     compile: dict[str, dict[str, Any]] = {}
     license: str = ""
     reference: tuple[Reference, ...] = ()
@@ -120,7 +123,7 @@ def parse_descriptor(data: bytes, where: str) -> Descriptor:
     except msgspec.ValidationError as e:
         raise problems.explain(e, data, Descriptor, where) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise AxforgeError(f"this is no valid JSON: {e}", where=where, fix="Mend the file; any JSON checker shows the place.") from None
+        raise AxforgeError(f"invalid JSON: {e}", where=where, fix="Correct the file; any JSON checker shows the place.") from None
     _check_compile(descriptor.compile, where)
     return descriptor
 
@@ -149,7 +152,7 @@ def _read_labels(name: str, folders: Sequence[Path], where: str) -> tuple[str, .
                 lines = file.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as e:
                 raise AxforgeError(
-                    f"the labels cannot be read: {e}", where=str(file), fix="Write them as UTF-8, one name a line."
+                    f"the labels cannot be read: {e}", where=str(file), fix="Write them as UTF-8, one name on each line."
                 ) from None
             return tuple(line.strip() for line in lines if line.strip())
     raise AxforgeError(f"there is no label file '{name}'", where=f"{where}: labels", fix=f"Put it into {folders[0]}.")
@@ -182,28 +185,10 @@ def stage_options(descriptor: Descriptor, stage: str) -> dict[str, Any]:
     return {key: getattr(config, key) for key in fields}
 
 
-def find_model(name: str, roots: Sequence[Path]) -> Path:
-    """Path of the model.json of `name`: `<root>/<name>/model.json` in the first root that has it.
-
-    Looks at that path alone; only for a name that nobody has are folders listed, to suggest the nearest. Raises AxforgeError.
-    """
-    if name and name not in (".", "..") and "/" not in name and "\\" not in name:
-        for root in roots:
-            if (path := root / name / FILE).is_file():
-                return path
-    fix = problems.suggest(name, model_names(roots), "model")
-    raise AxforgeError(f"there is no model '{name}'", where=", ".join(str(root) for root in roots), fix=fix)
-
-
-def model_names(roots: Sequence[Path]) -> list[str]:
-    """Names of all models in `roots`, sorted. Reads folders, no model.json."""
-    return sorted({path.parent.name for root in roots if root.is_dir() for path in root.glob(f"*/{FILE}")})
-
-
 def preprocessing_fingerprint(descriptor: Descriptor) -> str:
     """Canonical JSON of what feeds the network: all parameters of pre-processing with their defaults, and nothing else.
 
     Equal fingerprints (and library versions, see FEEDING_LIBRARIES) mean equal feeds for equal samples.
     """
-    steps = [{"type": type(step).__struct_config__.tag, **msgspec.structs.asdict(step)} for step in descriptor.preprocessing]
+    steps = [{"type": step.tag(), **msgspec.structs.asdict(step)} for step in descriptor.preprocessing]
     return msgspec.json.encode({"version": PREPROCESSING_VERSION, "steps": steps}, order="sorted").decode()

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
-from axforge.axruntime.pipeline import postprocess, preprocess
+from axforge.axruntime.pipeline import chain
+from axforge.axruntime.pipeline.candidates import Context
 from axforge.axruntime.pipeline.descriptor import Descriptor
-from axforge.axruntime.pipeline.preprocess import Prepared
-from axforge.axruntime.pipeline.results import Result
-from axforge.axruntime.pipeline.state import State
+from axforge.axruntime.pipeline.geometry import Prepared
+from axforge.axruntime.results.result import Result
 
 Array = NDArray[Any]
 #: Shape (-1 where free) and NumPy type of each input, by name.
@@ -30,7 +30,7 @@ class Pipeline:
 
     def run(self, image: Array) -> Result:
         """The result for one picture (uint8 RGB [H, W, 3], or an array of the model's dataset). Raises AxforgeError."""
-        prepared = preprocess.prepare(self.descriptor.preprocessing, image)
+        prepared = chain.prepare(self.descriptor.preprocessing, image)
         return self.finish(self.infer(prepared), prepared)
 
     def infer(self, prepared: Prepared) -> dict[str, Array]:
@@ -43,8 +43,7 @@ class Pipeline:
 
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> Result:
         """What post-processing makes of `outputs`."""
-        state = State(outputs, prepared, self.descriptor.label_names)
-        return postprocess.run(self.descriptor.postprocessing, state)
+        return chain.finish(self.descriptor.postprocessing, outputs, Context(prepared, self.descriptor.label_names))
 
 
 def only_input(inputs: Inputs, name: str) -> str:
@@ -60,6 +59,6 @@ def fit_input(tensor: Array, name: str, inputs: Inputs) -> Array:
     shape, dtype = inputs[name]
     if len(shape) != tensor.ndim or any(want not in (-1, got) for want, got in zip(shape, tensor.shape, strict=True)):
         what = f"pre-processing gives shape {list(tensor.shape)}, and the network's input '{name}' takes {list(shape)}"
-        raise AxforgeError(what, where="preprocessing", fix="Mend the resize, crop or colour step in model.json.")
+        raise AxforgeError(what, where="preprocessing", fix="Correct the resize, crop or colour step in model.json.")
     # engines quantize float32 themselves, so an int8 input takes it as it is
     return tensor if dtype in ("float32", "int8") else tensor.astype(np.dtype(dtype))

@@ -1,15 +1,11 @@
-"""Draws results on pictures: boxes with labels, the likeliest classes, a segmentation, or the picture that a network made."""
+"""What results are drawn with: colours of classes, boxes with labels, and panels that list classes. Light to import."""
 
 import colorsys
 import functools
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-
-from axforge.axruntime.pipeline import results
-from axforge.axruntime.pipeline.results import Result
+from axforge.axruntime.lazy import Array, Image, ImageDraw, ImageFont, np
 
 Colour = tuple[int, int, int]
 _INK: Colour = (20, 20, 20)
@@ -18,24 +14,6 @@ _PAPER: Colour = (255, 255, 255)
 _SHADES = ((0.9, 0.85), (0.55, 1.0), (1.0, 0.55))
 #: A label may be this many times as wide as its box, else it loses its score, then itself: in a crowd it would hide its neighbours.
 _WIDEST_LABEL = 2.0
-#: Share of the overlay's colour in a segmented pixel.
-_OVERLAY = 0.55
-
-
-def annotate(image: NDArray[Any], result: Result) -> NDArray[np.uint8]:
-    """A uint8 RGB picture that shows `result` on `image` (uint8 RGB [H, W, 3]; arrays that are no pictures get a plain ground)."""
-    ground = image if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 else _plain(image)
-    match result:
-        case results.Detections():
-            return _boxes(ground, result)
-        case results.Classification():
-            return _classes(ground, result)
-        case results.Segmentation():
-            return _overlay(ground, result)
-        case results.Picture():
-            return result.image
-        case results.Tensors():
-            return ground
 
 
 def class_colour(class_id: int) -> Colour:
@@ -53,8 +31,10 @@ def ink_on(colour: Colour) -> Colour:
     return _INK if luminance > 0.18 else _PAPER
 
 
-def _plain(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An array that is no picture as a picture: its values stretched to grey, enlarged to be seen."""
+def ground_of(image: Array) -> Array:
+    """The picture to draw on: `image` itself if it is uint8 RGB [H, W, 3], else its values stretched to grey and enlarged to be seen."""
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return image
     plane = np.asarray(image, np.float64).reshape(image.shape[0], -1)
     low, high = float(plane.min()), float(plane.max())
     grey = ((plane - low) / (high - low or 1) * 255).astype(np.uint8)
@@ -71,12 +51,15 @@ def _font_for(width: int, height: int) -> Any:
     return _font(max(10, round(min(width, height) / 38)))
 
 
-def _boxes(image: NDArray[Any], found: results.Detections) -> NDArray[np.uint8]:
+def boxes_on(
+    image: Array, boxes: Sequence[Sequence[float]], class_ids: Sequence[int], labels: Sequence[str], scores: Sequence[float]
+) -> Array:
+    """The picture with boxes (left, top, right, bottom; best first) in the colours of their classes, labelled where there is room."""
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
     width, height = canvas.size
     line, font = max(2, round(min(width, height) / 250)), _font_for(width, height)
-    rows = list(zip(found.boxes.tolist(), found.class_ids.tolist(), found.labels, found.scores.tolist(), strict=True))
+    rows = list(zip(boxes, class_ids, labels, scores, strict=True))
     for box, class_id, _, _ in reversed(rows):  # the best on top
         left, top, right, bottom = box
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=class_colour(class_id), width=line)
@@ -94,7 +77,7 @@ def _boxes(image: NDArray[Any], found: results.Detections) -> NDArray[np.uint8]:
 
 
 def _place(
-    draw: ImageDraw.ImageDraw,
+    draw: "ImageDraw.ImageDraw",
     text: str,
     font: Any,
     corner: tuple[float, float],
@@ -113,15 +96,7 @@ def _place(
     return None
 
 
-def _classes(image: NDArray[Any], found: results.Classification) -> NDArray[np.uint8]:
-    lines = [
-        f"{name}  {score:.1%}" if 0 <= score <= 1 else f"{name}  {score:.3g}"
-        for name, score in zip(found.labels, found.scores, strict=True)
-    ]
-    return _panel(image, [(text, class_colour(c)) for text, c in zip(lines, found.class_ids, strict=True)])
-
-
-def _panel(image: NDArray[Any], rows: list[tuple[str, Colour]]) -> NDArray[np.uint8]:
+def panel_below(image: Array, rows: list[tuple[str, Colour]]) -> Array:
     """The picture (a tiny one enlarged) with a dark panel below it that lists `rows`, each with a swatch of its colour."""
     if (factor := 160 // max(image.shape[:2])) > 1:
         image = image.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -136,17 +111,3 @@ def _panel(image: NDArray[Any], rows: list[tuple[str, Colour]]) -> NDArray[np.ui
         draw.rectangle((8, top + step // 4, 8 + step // 2, top + step // 4 + step // 2), fill=colour)
         draw.text((16 + step // 2, top + (step - font.size) // 2), text, font=font, fill=_PAPER)
     return np.asarray(canvas)
-
-
-def _overlay(image: NDArray[Any], found: results.Segmentation) -> NDArray[np.uint8]:
-    """Class 0 stays as it is; every other class is tinted, and listed below with its share of the picture."""
-    blended = image.astype(np.float32)
-    rows = []
-    for class_id, count in sorted(found.areas().items(), key=lambda item: -item[1]):
-        share = f"{count / found.mask.size:.1%}"
-        colour = class_colour(class_id) if class_id else (110, 110, 110)
-        rows.append((f"{results.label(found.labels, class_id)}  {share}", colour))
-        if class_id:
-            where = found.mask == class_id
-            blended[where] = (1 - _OVERLAY) * blended[where] + _OVERLAY * np.array(colour, np.float32)
-    return _panel(np.rint(blended).astype(np.uint8), rows[:12])

@@ -1,0 +1,26 @@
+"""Arithmetic that decoders of boxes share. Light to import."""
+
+from axforge.axruntime.lazy import Array, np
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def grid(height: int, width: int) -> Array:
+    """Cell indices [height * width, 2] as x, y, row by row, float32."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def corners(centers: Array, sizes: Array) -> Array:
+    """Boxes as left, top, right, bottom from centres and sizes, both [n, 2]."""
+    return np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
+
+
+def expected_bin(logits: Array) -> Array:
+    """The mean bin [...] under the softmax of `logits` [..., bins]: a distance as distribution focal loss encodes it."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (weights / weights.sum(axis=-1, keepdims=True)) @ np.arange(logits.shape[-1], dtype=np.float32)

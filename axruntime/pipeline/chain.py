@@ -1,0 +1,46 @@
+"""The steps of a pipeline, done in order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from axforge.axruntime.lazy import Array
+from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.geometry import Draft, Geometry, Prepared
+from axforge.axruntime.pipeline.step import Outputs, PostStep, PreStep
+from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.tensors import Tensors
+
+
+def prepare(chain: Sequence[PreStep], image: Array) -> Prepared:
+    """Run the steps of `chain` on `image`. The tensor is float32, NCHW unless a layout step says otherwise.
+
+    image: uint8 [H, W, 3] RGB; a dataset's own array ([H, W] or [H, W, C]) of any type where the steps allow it.
+    Raises AxforgeError where a step cannot take what it is given.
+    """
+    draft = Draft(image, image, Geometry(width=image.shape[1], height=image.shape[0]))
+    for step in chain:
+        draft = step(draft)
+    return Prepared(_to_tensor(draft.value, draft.layout), draft.picture, draft.geometry)
+
+
+def _to_tensor(value: Array, layout: str) -> Array:
+    value = value.astype(np.float32, copy=False)
+    if value.ndim == 2:
+        value = value[:, :, np.newaxis]
+    return np.ascontiguousarray(value[np.newaxis] if layout == "NHWC" else value.transpose(2, 0, 1)[np.newaxis])
+
+
+def finish(chain: Sequence[PostStep], outputs: Outputs, context: Context) -> Result:
+    """What the steps of `chain` make of the network's outputs; the outputs themselves when the chain is empty."""
+    found: Candidates | Result | None = None
+    for step in chain:
+        found = step.follow(outputs, found, context)
+    if isinstance(found, Candidates):
+        return context.detections(found)
+    return Tensors(dict(outputs)) if found is None else found
+
+
+def kind_of_result(chain: Sequence[PostStep]) -> type[Result]:
+    """The kind of result that `finish` gives with these steps."""
+    return chain[-1].gives if chain else Tensors

@@ -1,0 +1,37 @@
+"""Which models there are: folders with a model.json. Only what is asked for is looked at: a zoo may hold thousands. Light to import."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from axforge.axcompiler.errors import AxforgeError
+
+FILE = "model.json"
+#: What a model's folder may be called, to be part of the name of a task.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def find_model(name: str, roots: Sequence[Path]) -> Path:
+    """Path of the model.json of `name`: `<root>/<name>/model.json` in the first root that has it.
+
+    Looks at that path alone; only for a name that nobody has are folders listed, to suggest the nearest. Raises AxforgeError.
+    """
+    if NAME.fullmatch(name):
+        for root in roots:
+            if (path := root / name / FILE).is_file():
+                return path
+    from axforge.axruntime.pipeline.problems import suggest  # costs start-up time, and is needed only when something is wrong
+
+    fix = suggest(name, model_names(roots), "model")
+    raise AxforgeError(f"There is no model {name!r}.", where=", ".join(str(root) for root in roots), fix=fix)
+
+
+def model_names(roots: Sequence[Path]) -> list[str]:
+    """Names of all models in `roots`, sorted. Reads folders, no model.json."""
+    found = set()
+    for root in roots:
+        if root.is_dir():
+            with os.scandir(root) as entries:
+                found |= {entry.name for entry in entries if NAME.fullmatch(entry.name) and Path(entry.path, FILE).is_file()}
+    return sorted(found)

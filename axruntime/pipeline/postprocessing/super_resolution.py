@@ -1,0 +1,25 @@
+"""Super-resolution of luminance."""
+
+from axforge.axruntime.lazy import cv2, np
+from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.step import Decoder, Outputs, register
+from axforge.axruntime.results.picture import Picture
+
+
+@register
+class SuperResolution(Decoder, frozen=True, tag="super_resolution"):
+    """A larger RGB picture from a larger luminance in 0..1, its colour taken from the picture that was fed (bicubic)."""
+
+    takes = "`[1, 1, H, W]` luminance"
+    gives = Picture
+
+    def __call__(self, outputs: Outputs, context: Context) -> Picture:
+        output = self.only(outputs)
+        if output.ndim != 4 or output.shape[:2] != (1, 1):
+            raise self.misfit(output.shape, "[1, 1, H, W]")
+        luminance = output[0, 0].astype(np.float32, copy=False)
+        height, width = luminance.shape
+        chroma = cv2.cvtColor(np.ascontiguousarray(context.prepared.picture), cv2.COLOR_RGB2YCrCb)
+        larger = cv2.resize(chroma, (width, height), interpolation=cv2.INTER_CUBIC)
+        larger[:, :, 0] = np.clip(np.rint(luminance * 255), 0, 255).astype(np.uint8)
+        return Picture(cv2.cvtColor(larger, cv2.COLOR_YCrCb2RGB), luminance)

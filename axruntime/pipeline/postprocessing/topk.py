@@ -1,0 +1,45 @@
+"""Classification: the k likeliest classes."""
+
+from typing import Annotated, Self
+
+import msgspec
+from msgspec import Meta
+
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.step import Count, Decoder, Outputs, register
+from axforge.axruntime.results.classification import Classification
+
+
+@register
+class TopK(Decoder, frozen=True, tag="topk"):
+    """The `k` most likely classes, best first; of equal ones the lower class number.
+
+    softmax: the network gives logits, so apply softmax. skip: number of leading outputs that are not classes (background).
+    """
+
+    takes = "`[1, classes]`; axes of length 1 do not matter"
+    gives = Classification
+
+    k: Count = 5
+    softmax: bool = False
+    skip: Annotated[int, Meta(ge=0)] = 0
+
+    def __call__(self, outputs: Outputs, context: Context) -> Classification:
+        output = self.only(outputs)
+        scores = output.ravel()
+        if scores.size != max(output.shape, default=0) or scores.size <= self.skip:
+            raise self.misfit(output.shape, f"[1, classes] with more than {self.skip} classes")
+        values = softmax(scores)[self.skip :] if self.softmax else scores.astype(np.float64)[self.skip :]
+        best = np.argsort(-values, kind="stable")[: self.k]
+        names = tuple(context.label(int(c)) for c in best)
+        return Classification(tuple(best.tolist()), tuple(values[best].tolist()), names)
+
+    def for_measuring(self, confidence_threshold: float | None, iou_threshold: float | None) -> Self:
+        return msgspec.structs.replace(self, k=max(self.k, 5))
+
+
+def softmax(logits: Array) -> Array:
+    """exp(x) / sum(exp(x)) over a vector, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(shifted / shifted.sum())

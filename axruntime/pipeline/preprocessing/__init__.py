@@ -1,0 +1,1 @@
+"""Steps between a picture and the network, one module each."""

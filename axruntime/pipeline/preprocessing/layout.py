@@ -1,0 +1,17 @@
+"""The order of the axes of the network's input."""
+
+from dataclasses import replace
+from typing import Literal
+
+from axforge.axruntime.pipeline.geometry import Draft
+from axforge.axruntime.pipeline.step import PreStep, register
+
+
+@register
+class Layout(PreStep, frozen=True, tag="layout"):
+    """The order of axes the network takes. Without this step: NCHW."""
+
+    to: Literal["NCHW", "NHWC"]
+
+    def __call__(self, draft: Draft) -> Draft:
+        return replace(draft, layout=self.to)

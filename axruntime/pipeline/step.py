@@ -1,0 +1,136 @@
+"""What the steps of a pipeline have in common, and the register of them. Light to import.
+
+A step is a struct: its fields are the parameters in model.json, their types and limits are the schema and the error messages, its
+docstring is the documentation, and calling it does the work. Each step is one module in `preprocessing/` or `postprocessing/`; putting a
+file there that registers a step is all that adding one takes.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.geometry import Draft
+from axforge.axruntime.results.detections import Detections
+from axforge.axruntime.results.result import Result
+
+Size = Annotated[int, Meta(ge=1, le=16384)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+PerChannel = float | Annotated[tuple[float, ...], Meta(min_length=1)]
+#: The network's outputs by name, float32.
+Outputs = Mapping[str, Array]
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """What all steps are: read-only, and strict about their parameters."""
+
+    @classmethod
+    def tag(cls) -> str:
+        """The step's `type` in model.json."""
+        return str(cls.__struct_config__.tag)
+
+
+class PreStep(Step, frozen=True):
+    """A step between the source picture and the network."""
+
+    def __call__(self, draft: Draft) -> Draft:
+        """The picture after this step. Raises AxforgeError for a picture that the step cannot take."""
+        raise NotImplementedError
+
+
+class PostStep(Step, frozen=True):
+    """A step between the network and the result.
+
+    takes: what the step reads, for the documentation. gives: the kind of result of a pipeline that ends with this step.
+    """
+
+    takes: ClassVar[str]
+    gives: ClassVar[type[Result]]
+
+    def follow(self, outputs: Outputs, found: Candidates | Result | None, context: Context) -> Candidates | Result:
+        """Do the step after others that gave `found` (None: it is the first)."""
+        raise NotImplementedError
+
+    def for_measuring(self, confidence_threshold: float | None, iou_threshold: float | None) -> Self:
+        """The step as a dataset wants it that has these thresholds of its own (None: it has not)."""
+        return self
+
+
+class Decoder(PostStep, frozen=True):
+    """A step that reads the network's outputs. `DecodeX(parameters)(outputs, context)` works alone, without a pipeline."""
+
+    def __call__(self, outputs: Outputs, context: Context) -> Candidates | Result:
+        """What the outputs mean. Raises AxforgeError for outputs of another number or shape."""
+        raise NotImplementedError
+
+    def follow(self, outputs: Outputs, found: Candidates | Result | None, context: Context) -> Candidates | Result:
+        return self(outputs, context)
+
+    def only(self, outputs: Outputs) -> Array:
+        """The network's one output. Raises AxforgeError when there are several."""
+        if len(outputs) != 1:
+            what = f"the step takes one output and the network has {len(outputs)}: {', '.join(outputs)}"
+            raise AxforgeError(what, where=f"postprocessing: {self.tag()}")
+        return next(iter(outputs.values()))
+
+    def named(self, outputs: Outputs, name: str) -> Array:
+        """The output called `name`. Raises AxforgeError that lists the outputs when there is none."""
+        if name not in outputs:
+            fix = f"Its outputs are: {', '.join(outputs)}."
+            raise AxforgeError(f"the network has no output '{name}'", where=f"postprocessing: {self.tag()}", fix=fix)
+        return outputs[name]
+
+    def misfit(self, shape: tuple[int, ...], expected: str) -> AxforgeError:
+        """The error for an output of a shape that the step cannot read."""
+        what = f"the network's output has shape {list(shape)}, and the step takes {expected}"
+        return AxforgeError(
+            what, where=f"postprocessing: {self.tag()}", fix="Choose the step that fits this network, or correct its parameters."
+        )
+
+
+class BoxDecoder(Decoder, frozen=True, kw_only=True):
+    """A decoder of boxes. multi_label: a box counts for each of its classes above the threshold, not only for its best."""
+
+    gives = Detections
+
+    confidence_threshold: Share = 0.25
+    multi_label: bool = False
+
+    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+        raise NotImplementedError
+
+    def for_measuring(self, confidence_threshold: float | None, iou_threshold: float | None) -> Self:
+        if confidence_threshold is None:
+            return self
+        return msgspec.structs.replace(self, confidence_threshold=confidence_threshold, multi_label=True)
+
+    def chosen(self, boxes: Array, scores: Array) -> Candidates:
+        """Boxes [n, 4] with class scores [n, classes] that reach the threshold: once each, or once for each such class."""
+        if self.multi_label:
+            row, column = np.nonzero(scores >= self.confidence_threshold)
+            return Candidates(boxes[row], scores[row, column], column)
+        best = scores.argmax(axis=1)
+        top = scores[np.arange(len(scores)), best]
+        keep = top >= self.confidence_threshold
+        return Candidates(boxes[keep], top[keep], best[keep])
+
+
+S = TypeVar("S", bound=Step)
+_STEPS: dict[str, type[Step]] = {}
+
+
+def register(step: type[S]) -> type[S]:
+    """Make a step known under its tag (a decorator). Two steps of one tag are a mistake of whoever wrote the second."""
+    if _STEPS.setdefault(step.tag(), step) is not step:
+        raise TypeError(f"{step.__module__}.{step.__name__}: there is a step '{step.tag()}' already: {_STEPS[step.tag()].__module__}")
+    return step
+
+
+def registered(kind: type[S]) -> dict[str, type[S]]:
+    """The steps of a kind that are known so far, by tag, sorted."""
+    return {tag: step for tag, step in sorted(_STEPS.items()) if issubclass(step, kind)}

@@ -1,0 +1,66 @@
+"""The likeliest classes of a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import msgspec
+
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.results.drawing import class_colour, panel_below
+from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind
+
+
+class Accuracy(Metric["Classification", int]):
+    """top-1 and, where enough classes are asked for, top-5: share of samples whose class is the best, or among the best five."""
+
+    primary: ClassVar[str] = "top-1"
+    truth: ClassVar[TruthKind] = "class"
+    ranks: list[int] = msgspec.field(default_factory=list)
+    depth: int = 0
+
+    def add(self, result: "Classification", truth: int, image: Array) -> None:
+        self.depth = len(result.class_ids)
+        self.ranks.append(result.class_ids.index(truth) if truth in result.class_ids else len(result.class_ids))
+
+    def merge(self, other: Self) -> None:
+        self.depth = other.depth or self.depth
+        self.ranks += other.ranks
+
+    def values(self) -> dict[str, float]:
+        ranks = np.array(self.ranks)
+        return {f"top-{k}": 100 * float((ranks < k).mean()) for k in (1, 5) if k <= self.depth}
+
+
+@dataclass(frozen=True)
+class Classification(Result):
+    """The likeliest classes, best first. scores: probabilities after a softmax step, else what the network gave."""
+
+    task = "classification"
+    metric = Accuracy
+    class_ids: tuple[int, ...]
+    scores: tuple[float, ...]
+    labels: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        rows = zip(self.class_ids, self.scores, self.labels, strict=True)
+        return {"type": "classification", "classes": [{"class_id": c, "label": name, "score": s} for c, s, name in rows]}
+
+    def table(self) -> Table:
+        return Table((Column("class"), Column("score", "{:.4f}")), tuple(zip(self.labels, self.scores, strict=True)))
+
+    def draw(self, image: Array) -> Array:
+        """The picture with the classes in a panel below it."""
+        forms = ["{}  {:.1%}" if 0 <= score <= 1 else "{}  {:.3g}" for score in self.scores]
+        lines = [form.format(name, score) for form, name, score in zip(forms, self.labels, self.scores, strict=True)]
+        return panel_below(image, [(line, class_colour(c)) for line, c in zip(lines, self.class_ids, strict=True)])
+
+    def seen(self) -> Sequence[str]:
+        return self.labels[:1]
+
+    def brief(self) -> str:
+        return f"{self.labels[0]} {self.scores[0]:.3f}"
+
+    def mapped(self, class_map: Sequence[int]) -> "Classification":
+        ids = tuple(class_map[c] if c < len(class_map) else -1 for c in self.class_ids)
+        return Classification(ids, self.scores, self.labels)

@@ -1,0 +1,109 @@
+"""Boxes around objects, their mean average precision, and the true boxes it compares them with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import msgspec
+
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.results.drawing import boxes_on
+from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind
+
+#: A row of a COCO document.
+Row = dict[str, int | float | list[float]]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n].
+
+    crowd: bool [n], COCO's mark of a box around many objects, which costs nobody anything; None where there are none.
+    """
+
+    boxes: Array
+    class_ids: Array
+    crowd: Array | None = None
+
+
+class MeanAveragePrecision(Metric["Detections", Boxes]):
+    """mAP50-95 and mAP50 by COCO's rules (101 recall points, at most 100 boxes an image, mean over the classes that occur)."""
+
+    primary: ClassVar[str] = "mAP50-95"
+    truth: ClassVar[TruthKind] = "boxes"
+    images: list[dict[str, int]] = msgspec.field(default_factory=list)
+    truths: list[Row] = msgspec.field(default_factory=list)
+    found: list[Row] = msgspec.field(default_factory=list)
+
+    def add(self, result: "Detections", truth: Boxes, image: Array) -> None:
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "height": image.shape[0], "width": image.shape[1]})
+        crowd = [0] * len(truth.boxes) if truth.crowd is None else truth.crowd.astype(int).tolist()
+        for box, class_id, many in zip(_xywh(truth.boxes), truth.class_ids.tolist(), crowd, strict=True):
+            row: Row = {"id": len(self.truths) + 1, "image_id": image_id, "category_id": class_id, "bbox": box}
+            self.truths.append(row | {"area": box[2] * box[3], "iscrowd": many})
+        for box, class_id, score in zip(_xywh(result.boxes), result.class_ids.tolist(), result.scores.tolist(), strict=True):
+            self.found.append({"image_id": image_id, "category_id": class_id, "bbox": box, "score": score})
+
+    def merge(self, other: Self) -> None:
+        images, truths = len(self.images), len(self.truths)
+        self.images += [row | {"id": row["id"] + images} for row in other.images]
+        self.truths += [_shifted(row, id=truths, image_id=images) for row in other.truths]
+        self.found += [_shifted(row, image_id=images) for row in other.found]
+
+    def values(self) -> dict[str, float]:
+        if not self.found or not self.truths:
+            return {"mAP50-95": 0.0, "mAP50": 0.0}
+        from faster_coco_eval import COCO, COCOeval_faster  # imports matplotlib and OpenCV
+
+        ids = sorted({row["category_id"] for row in (*self.truths, *self.found)})
+        truth = COCO({"images": self.images, "annotations": self.truths, "categories": [{"id": i, "name": str(i)} for i in ids]})
+        judge = COCOeval_faster(truth, truth.loadRes(self.found), "bbox", print_function=_quiet)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+        return {"mAP50-95": 100 * float(judge.stats[0]), "mAP50": 100 * float(judge.stats[1])}
+
+
+def _quiet(*words: object) -> None:
+    """Print nothing: COCO's tools would print tables."""
+
+
+def _shifted(row: Row, **by: int) -> Row:
+    """The row with the ids named in `by` made larger by so much."""
+    return {key: value + by[key] if isinstance(value, int) and key in by else value for key, value in row.items()}
+
+
+def _xywh(boxes: Array) -> list[list[float]]:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+
+
+@dataclass(frozen=True)
+class Detections(Result):
+    """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n]."""
+
+    task = "detection"
+    metric = MeanAveragePrecision
+    boxes: Array
+    scores: Array
+    class_ids: Array
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def as_json(self) -> dict[str, object]:
+        rows = zip(self.class_ids.tolist(), self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
+        return {"type": "detections", "detections": [{"class_id": c, "label": n, "score": s, "box": b} for c, n, s, b in rows]}
+
+    def table(self) -> Table:
+        sides = (Column(side, "{:.1f}") for side in ("left", "top", "right", "bottom"))
+        rows = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
+        return Table((Column("object"), Column("score", "{:.3f}"), *sides), tuple((name, score, *box) for name, score, box in rows))
+
+    def draw(self, image: Array) -> Array:
+        """The picture with the boxes and their labels."""
+        return boxes_on(image, self.boxes.tolist(), self.class_ids.tolist(), self.labels, self.scores.tolist())
+
+    def seen(self) -> Sequence[str]:
+        return self.labels

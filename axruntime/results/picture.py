@@ -1,0 +1,25 @@
+"""A picture that a network made."""
+
+from dataclasses import dataclass
+
+from axforge.axruntime.lazy import Array
+from axforge.axruntime.results.result import Column, Result, Table
+
+
+@dataclass(frozen=True)
+class Picture(Result):
+    """A picture that the network made: uint8 RGB [H, W, 3]. luminance: what it gave, float32 [H, W], for measuring."""
+
+    task = "super-resolution"
+    image: Array
+    luminance: Array
+
+    def as_json(self) -> dict[str, object]:
+        return {"type": "picture", "height": self.image.shape[0], "width": self.image.shape[1]}
+
+    def table(self) -> Table:
+        return Table((Column("picture"), Column("size")), (("made by the model", f"{self.image.shape[1]}x{self.image.shape[0]}"),))
+
+    def draw(self, image: Array) -> Array:
+        """The picture that the network made, in place of `image`."""
+        return self.image

@@ -1,0 +1,108 @@
+"""What every kind of result says of itself, in one class: how it is written, drawn, printed and judged. Light to import."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import msgspec
+
+from axforge.axruntime.lazy import Array
+from axforge.axruntime.results.drawing import ground_of
+
+#: What a dataset knows about a sample: its class, the boxes in it, or the class of each pixel.
+TruthKind = Literal["class", "boxes", "mask"]
+Cell = str | int | float
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. form: how `str.format` shows a value on a screen; files get the value as it is."""
+
+    name: str
+    form: str = "{}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values of full precision, with their columns."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def head(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+    def texts(self) -> list[list[str]]:
+        """The rows as a screen shows them."""
+        return [[column.form.format(value) for column, value in zip(self.columns, row, strict=True)] for row in self.rows]
+
+
+class Metric(msgspec.Struct, Generic[R, T]):
+    """Compares results with truths one at a time and gives figures in per cent. Its fields are plain counts: it may cross processes.
+
+    primary: the figure that represents the model. truth: what a dataset must know for this metric.
+    """
+
+    primary: ClassVar[str]
+    truth: ClassVar[TruthKind]
+
+    def add(self, result: R, truth: T, image: Array) -> None:
+        """Count one result. image: the source picture, for its size."""
+        raise NotImplementedError
+
+    def merge(self, other: Self) -> None:
+        """Add what was added to `other`, as if it had been added here."""
+        raise NotImplementedError
+
+    def values(self) -> dict[str, float]:
+        """The figures, in per cent, by name."""
+        raise NotImplementedError
+
+
+class Result(ABC):
+    """What a pipeline gives for one picture. Every number keeps the precision it was computed with; `as_json` loses none of it.
+
+    task: what model.json may call the task of a model that gives this; '' for none. metric: what judges it; None where nothing does.
+    """
+
+    task: ClassVar[str] = ""
+    metric: ClassVar[type[Metric[Any, Any]] | None] = None
+
+    @abstractmethod
+    def as_json(self) -> dict[str, object]:
+        """The result as JSON, with its kind as "type"."""
+
+    @abstractmethod
+    def table(self) -> Table:
+        """The result as rows: a line for each class, box or whatever it consists of."""
+
+    def draw(self, image: Array) -> Array:
+        """A uint8 RGB picture that shows the result on `image`, which is uint8 RGB [H, W, 3] and stays as it is."""
+        return image
+
+    def seen(self) -> Sequence[str]:
+        """Labels of what is in the picture, one for each time it is there: what is counted over a video."""
+        return ()
+
+    def brief(self) -> str:
+        """The result in a few words."""
+        return ", ".join(f"{n} {name}" if n > 1 else name for name, n in Counter(self.seen()).most_common(6)) or "nothing"
+
+    def mapped(self, class_map: Sequence[int]) -> "Result":
+        """The result in the classes of a dataset. class_map: the dataset's class of each class of the network."""
+        return self
+
+
+def label(names: tuple[str, ...], class_id: int) -> str:
+    """The name of a class, 'class N' when the model has no name for it."""
+    return names[class_id] if 0 <= class_id < len(names) else f"class {class_id}"
+
+
+def annotate(image: Array, result: Result) -> Array:
+    """A uint8 RGB picture that shows `result` on `image`; an array that is not a picture is shown as one, in grey."""
+    return result.draw(ground_of(image))

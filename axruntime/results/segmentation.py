@@ -1,0 +1,102 @@
+"""The class of every pixel of a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import msgspec
+
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.results.drawing import class_colour, panel_below
+from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind, label
+
+#: Value of a pixel in a true mask that is not judged.
+IGNORED = 255
+#: Share of the class's colour in a pixel of the overlay.
+_OVERLAY = 0.55
+
+
+class IntersectionOverUnion(Metric["Segmentation", Array]):
+    """mIoU (mean over the classes that occur in the truth), the same without class 0, the background, and pixel accuracy."""
+
+    primary: ClassVar[str] = "mIoU"
+    truth: ClassVar[TruthKind] = "mask"
+    both: dict[int, int] = msgspec.field(default_factory=dict)
+    either: dict[int, int] = msgspec.field(default_factory=dict)
+    true_classes: set[int] = msgspec.field(default_factory=set)
+    right: int = 0
+    total: int = 0
+
+    def add(self, result: "Segmentation", truth: Array, image: Array) -> None:
+        judged = truth != IGNORED
+        mask, truth = result.mask[judged], truth[judged]
+        self.true_classes |= set(np.unique(truth).tolist())
+        for class_id in np.union1d(mask, truth).tolist():
+            a, b = mask == class_id, truth == class_id
+            self.both[class_id] = self.both.get(class_id, 0) + int((a & b).sum())
+            self.either[class_id] = self.either.get(class_id, 0) + int((a | b).sum())
+        self.right += int((mask == truth).sum())
+        self.total += truth.size
+
+    def merge(self, other: Self) -> None:
+        for counts, others in ((self.both, other.both), (self.either, other.either)):
+            for class_id, pixels in others.items():
+                counts[class_id] = counts.get(class_id, 0) + pixels
+        self.true_classes |= other.true_classes
+        self.right += other.right
+        self.total += other.total
+
+    def values(self) -> dict[str, float]:
+        shares = {c: self.both[c] / n for c, n in sorted(self.either.items()) if c in self.true_classes}
+        objects = [share for c, share in shares.items() if c != 0]
+        return {
+            "mIoU": 100 * float(np.mean(list(shares.values()))) if shares else 0.0,
+            "mIoU of objects": 100 * float(np.mean(objects)) if objects else 0.0,
+            "pixel accuracy": 100 * self.right / max(self.total, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Segmentation(Result):
+    """mask: class of each pixel of the source picture, uint8 or int32 [H, W]. labels: name of each class ('' where it has none)."""
+
+    task = "segmentation"
+    metric = IntersectionOverUnion
+    mask: Array
+    labels: tuple[str, ...]
+
+    def areas(self) -> dict[int, int]:
+        """Number of pixels of each class that occurs."""
+        ids, counts = np.unique(self.mask, return_counts=True)
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+    def runs(self) -> list[list[int]]:
+        """The mask row by row as [class, number of pixels] pairs."""
+        flat = self.mask.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+        lengths = np.diff(np.append(starts, flat.size))
+        return np.stack([flat[starts].astype(np.int64), lengths], axis=1).tolist()
+
+    def as_json(self) -> dict[str, object]:
+        areas = [{"class_id": c, "label": label(self.labels, c), "pixels": n} for c, n in self.areas().items()]
+        return {"type": "segmentation", "height": self.mask.shape[0], "width": self.mask.shape[1], "classes": areas, "runs": self.runs()}
+
+    def table(self) -> Table:
+        largest = sorted(self.areas().items(), key=lambda item: -item[1])
+        rows = tuple((label(self.labels, c), pixels, 100 * pixels / self.mask.size) for c, pixels in largest)
+        return Table((Column("class"), Column("pixels"), Column("share", "{:.1f} %")), rows)
+
+    def draw(self, image: Array) -> Array:
+        """The picture with every class but 0 tinted, and the classes with their share of the picture in a panel below it."""
+        blended = image.astype(np.float32)
+        rows = []
+        for class_id, count in sorted(self.areas().items(), key=lambda item: -item[1]):
+            colour = class_colour(class_id) if class_id else (110, 110, 110)
+            rows.append((f"{label(self.labels, class_id)}  {count / self.mask.size:.1%}", colour))
+            if class_id:
+                where = self.mask == class_id
+                blended[where] = (1 - _OVERLAY) * blended[where] + _OVERLAY * np.array(colour, np.float32)
+        return panel_below(np.rint(blended).astype(np.uint8), rows[:12])
+
+    def seen(self) -> Sequence[str]:
+        return [label(self.labels, class_id) for class_id in self.areas()]

@@ -1,0 +1,19 @@
+"""The outputs of a network as they are."""
+
+from dataclasses import dataclass, field
+
+from axforge.axruntime.lazy import Array
+from axforge.axruntime.results.result import Column, Result, Table
+
+
+@dataclass(frozen=True)
+class Tensors(Result):
+    """The outputs of the network by name, when model.json has no post-processing."""
+
+    values: dict[str, Array] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        return {"type": "tensors", "tensors": {n: {"shape": list(v.shape), "values": v.ravel().tolist()} for n, v in self.values.items()}}
+
+    def table(self) -> Table:
+        return Table((Column("output"), Column("shape")), tuple((n, "x".join(map(str, v.shape))) for n, v in self.values.items()))
