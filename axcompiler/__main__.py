@@ -12,6 +12,7 @@ import onnx
 from axforge.axcompiler import api
 from axforge.axcompiler.calibrate.arrays import ArraySamples
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.quantize import schemes
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
 
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME=N,C,H,W", help="pin a dynamic shape; may be repeated")
     parser.add_argument("--cores", type=int, default=1, choices=range(1, 5), help="AIPU cores (default: 1)")
     parser.add_argument("--target", default="metis", help="AIPU description: a name, or the path of a YAML file (default: metis)")
-    parser.add_argument("--scheme", default="mse", choices=("minmax", "percentile", "mse"), help="how ranges are chosen (default: mse)")
+    parser.add_argument("--scheme", default="mse", choices=schemes.names(), help="how ranges are chosen (default: mse)")
     parser.add_argument("--percentile", type=float, default=99.999, help="share of values that scheme 'percentile' keeps")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes to leave in float32, on the CPU")
     parser.add_argument("--end-node", nargs="+", default=[], metavar="NAME", help="tensors or nodes after which the host takes over")

@@ -7,7 +7,7 @@ outputs = compiled.run({"images": image})
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,10 @@ def compile(
     folder = Path(workdir) if workdir is not None else Path(keep.name if keep else "")
     folder.mkdir(parents=True, exist_ok=True)
     source = _source(model, folder)
-    configs: dict[str, Any] = {name: getattr(options, name) for name in ("check", "calibrate", "quantize", "tile", "pack")}
+    calibrate = options.calibrate
+    if not calibrate.algorithms:  # what an algorithm measures is collected while calibrating
+        calibrate = replace(calibrate, algorithms=options.quantize.algorithms)
+    configs: dict[str, Any] = {name: getattr(options, name) for name in ("check", "quantize", "tile", "pack")} | {"calibrate": calibrate}
     for name in ("check", "calibrate", "quantize", "optimize", "tile", "pack"):
         stage = BY_NAME[name]
         inputs = {artefact: folder / artefact for artefact in stage.inputs} | ({"model.onnx": source} if name == "check" else {})

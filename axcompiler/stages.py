@@ -10,7 +10,7 @@ The same inputs give the same bytes. `extra` is stage-specific and never decides
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: progress(done, total, note): called from time to time by a stage; done <= total, in any unit.
@@ -26,6 +26,9 @@ Scalar = bool | int | float | str
 Option = Scalar | dict[str, Scalar]
 #: the options of a quantization algorithm; True switches it on as it is, False off
 AlgorithmOptions = bool | dict[str, Option]
+
+#: in the metadata of a configuration's field: the stage whose option of that name it takes over where it is not given
+INHERITED = "inherited"
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ class CalibrateConfig:
     """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)
 
     split_channels: whether to split channels with dissimilar ranges before a depthwise convolution into groups with a scale each.
-    algorithms: as in QuantizeConfig; which algorithms are on decides which statistics are collected.
+    algorithms: those of QuantizeConfig, unless given here; which algorithms are on decides which statistics are collected.
     """
 
     bins: int = 2048
     split_channels: bool = True
-    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
+    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict, metadata={INHERITED: "quantize"})
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ class Stage:
         """The stage's function (imports its package)."""
         function: Callable[..., None] = importlib.import_module(f"{__package__}.{self.name}").run
         return function
+
+    @property
+    def inherited(self) -> dict[str, str]:
+        """Options that are taken over from another stage where they are not given, with the name of that stage."""
+        return {f.name: f.metadata[INHERITED] for f in fields(self.config) if INHERITED in f.metadata}
 
 
 STAGES: tuple[Stage, ...] = (
