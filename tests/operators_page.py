@@ -14,8 +14,7 @@ from onnx_survey import COARSE, ONNXRUNTIME_DIFFERS, Outcome, survey
 
 from axforge.axcompiler.container import write_atomic
 from axforge.axcompiler.operators import common
-from axforge.axcompiler.operators.base import Operator, Scale, registered
-from axforge.axcompiler.operators.functions import JOINING, UNARY
+from axforge.axcompiler.operators.base import Operator, Scale, registered, registered_elementwise
 
 COMMAND = "python tests/operators_page.py --write docs/operators.md"
 _BASIC = ("float32", "static", "not_empty", "ranks", "all_float32", "varies")
@@ -106,7 +105,7 @@ def _operators(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _regions() -> list[str]:
-    others = sorted((UNARY | JOINING) - registered().keys())
+    others = sorted(set(registered_elementwise()) - registered().keys())
     return [
         "## One-input regions",
         "",

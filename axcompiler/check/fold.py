@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from axforge.axcompiler.onnx_graph.net import Net, attribute, has_subgraph, reads, to_model
+from axforge.axcompiler.operators import is_random
 
 #: a folded constant may be this large, or as large as what it is made from: a constant Expand must not bloat the model
 MAX_BYTES = 1 << 22
 
-_NEVER = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"})
 #: element types that NumPy and onnxruntime both have
 _TYPES = frozenset(helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in "?bBhHiIlLefd")
 
@@ -86,7 +86,7 @@ def _shapes(net: Net) -> bool:
 
 
 def _foldable(net: Net, node: NodeProto, known: set[str], keep_dequantize: bool) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or has_subgraph(node):
+    if node.domain not in ("", "ai.onnx") or is_random(node.op_type) or has_subgraph(node):
         return False
     if keep_dequantize and node.op_type == "DequantizeLinear":
         return False

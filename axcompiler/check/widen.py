@@ -5,7 +5,8 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from axforge.axcompiler.operators import find
+
 #: attributes that name an element type
 _TYPED = ("to", "dtype", "output_dtype", "precision")
 
@@ -17,7 +18,7 @@ def widen(model: onnx.ModelProto) -> None:
     """
     constants = {t.name: t.data_type for t in model.graph.initializer}
     constants |= {n.output[0]: a.t.data_type for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
-    layers = [n for n in model.graph.node if n.op_type in _LAYERS and n.domain in ("", "ai.onnx")]
+    layers = [n for n in model.graph.node if (operator := find(n.op_type, n.domain)) and operator.multiplies]
     if any(constants.get(name) == TensorProto.FLOAT16 for n in layers for name in n.input):
         _widen(model)
 

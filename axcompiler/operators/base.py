@@ -33,17 +33,61 @@ class Scale(Enum):
 
 
 Constraint = Callable[[NodeView], bool]
+Fact = Callable[[NodeView], bool]
+Bounds = tuple[float, float]
+F64 = NDArray[np.float64]
+
+
+def never(view: NodeView) -> bool:
+    """A fact that holds for no node."""
+    return False
+
+
+def always(view: NodeView) -> bool:
+    """A fact that holds for every node."""
+    return True
+
+
+def constant_factor(view: NodeView) -> bool:
+    """Whether one of the first two operands is constant."""
+    return any(name in view.constants for name in view.inputs[:2])
+
+
+def nothing_constant(view: NodeView) -> bool:
+    """Whether no operand is constant."""
+    return not any(name in view.constants for name in view.inputs)
+
+
+def last_axis(view: NodeView) -> int:
+    """The last axis of the first operand."""
+    return len(view.shapes[view.inputs[0]]) - 1
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One ONNX operator (or several that are described alike).
+    """One ONNX operator, or several that are described alike: how the AIPU runs it, and the facts that other packages ask.
 
+    How it is run:
     roles(view): a Role for each input. weight_axis(view): axis of the weight that holds output channels.
-    lower(lowering, view): appends IR operators for the node to `lowering` (see lowering/builder.py).
-    fixed_range: (lo, hi) of the result in real numbers where the operator itself bounds it (softmax: 0, 1), else None.
-    activation: whether it is a one-input function that fuses into what makes its operand (Relu, Clip) as bounds or as a table.
+    weight_groups(view): how many times the channels of that axis repeat in the result. lower(builder, view): appends IR operators
+    for the node (see lowering/builder.py). fixed_range: (lo, hi) of the result in real numbers where the operator itself bounds it
+    (softmax: 0, 1), else None.
+    activation: whether it is a function of one operand, which becomes a table or, where it only clips, bounds.
     accumulates(view): whether its result passes through an accumulator, so that a Relu or Clip after it costs nothing.
+
+    Facts for placement:
+    multiplies: whether the node is a layer, a product with constant weights; None for an operator that never is one.
+    single_row(view): whether that product has one row of weights only, so that after a softmax it is the mean of a distribution.
+    distribution: whether the results along an axis sum to 1. selects: whether, copying codes, it drops some by their value.
+    continues(view): whether after the last layer it goes on in int8 with little loss. prepares(view): whether before the first layer
+    it only rearranges the input.
+    copies_codes: whether its integer form in ONNX does to codes what its float form does to real numbers.
+
+    Facts for quantization:
+    channel_axis(view): axis of the first operand that holds its channels.
+    mean_shift(view, error, mean): what `error` in the weights, in their shape, adds to the mean of each output channel, if `mean` is that
+    of each channel of the operand: [M]. None where the bias of the operator cannot be corrected.
+    added_value(view): a number that the node brings into its result beside its operand's (padding); None if there is none.
     """
 
     onnx: tuple[str, ...]
@@ -52,12 +96,46 @@ class Operator:
     lower: Callable[[GraphBuilder, NodeView], None]
     scale: Scale = Scale.OWN
     weight_axis: Callable[[NodeView], int] = field(default=lambda view: 0)
-    fixed_range: tuple[float, float] | None = None
+    weight_groups: Callable[[NodeView], int] = field(default=lambda view: 1)
+    fixed_range: Bounds | None = None
     activation: bool = False
-    accumulates: Callable[[NodeView], bool] = field(default=lambda view: False)
+    accumulates: Fact = never
+    multiplies: Fact | None = None
+    single_row: Fact = never
+    distribution: bool = False
+    selects: bool = False
+    continues: Fact = never
+    prepares: Fact = never
+    copies_codes: bool = False
+    channel_axis: Callable[[NodeView], int] = last_axis
+    mean_shift: Callable[[NodeView, F64, F64], F64] | None = None
+    added_value: Callable[[NodeView], float | None] = field(default=lambda view: None)
+
+
+class Part(Enum):
+    """What an element-wise operator usually is in a network."""
+
+    FUNCTION = "function"  # anything
+    ACTIVATION = "activation"  # what networks put after their layers
+    GATE = "gate"  # what networks multiply by (Sigmoid in SiLU)
+    PRODUCT = "product"  # the product with the gate
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """An ONNX operator that may be part of a one-input region (placement/regions.py), with which a table of 256 entries can be filled.
+
+    clips(view): (lo, hi) if the node does nothing but clip its operand, else None.
+    """
+
+    onnx: tuple[str, ...]
+    part: Part = Part.FUNCTION
+    clips: Callable[[NodeView], Bounds | None] = field(default=lambda view: None)
 
 
 _REGISTRY: dict[str, Operator] = {}
+_ELEMENTWISE: dict[str, Elementwise] = {}
+_RANDOM: set[str] = set()
 
 
 def register(operator: Operator) -> Operator:
@@ -87,6 +165,34 @@ def refusal(view: NodeView) -> str | None:
 def registered() -> dict[str, Operator]:
     """All descriptions by ONNX name, sorted."""
     return dict(sorted(_REGISTRY.items()))
+
+
+def elementwise(*onnx: str, part: Part = Part.FUNCTION, clips: Callable[[NodeView], Bounds | None] | None = None) -> None:
+    """Say that operators are element-wise, and what they are in a network."""
+    entry = Elementwise(onnx, part) if clips is None else Elementwise(onnx, part, clips)
+    for name in onnx:
+        assert name not in _ELEMENTWISE, name
+        _ELEMENTWISE[name] = entry
+
+
+def find_elementwise(op_type: str, domain: str = "") -> Elementwise | None:
+    """What is known of an element-wise ONNX operator, or None if it is not one."""
+    return _ELEMENTWISE.get(op_type) if domain in ("", "ai.onnx") else None
+
+
+def registered_elementwise() -> tuple[str, ...]:
+    """The ONNX names of all element-wise operators, sorted."""
+    return tuple(sorted(_ELEMENTWISE))
+
+
+def random(*onnx: str) -> None:
+    """Say that operators give another result each time."""
+    _RANDOM.update(onnx)
+
+
+def is_random(op_type: str) -> bool:
+    """Whether an ONNX operator gives another result each time, so that it must not be computed in advance."""
+    return op_type in _RANDOM
 
 
 def scalar(value: NDArray[Any] | None) -> float | None:

@@ -7,7 +7,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder, Result
 from axforge.axcompiler.numerics import MAX_REDUCTION
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Role, register
+from axforge.axcompiler.operators.base import F64, Operator, Role, always, constant_factor, register
 
 
 def constant_weight(view: NodeView) -> bool:
@@ -105,6 +105,11 @@ def _lower_conv_transpose(lw: GraphBuilder, view: NodeView) -> None:
     y.close()
 
 
+def _mean_shift(view: NodeView, error: F64, mean: F64) -> F64:
+    summed = error.reshape(*error.shape[:2], -1).sum(axis=2).reshape(_groups(view), -1, error.shape[1])
+    return np.einsum("gmc,gc->gm", summed, mean.reshape(_groups(view), -1)).reshape(-1)
+
+
 _COMMON = (*c.BASIC, c.one_or_two_spatial_axes, constant_weight, constant_bias, sum_fits)
 
 register(
@@ -113,7 +118,11 @@ register(
         constraints=(*_COMMON, c.pads_not_negative),
         roles=_roles,
         lower=_lower_conv,
-        accumulates=lambda view: True,
+        accumulates=always,
+        multiplies=constant_factor,
+        single_row=lambda view: c.shape_of(view, 1)[0] == 1,
+        channel_axis=lambda view: 1,
+        mean_shift=_mean_shift,
     )
 )
 register(
@@ -123,6 +132,9 @@ register(
         roles=_roles,
         lower=_lower_conv_transpose,
         weight_axis=lambda view: 1,
-        accumulates=lambda view: True,
+        weight_groups=_groups,
+        accumulates=always,
+        multiplies=constant_factor,
+        channel_axis=lambda view: 1,
     )
 )

@@ -7,7 +7,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Role, register
+from axforge.axcompiler.operators.base import Operator, Part, Role, elementwise, never, nothing_constant, register
 
 
 def constant_divisor(view: NodeView) -> bool:
@@ -59,11 +59,11 @@ def _div_roles(view: NodeView) -> tuple[Role, ...]:
     return (Role.ACTIVATION, Role.PARAMETER)
 
 
-for _names, _extra, _lower in (
-    ("Add", (), _lower_add),
-    ("Sub", (), _lower_sub),
-    ("Mul", (), _lower_mul),
-    ("Sum", (one_or_two,), _lower_sum),
+for _names, _extra, _lower, _continues in (
+    ("Add", (), _lower_add, nothing_constant),
+    ("Sub", (), _lower_sub, nothing_constant),
+    ("Mul", (), _lower_mul, never),
+    ("Sum", (one_or_two,), _lower_sum, never),
 ):
     register(
         Operator(
@@ -72,8 +72,11 @@ for _names, _extra, _lower in (
             roles=c.all_data,
             lower=_lower,
             accumulates=lambda view: len(view.inputs) == 2,
+            continues=_continues,
         )
     )
+elementwise("Add", "Sub", "Div", "Sum", "Mean")
+elementwise("Mul", part=Part.PRODUCT)
 register(
     Operator(
         onnx=("Div",),

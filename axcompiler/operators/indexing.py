@@ -1,12 +1,14 @@
 """Operators that pick, join or repeat codes: slice, split, gather, concat, pad, tile, expand."""
 
+from typing import Any
+
 import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, never, register
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
@@ -141,14 +143,33 @@ def _lower_tile(lw: GraphBuilder, view: NodeView) -> None:
     lw.copy(ir.Reshape, x, lw.result(view))
 
 
-def _operator(name: str, lower: c.Lower, *extra: c.Constraint) -> None:
-    register(Operator(onnx=(name,), constraints=(*c.BASIC, *extra), roles=c.data_first, lower=lower, scale=Scale.COPY))
+def _added_value(view: NodeView) -> float | None:
+    """The finite constant that Pad brings in."""
+    value = view.constant(2)
+    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 and np.isfinite(value).all() else None
 
 
-_operator("Slice", _lower_slice, c.parameters_constant)
-_operator("Split", _lower_split, c.parameters_constant, all_parts_named)
-_operator("Gather", _lower_gather, constant_indices)
-_operator("Pad", _lower_pad, c.parameters_constant, pad_mode)
-_operator("Expand", _lower_expand, c.parameters_constant)
-_operator("Tile", _lower_tile, c.parameters_constant)
-register(Operator(onnx=("Concat",), constraints=c.BASIC_ALL, roles=c.all_data, lower=_lower_concat, scale=Scale.JOIN))
+def _operator(name: str, lower: c.Lower, *extra: c.Constraint, rearranges: bool = False, **facts: Any) -> None:
+    """An operator that copies codes. rearranges: whether it does so at the ends of a network too."""
+    fact = always if rearranges else never
+    register(
+        Operator(
+            onnx=(name,),
+            constraints=(*c.BASIC, *extra),
+            roles=c.data_first,
+            lower=lower,
+            scale=Scale.COPY,
+            continues=fact,
+            prepares=fact,
+            **facts,
+        )
+    )
+
+
+_operator("Slice", _lower_slice, c.parameters_constant, rearranges=True, copies_codes=True)
+_operator("Split", _lower_split, c.parameters_constant, all_parts_named, rearranges=True)
+_operator("Gather", _lower_gather, constant_indices, copies_codes=True)
+_operator("Pad", _lower_pad, c.parameters_constant, pad_mode, rearranges=True, added_value=_added_value)
+_operator("Expand", _lower_expand, c.parameters_constant, copies_codes=True)
+_operator("Tile", _lower_tile, c.parameters_constant, copies_codes=True)
+register(Operator(onnx=("Concat",), constraints=c.BASIC_ALL, roles=c.all_data, lower=_lower_concat, scale=Scale.JOIN, prepares=always))

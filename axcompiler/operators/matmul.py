@@ -7,7 +7,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import MAX_REDUCTION
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Role, register
+from axforge.axcompiler.operators.base import Operator, Role, always, constant_factor, last_axis, register
 
 
 def constant_matrix(view: NodeView) -> bool:
@@ -104,7 +104,10 @@ register(
         roles=_gemm_roles,
         lower=_lower_gemm,
         weight_axis=_gemm_axis,
-        accumulates=lambda view: True,
+        accumulates=always,
+        multiplies=constant_factor,
+        channel_axis=lambda view: 0 if c.attribute(view, "transA", 0) else last_axis(view),
+        mean_shift=lambda view, error, mean: error @ mean if c.attribute(view, "transB", 0) else mean @ error,
     )
 )
 register(
@@ -114,6 +117,7 @@ register(
         roles=_matmul_roles,
         lower=_lower_matmul,
         weight_axis=_matmul_axis,
-        accumulates=lambda view: True,
+        accumulates=always,
+        multiplies=constant_factor,
     )
 )

@@ -6,7 +6,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, register
 
 #: a window with more elements is summed by ReduceSum, which keeps no table of window sizes
 LARGEST_WINDOW = 1 << 14
@@ -96,6 +96,10 @@ register(
         roles=c.data_first,
         lower=_lower_max_pool,
         scale=Scale.COPY,
+        selects=True,
+        continues=always,
+        prepares=always,
+        copies_codes=True,
     )
 )
 register(
@@ -104,7 +108,9 @@ register(
         constraints=(*c.BASIC, c.one_or_two_spatial_axes, c.pads_not_negative, no_dilations, window_fits),
         roles=c.data_first,
         lower=_lower_average_pool,
-        accumulates=lambda view: True,
+        accumulates=always,
+        continues=always,
+        prepares=always,
     )
 )
 register(
@@ -113,7 +119,20 @@ register(
         constraints=(*c.BASIC, image),
         roles=c.data_first,
         lower=_lower_global_average,
-        accumulates=lambda view: True,
+        accumulates=always,
+        continues=always,
+        prepares=always,
     )
 )
-register(Operator(onnx=("GlobalMaxPool",), constraints=(*c.BASIC, image), roles=c.data_first, lower=_lower_global_max, scale=Scale.COPY))
+register(
+    Operator(
+        onnx=("GlobalMaxPool",),
+        constraints=(*c.BASIC, image),
+        roles=c.data_first,
+        lower=_lower_global_max,
+        scale=Scale.COPY,
+        selects=True,
+        continues=always,
+        prepares=always,
+    )
+)

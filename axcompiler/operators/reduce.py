@@ -6,7 +6,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, register
 
 
 def sum_fits(view: NodeView) -> bool:
@@ -23,9 +23,13 @@ def axes_of(view: NodeView) -> tuple[int, ...]:
     return () if c.attribute(view, "noop_with_empty_axes", 0) else tuple(range(rank))
 
 
+def _is_mean(view: NodeView) -> bool:
+    return view.op_type == "ReduceMean"
+
+
 def _lower_sum(lw: GraphBuilder, view: NodeView) -> None:
     axes = axes_of(view)
-    count = c.product([c.shape_of(view)[a] for a in axes]) if view.op_type == "ReduceMean" else 1
+    count = c.product([c.shape_of(view)[a] for a in axes]) if _is_mean(view) else 1
     x, y = lw.operand(view, 0), lw.result(view)
     multiplier = float(np.float32(lw.quant(x).scale / lw.quant(y).scale / count))
     keep = bool(c.attribute(view, "keepdims", 1))
@@ -43,7 +47,9 @@ register(
         constraints=(*c.BASIC, c.parameters_constant, sum_fits),
         roles=c.data_first,
         lower=_lower_sum,
-        accumulates=lambda view: True,
+        accumulates=always,
+        continues=_is_mean,
+        prepares=_is_mean,
     )
 )
 register(
@@ -53,5 +59,8 @@ register(
         roles=c.data_first,
         lower=_lower_max,
         scale=Scale.COPY,
+        selects=True,
+        continues=always,
+        prepares=always,
     )
 )

@@ -12,7 +12,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import RESIZE_BITS
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Role, Scale, register
+from axforge.axcompiler.operators.base import Operator, Role, Scale, always, register
 
 F32 = NDArray[np.float32]
 #: a position nearer than this to half way is half way, and a scale nearer than this to 1 is 1, but for the rounding of float32
@@ -171,5 +171,7 @@ register(
         lower=_lower,
         scale=Scale.COPY,
         accumulates=lambda view: _mode(view) == "linear",
+        continues=always,
+        prepares=always,
     )
 )

@@ -4,7 +4,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, never, register
 
 
 def inference(view: NodeView) -> bool:
@@ -49,12 +49,25 @@ def four_axes(view: NodeView) -> bool:
     return len(c.shape_of(view)) == 4
 
 
-def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint) -> None:
-    register(Operator(onnx=names, constraints=(*c.BASIC, *extra), roles=c.data_first, lower=lower, scale=Scale.COPY))
+def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rearranges: bool = True, copies_codes: bool = True) -> None:
+    fact = always if rearranges else never
+    register(
+        Operator(
+            onnx=names,
+            constraints=(*c.BASIC, *extra),
+            roles=c.data_first,
+            lower=lower,
+            scale=Scale.COPY,
+            continues=fact,
+            prepares=fact,
+            copies_codes=copies_codes,
+        )
+    )
 
 
-_operator(("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant)
-_operator(("Dropout",), _lower_reshape, inference)
+_operator(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant)
+_operator(("Identity",), _lower_reshape, c.parameters_constant, rearranges=False)
+_operator(("Dropout",), _lower_reshape, inference, rearranges=False, copies_codes=False)
 _operator(("Transpose",), _lower_transpose)
 _operator(("DepthToSpace",), _lower_depth_to_space, four_axes)
 _operator(("SpaceToDepth",), _lower_space_to_depth, four_axes)

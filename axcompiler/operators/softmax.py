@@ -7,7 +7,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import SOFTMAX_BITS
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, register
+from axforge.axcompiler.operators.base import Operator, always, register
 
 
 def axis_fits(view: NodeView) -> bool:
@@ -43,6 +43,7 @@ register(
         roles=c.data_first,
         lower=_lower,
         fixed_range=(0.0, 1.0),
-        accumulates=lambda view: True,
+        accumulates=always,
+        distribution=True,
     )
 )

@@ -13,19 +13,13 @@ import onnx
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.views import ModelView
+from axforge.axcompiler.operators.base import Part, find_elementwise, nothing_constant
 from axforge.axcompiler.placement.units import Unit, copies, is_layer, region_bounds, units
 from axforge.axcompiler.stages import CheckConfig
 
 #: key of checked.onnx's metadata that holds the decision
 METADATA = "axforge.places"
 HOST_PLACES = ("cpu", "postprocess", "preprocess")
-
-_TAIL_KEEPS = {
-    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Resize", "Upsample"),
-    *("DepthToSpace", "SpaceToDepth", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Pad"),
-}
-_HEAD_KEEPS = _TAIL_KEEPS | {"Concat"}
-_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "Swish", "Mish", "Gelu", "Elu", "Selu", "Celu"}
 
 
 @dataclass(frozen=True)
@@ -133,17 +127,14 @@ def _tail(view: ModelView, parts: list[Unit], tail: list[int], verdict: Verdict)
 
 def _continues(view: ModelView, unit: Unit) -> bool:
     """Whether int8 does the unit with little loss: clipping, activations, pooling, resizing, rearranging, a sum of two branches."""
-    ops = {view.nodes[i].op_type for i in unit.nodes}
-    if unit.region is not None:
-        gated = ops in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}) and _all_varying(view, unit)
-        return region_bounds(view, unit) is not None or ops <= _ACTIVATIONS or gated
-    if ops <= {"Add", "Sub"}:
-        return _all_varying(view, unit)
-    return ops <= _TAIL_KEEPS
-
-
-def _all_varying(view: ModelView, unit: Unit) -> bool:
-    return not any(n in view.constants for i in unit.nodes for n in view.nodes[i].inputs)
+    nodes = [view.nodes[i] for i in unit.nodes]
+    if unit.region is None:
+        return unit.operator is not None and unit.operator.continues(nodes[0])
+    if region_bounds(view, unit) is not None:
+        return True
+    parts = {node.op_type: known.part for node in nodes if (known := find_elementwise(node.op_type))}
+    gated = len(parts) == 2 and set(parts.values()) == {Part.GATE, Part.PRODUCT} and all(map(nothing_constant, nodes))
+    return gated or set(parts.values()) == {Part.ACTIVATION}
 
 
 def _head(view: ModelView, parts: list[Unit], head: list[int], verdict: Verdict) -> Verdict:
@@ -152,7 +143,7 @@ def _head(view: ModelView, parts: list[Unit], head: list[int], verdict: Verdict)
     out: Verdict = {}
     for k in reversed(head):
         unit = parts[k]
-        kept = unit.refusal is None and unit.region is None and view.nodes[unit.nodes[0]].op_type in _HEAD_KEEPS
+        kept = unit.refusal is None and unit.operator is not None and unit.operator.prepares(view.nodes[unit.nodes[0]])
         if kept and not host_reads.intersection(unit.outputs) and not set(unit.outputs) & set(view.outputs):
             out[k] = ("aipu", "it rearranges the input for the first layer")
         else:

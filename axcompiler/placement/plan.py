@@ -157,7 +157,6 @@ def layer_inputs(plan: Plan) -> dict[str, int]:
         unit = plan.parts[k]
         if is_layer(plan.view, unit) and unit.inputs[0] in plan.source:
             node = plan.view.nodes[unit.nodes[0]]
-            conv = node.op_type in ("Conv", "ConvTranspose")
-            last = 0 if node.attributes.get("transA", 0) else len(plan.view.shapes[unit.inputs[0]]) - 1
-            found[unit.inputs[0]] = 1 if conv else last
+            assert unit.operator is not None
+            found[unit.inputs[0]] = unit.operator.channel_axis(node)
     return found

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from axforge.axcompiler.onnx_graph.views import ModelView, NodeView
-from axforge.axcompiler.operators.base import find, refusal, scalar
-from axforge.axcompiler.operators.functions import JOINING, UNARY
+from axforge.axcompiler.operators import find, find_elementwise, refusal
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def regions(view: ModelView) -> list[Region]:
 
 def _elementwise(view: ModelView, i: int) -> bool:
     node = view.nodes[i]
-    return not node.domain and node.op_type in UNARY | JOINING and len(node.outputs) == 1
+    return find_elementwise(node.op_type, node.domain) is not None and len(node.outputs) == 1
 
 
 def _grow(view: ModelView, last: int, taken: set[int]) -> Region | None:
@@ -102,35 +101,9 @@ def bounds(nodes: tuple[NodeView, ...]) -> tuple[float, float] | None:
     """(lo, hi) if the nodes, a chain, do nothing but clip: y = min(max(x, lo), hi). None for any other function."""
     lo, hi = -math.inf, math.inf
     for node in nodes:
-        step = clip_of(node)
+        known = find_elementwise(node.op_type, node.domain)
+        step = known.clips(node) if known else None
         if step is None:
             return None
         lo, hi = (min(max(b, step[0]), step[1]) for b in (lo, hi))
     return (lo, hi)
-
-
-def clip_of(node: NodeView) -> tuple[float, float] | None:
-    """(lo, hi) if one node clips its operand to constant numbers: Relu, Clip, Min, Max, Identity."""
-    if node.op_type == "Identity":
-        return (-math.inf, math.inf)
-    if node.op_type == "Relu":
-        return (0.0, math.inf)
-    if node.op_type == "Clip":
-        return _clip_node(node)
-    if node.op_type in ("Min", "Max") and len(node.inputs) == 2:
-        numbers = [scalar(node.constant(i)) for i in range(2)]
-        known = [n for n in numbers if n is not None]
-        if len(known) == 1:
-            return (-math.inf, known[0]) if node.op_type == "Min" else (known[0], math.inf)
-    return None
-
-
-def _clip_node(node: NodeView) -> tuple[float, float] | None:
-    ends = [float(node.attributes.get("min", -math.inf)), float(node.attributes.get("max", math.inf))]
-    for i in (1, 2):
-        if i < len(node.inputs) and node.inputs[i]:
-            number = scalar(node.constant(i))
-            if number is None:
-                return None
-            ends[i - 1] = number
-    return (min(ends[0], ends[1]), ends[1])  # a minimum above the maximum: the maximum wins, as in ONNX

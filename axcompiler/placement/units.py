@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
+from axforge.axcompiler import operators
 from axforge.axcompiler.onnx_graph.views import ModelView, names_read
-from axforge.axcompiler.operators import base
+from axforge.axcompiler.operators import find
 from axforge.axcompiler.operators.base import Operator, Role, Scale
 from axforge.axcompiler.placement.regions import Region, bounds, regions
-
-#: layers that multiply by constant weights; the network proper lies between the first and the last of them
-LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ def units(view: ModelView) -> list[Unit]:
 
 def _single(view: ModelView, i: int) -> Unit:
     node = view.nodes[i]
-    operator = base.find(node.op_type, node.domain)
-    refusal = base.refusal(node)
+    operator = find(node.op_type, node.domain)
+    refusal = operators.refusal(node)
     inputs = tuple(dict.fromkeys(n for n in node.inputs if n and n not in view.constants))
     outputs = tuple(o for o in node.outputs if o)
     if refusal is None:
@@ -62,7 +60,7 @@ def _types_refusal(view: ModelView, i: int) -> str | None:
 def activations(view: ModelView, i: int) -> list[str]:
     """Operands of an accepted node that are quantized as activations, constants among them."""
     node = view.nodes[i]
-    operator = base.find(node.op_type, node.domain)
+    operator = find(node.op_type, node.domain)
     if operator is None:
         return []
     return [n for n, role in zip(node.inputs, operator.roles(node), strict=False) if n and role is Role.ACTIVATION]
@@ -70,27 +68,24 @@ def activations(view: ModelView, i: int) -> list[str]:
 
 def is_layer(view: ModelView, unit: Unit) -> bool:
     """Whether the AIPU runs the unit as a product with constant weights that is part of the network (not of a box decoder)."""
-    node = view.nodes[unit.nodes[-1]]
-    if unit.refusal is not None or unit.region is not None or node.op_type not in LAYERS or node.domain:
+    operator = unit.operator
+    if unit.refusal is not None or operator is None or operator.multiplies is None:
         return False
-    if not any(n in view.constants for n in node.inputs[: 2 if node.op_type != "MatMul" else None]):
-        return False
-    return not _is_expectation(view, unit)
+    return operator.multiplies(view.nodes[unit.nodes[-1]]) and not _is_expectation(view, unit)
 
 
 def _is_expectation(view: ModelView, unit: Unit) -> bool:
     """A product with one row of constants after a softmax is the mean of a distribution (DFL box decoding), no layer."""
     node = view.nodes[unit.nodes[-1]]
-    weight = next((view.constants[n] for n in node.inputs if n in view.constants), None)
-    if node.op_type != "Conv" or weight is None or weight.shape[0] != 1:
+    if unit.operator is None or not unit.operator.single_row(node):
         return False
     name = node.inputs[0]
     while name in view.makers:
         maker = view.nodes[view.makers[name]]
-        if maker.op_type == "Softmax":
+        operator = find(maker.op_type, maker.domain)
+        if operator is not None and operator.distribution:
             return True
-        operator = base.find(maker.op_type, maker.domain)
-        if operator is None or operator.scale is not Scale.COPY or maker.op_type in ("MaxPool", "ReduceMax"):
+        if operator is None or operator.scale is not Scale.COPY or operator.selects:
             return False
         name = maker.inputs[0]
     return False

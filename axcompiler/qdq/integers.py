@@ -11,10 +11,7 @@ import onnx
 from onnx import helper
 
 from axforge.axcompiler.onnx_graph.views import constants_of
-
-#: operators whose integer form does to codes what the float form does to real numbers
-_NAMES = "DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Slice SpaceToDepth Squeeze Tile Transpose Unsqueeze"
-COPIES = frozenset(_NAMES.split())
+from axforge.axcompiler.operators import find
 
 
 def lift_copies(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -25,7 +22,8 @@ def lift_copies(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear" and node.input[1] in constants and constants[node.input[1]].size == 1:
             parameters[node.output[0]] = list(node.input[1:])
-        if node.op_type in COPIES and not node.domain and node.input[0] in parameters and len(node.output) == 1:
+        operator = find(node.op_type, node.domain)
+        if operator and operator.copies_codes and node.input[0] in parameters and len(node.output) == 1:
             given = parameters[node.input[0]]
             parameters[node.output[0]] = given
             nodes += _lifted(node, given)

@@ -1,0 +1,50 @@
+"""What is known of an ONNX operator is in its module in operators/; other packages ask, and name no operators themselves."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+
+from axforge.axcompiler import operators
+
+ROOT = Path(__file__).resolve().parents[1] / "axcompiler"
+ONNX = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
+#: what an ONNX file is written with, rather than what a network computes: constants, copies, and the QDQ form
+FORM = {"Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast", "Shape", "Size"}
+#: a rewrite of ONNX nodes is a pattern of operators, and names them; the classes of the fused graph have names of their own
+PATTERNS = ("operators/", "ir/", "tile/", "check/simplify.py", "calibrate/", "quantize/")
+
+
+def operator_names(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, operator) for each ONNX operator that is compared with something or listed in a set, a tuple, a list or a dictionary."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare | ast.Set | ast.Tuple | ast.List | ast.Dict):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    yield from ((inner.lineno, word) for word in inner.value.split() if word in ONNX)
+
+
+def elsewhere() -> list[Path]:
+    return [p for p in sorted(ROOT.rglob("*.py")) if not str(p.relative_to(ROOT)).startswith(PATTERNS)]
+
+
+def test_the_search_finds_names() -> None:
+    found = {name for path in (ROOT / "operators").glob("*.py") for _, name in operator_names(path)}
+    assert {"Conv", "MaxPool", "Relu"} <= found
+
+
+@pytest.mark.parametrize("path", elsewhere(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_operator_is_named_outside_its_module(path: Path) -> None:
+    assert [f"line {line}: {name}" for line, name in operator_names(path) if name not in FORM] == []
+
+
+@pytest.mark.parametrize("name", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
+def test_layers_multiply(name: str) -> None:
+    operator = operators.find(name)
+    assert operator is not None and operator.multiplies is not None
+
+
+def test_only_layers_multiply() -> None:
+    assert {n for n, o in operators.registered().items() if o.multiplies} == {"Conv", "ConvTranspose", "Gemm", "MatMul"}
