@@ -26,7 +26,7 @@ class Registry(Mapping[K, V], Generic[K, V]):
     """
 
     def __init__(self, what: str) -> None:
-        self._what = what
+        self.what = what
         self._found: dict[K, V] = {}
 
     def __call__(self, *keys: K) -> Callable[[V], V]:
@@ -35,7 +35,7 @@ class Registry(Mapping[K, V], Generic[K, V]):
         def register(value: V) -> V:
             for key in keys:
                 if key in self._found:
-                    raise TypeError(f"{key!r} has two entries as {self._what}: {self._found[key]!r} and {value!r}")
+                    raise TypeError(f"{key!r} has two entries as {self.what}: {self._found[key]!r} and {value!r}")
                 self._found[key] = value
             return value
 

@@ -16,7 +16,7 @@ from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize import choice, quantize
-from axforge.axcompiler.quantize.algorithm import ALGORITHMS, Algorithm, Phase, Quantization, QuantizingAlgorithm
+from axforge.axcompiler.quantize.algorithm import ALGORITHMS, Phase, Quantization, QuantizingAlgorithm, algorithm
 from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
 from axforge.axcompiler.statistics import artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
@@ -77,11 +77,10 @@ class Remember(QuantizingAlgorithm):
 @pytest.fixture
 def remember() -> Iterator[type[Remember]]:
     """The algorithm above, registered for one test."""
-    known: dict[str, type[Algorithm]] = ALGORITHMS._known
-    known[Remember.name] = Remember
+    algorithm(Remember)
     Remember.seen.clear()
     yield Remember
-    del known[Remember.name]
+    del ALGORITHMS._found[Remember.name]
 
 
 def checked(folder: Path) -> onnx.ModelProto:

@@ -19,7 +19,7 @@ import onnx
 from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize.layers import QuantizedLayer
-from axforge.axcompiler.quantize.registry import Registry
+from axforge.axcompiler.quantize.options import Choices
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
 from axforge.axcompiler.statistics.base import StatisticPoint
 
@@ -90,10 +90,10 @@ class RewritingAlgorithm(Algorithm):
 
 
 _Kind = TypeVar("_Kind", bound=type[Algorithm])
-ALGORITHMS: Registry[Algorithm] = Registry("algorithm")
+ALGORITHMS: Choices[Algorithm] = Choices("algorithm")
 
 
 def algorithm(kind: _Kind) -> _Kind:
     """Register an algorithm under its name."""
-    ALGORITHMS.add(kind.name, kind)
+    ALGORITHMS(kind.name)(kind)
     return kind

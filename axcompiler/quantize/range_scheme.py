@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axcompiler.quantize.registry import Registry
+from axforge.axcompiler.quantize.options import Choices
 from axforge.axcompiler.statistics.base import Range
 
 F64 = NDArray[np.float64]
@@ -37,12 +37,12 @@ class RangeScheme(ABC):
 
 
 _Kind = TypeVar("_Kind", bound=type[RangeScheme])
-SCHEMES: Registry[RangeScheme] = Registry("range scheme")
+SCHEMES: Choices[RangeScheme] = Choices("range scheme")
 
 
 def range_scheme(kind: _Kind) -> _Kind:
     """Register a range scheme under its name."""
-    SCHEMES.add(kind.name, kind)
+    SCHEMES(kind.name)(kind)
     return kind
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from axforge.axcompiler.discovery import import_modules
 from axforge.axcompiler.quantize.algorithm import ALGORITHMS, Algorithm
+from axforge.axcompiler.registry import load_modules
 from axforge.axcompiler.stages import Option
 
-import_modules(__name__, __path__)
+load_modules("axforge.axcompiler.quantize.algorithms")
 
 
 def on_by_default() -> list[str]:
     """Names of the algorithms that run when no configuration names them, sorted."""
-    return [name for name in ALGORITHMS.names() if ALGORITHMS.find(name, "").on]
+    return sorted(name for name, kind in ALGORITHMS.items() if kind.on)
 
 
 def create(name: str, options: Mapping[str, Option], where: str) -> Algorithm:

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from axforge.axcompiler.discovery import import_modules
+from axforge.axcompiler.quantize.options import option_names
 from axforge.axcompiler.quantize.range_scheme import SCHEMES, RangeScheme
-from axforge.axcompiler.quantize.registry import option_names
+from axforge.axcompiler.registry import load_modules
 from axforge.axcompiler.stages import Scalar
 
-import_modules(__name__, __path__)
+load_modules("axforge.axcompiler.quantize.schemes")
 
 
 def names() -> list[str]:
     """Names of all schemes, sorted."""
-    return SCHEMES.names()
+    return sorted(SCHEMES)
 
 
 def options(name: str, where: str) -> list[str]:

@@ -1,5 +1,4 @@
-"""Registered classes by name, made from options: quantization algorithms and range schemes. Each class is a frozen dataclass whose fields
-are its options."""
+"""Registered classes made from options: algorithms and range schemes are frozen dataclasses whose fields are their options."""
 
 import dataclasses
 import difflib
@@ -9,32 +8,20 @@ from typing import Generic, TypeVar
 import msgspec
 
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.registry import Registry
 from axforge.axcompiler.stages import Option
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
-    """Classes by name. kind: what an error calls one of them, such as 'range scheme'."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._known: dict[str, type[T]] = {}
-
-    def add(self, name: str, kind: type[T]) -> None:
-        """Register a class; each name belongs to one."""
-        assert name not in self._known, name
-        self._known[name] = kind
-
-    def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(self._known)
+class Choices(Registry[str, type[T]], Generic[T]):
+    """Classes by the name that configurations use. what: what an error calls one of them, such as 'range scheme'."""
 
     def find(self, name: str, where: str) -> type[T]:
         """The class of that name. where: the key of the configuration that names it. Raises CompileError for an unknown name."""
-        if name not in self._known:
-            raise CompileError(f"there is no {self._kind} '{name}'", where=where, fix=nearest(name, self._known, self._kind))
-        return self._known[name]
+        if name not in self:
+            raise CompileError(f"there is no {self.what} '{name}'", where=where, fix=nearest(name, self, self.what))
+        return self[name]
 
     def create(self, name: str, options: Mapping[str, Option], where: str) -> T:
         """An instance with these options. Raises CompileError for an unknown name, an unknown option or a value of the wrong type."""
@@ -42,11 +29,11 @@ class Registry(Generic[T]):
         known = option_names(kind)
         for key in options:
             if key not in known:
-                raise CompileError(f"{self._kind} '{name}' has no option '{key}'", where=where, fix=nearest(key, known, "option"))
+                raise CompileError(f"{self.what} '{name}' has no option '{key}'", where=where, fix=nearest(key, known, "option"))
         try:
             return msgspec.convert(options, kind)
         except msgspec.ValidationError as e:
-            raise CompileError(f"{self._kind} '{name}': {str(e)[:1].lower()}{str(e)[1:]}", where=where) from None
+            raise CompileError(f"{self.what} '{name}': {str(e)[:1].lower()}{str(e)[1:]}", where=where) from None
 
 
 def option_names(kind: type[object]) -> list[str]:
