@@ -1,6 +1,6 @@
 """Boxes between a decoder and the result, and what decoders know besides the network's outputs. Light to import."""
 
-from dataclasses import dataclass
+import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.geometry import Prepared
@@ -8,8 +8,7 @@ from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import label
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True):
     """Boxes before and after NMS: float32 [n, 4] as left, top, right, bottom in pixels of the network's picture.
 
     scores: float32 [n]; class_ids: int64 [n].
@@ -24,8 +23,7 @@ class Candidates:
         return Candidates(self.boxes[index], self.scores[index], self.class_ids[index])
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a step of post-processing knows besides the network's outputs: the picture as it was fed, and the names of the classes."""
 
     prepared: Prepared

@@ -1,13 +1,13 @@
 """A picture on its way to the network, and the way back from the network's pixels to those of the source. Light to import."""
 
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
 
 from axforge.axruntime.lazy import Array, np
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(msgspec.Struct, frozen=True):
     """How a point of the source picture maps to the network's: x' = x * scale_x + offset_x, and so for y.
 
     width, height: of the source picture.
@@ -22,11 +22,13 @@ class Geometry:
 
     def scaled(self, x: float, y: float) -> "Geometry":
         """After a resize by the factors x, y."""
-        return replace(self, scale_x=self.scale_x * x, scale_y=self.scale_y * y, offset_x=self.offset_x * x, offset_y=self.offset_y * y)
+        return msgspec.structs.replace(
+            self, scale_x=self.scale_x * x, scale_y=self.scale_y * y, offset_x=self.offset_x * x, offset_y=self.offset_y * y
+        )
 
     def shifted(self, x: float, y: float) -> "Geometry":
         """After the picture moved right by x and down by y pixels."""
-        return replace(self, offset_x=self.offset_x + x, offset_y=self.offset_y + y)
+        return msgspec.structs.replace(self, offset_x=self.offset_x + x, offset_y=self.offset_y + y)
 
     def to_source(self, boxes: Array) -> Array:
         """Boxes (left, top, right, bottom) of the network's picture in the source's pixels, float64, clipped to it."""
@@ -36,8 +38,7 @@ class Geometry:
         return np.clip(mapped, 0, np.array([self.width, self.height] * 2))
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A picture between two steps of pre-processing.
 
     value: [H, W] or [H, W, C] of any type, what the next step works on. picture: the same as last resized or cropped, in its own colours.
@@ -51,15 +52,14 @@ class Draft:
 
     def resized(self, value: Array, geometry: Geometry) -> "Draft":
         """After a step that changed the picture's size."""
-        return replace(self, value=value, picture=value, geometry=geometry)
+        return msgspec.structs.replace(self, value=value, picture=value, geometry=geometry)
 
     def with_value(self, value: Array) -> "Draft":
         """After a step that changed values only."""
-        return replace(self, value=value)
+        return msgspec.structs.replace(self, value=value)
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What a picture became: the network's input, the picture as last resized or cropped, and the way back to the source."""
 
     tensor: Array

@@ -1,7 +1,6 @@
 """The likeliest classes of a picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import msgspec
@@ -32,8 +31,7 @@ class Accuracy(Metric["Classification", int]):
         return {f"top-{k}": 100 * float((ranks < k).mean()) for k in (1, 5) if k <= self.depth}
 
 
-@dataclass(frozen=True)
-class Classification(Result):
+class Classification(Result, frozen=True):
     """The likeliest classes, best first. scores: probabilities after a softmax step, else what the network gave."""
 
     task = "classification"

@@ -1,7 +1,6 @@
 """Boxes around objects, their mean average precision, and the true boxes it compares them with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import msgspec
@@ -14,8 +13,7 @@ from axforge.axruntime.results.result import Column, Metric, Result, Table, Trut
 Row = dict[str, int | float | list[float]]
 
 
-@dataclass(frozen=True)
-class Boxes:
+class Boxes(msgspec.Struct, frozen=True):
     """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n].
 
     crowd: bool [n], COCO's mark of a box around many objects, which costs nobody anything; None where there are none.
@@ -78,8 +76,7 @@ def _xywh(boxes: Array) -> list[list[float]]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
 
 
-@dataclass(frozen=True)
-class Detections(Result):
+class Detections(Result, frozen=True):
     """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n]."""
 
     task = "detection"

@@ -1,13 +1,10 @@
 """A picture that a network made."""
 
-from dataclasses import dataclass
-
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.results.result import Column, Result, Table
 
 
-@dataclass(frozen=True)
-class Picture(Result):
+class Picture(Result, frozen=True):
     """A picture that the network made: uint8 RGB [H, W, 3]. luminance: what it gave, float32 [H, W], for measuring."""
 
     task = "super-resolution"

@@ -1,9 +1,7 @@
 """What every kind of result says of itself, in one class: how it is written, drawn, printed and judged. Light to import."""
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
@@ -18,16 +16,14 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column of a table. form: how `str.format` shows a value on a screen; files get the value as it is."""
 
     name: str
     form: str = "{}"
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows of values of full precision, with their columns."""
 
     columns: tuple[Column, ...]
@@ -64,7 +60,7 @@ class Metric(msgspec.Struct, Generic[R, T]):
         raise NotImplementedError
 
 
-class Result(ABC):
+class Result(msgspec.Struct, frozen=True):
     """What a pipeline gives for one picture. Every number keeps the precision it was computed with; `as_json` loses none of it.
 
     task: what model.json may call the task of a model that gives this; '' for none. metric: what judges it; None where nothing does.
@@ -73,13 +69,13 @@ class Result(ABC):
     task: ClassVar[str] = ""
     metric: ClassVar[type[Metric[Any, Any]] | None] = None
 
-    @abstractmethod
     def as_json(self) -> dict[str, object]:
         """The result as JSON, with its kind as "type"."""
+        raise NotImplementedError
 
-    @abstractmethod
     def table(self) -> Table:
         """The result as rows: a line for each class, box or whatever it consists of."""
+        raise NotImplementedError
 
     def draw(self, image: Array) -> Array:
         """A uint8 RGB picture that shows the result on `image`, which is uint8 RGB [H, W, 3] and stays as it is."""

@@ -1,7 +1,6 @@
 """The class of every pixel of a picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import msgspec
@@ -56,8 +55,7 @@ class IntersectionOverUnion(Metric["Segmentation", Array]):
         }
 
 
-@dataclass(frozen=True)
-class Segmentation(Result):
+class Segmentation(Result, frozen=True):
     """mask: class of each pixel of the source picture, uint8 or int32 [H, W]. labels: name of each class ('' where it has none)."""
 
     task = "segmentation"

@@ -1,16 +1,15 @@
 """The outputs of a network as they are."""
 
-from dataclasses import dataclass, field
+import msgspec
 
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.results.result import Column, Result, Table
 
 
-@dataclass(frozen=True)
-class Tensors(Result):
+class Tensors(Result, frozen=True):
     """The outputs of the network by name, when model.json has no post-processing."""
 
-    values: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = msgspec.field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         return {"type": "tensors", "tensors": {n: {"shape": list(v.shape), "values": v.ravel().tolist()} for n, v in self.values.items()}}

@@ -1,7 +1,8 @@
 """The order of the axes of the network's input."""
 
-from dataclasses import replace
 from typing import Literal
+
+import msgspec
 
 from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.step import PreStep, register
@@ -14,4 +15,4 @@ class Layout(PreStep, frozen=True, tag="layout"):
     to: Literal["NCHW", "NHWC"]
 
     def __call__(self, draft: Draft) -> Draft:
-        return replace(draft, layout=self.to)
+        return msgspec.structs.replace(draft, layout=self.to)
