@@ -35,7 +35,7 @@ def task_infer() -> Iterator[dict[str, Any]]:
 
 def _look_at(source: str, plan: Plan) -> None:
     """Raises AxforgeError for a source that is not there: before anybody waits for a compilation."""
-    from axforge.axruntime.media.sources import open_source
+    from axforge.axruntime.media.opening import open_source
     from axforge.tasks.running import where
 
     if source.split(":")[0] != "dataset":  # needs the descriptor, and is read whole

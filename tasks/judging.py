@@ -27,7 +27,7 @@ class Verdict:
 
 def judge(plan: Plan, pipe: str) -> Verdict:
     """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError."""
-    from axforge.axruntime.media.sinks import write_json
+    from axforge.axruntime.media.sinks.json_document import write_json
 
     float_report = measure(plan, "onnx")
     report = float_report if pipe in FLOAT else measure(plan, pipe)

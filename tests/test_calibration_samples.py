@@ -10,7 +10,7 @@ import pytest
 from axforge import ax_models
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.images import write_image
-from axforge.axruntime.media.sources import fake_picture
+from axforge.axruntime.media.sources.fakevideo import fake_picture
 from axforge.axruntime.pipeline.calibration import calibration_samples, feeds, load_sample, stand_ins
 from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
 

@@ -19,7 +19,8 @@ from axforge.axruntime.evaluate.datasets import open_dataset
 from axforge.axruntime.evaluate.evaluate import evaluate, for_measuring
 from axforge.axruntime.evaluate.metrics import psnr
 from axforge.axruntime.media.images import write_image
-from axforge.axruntime.media.sources import fake_picture, open_source
+from axforge.axruntime.media.opening import open_source
+from axforge.axruntime.media.sources.fakevideo import fake_picture
 from axforge.axruntime.pipeline.descriptor import Descriptor, load_descriptor, parse_descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.axruntime.pipeline.postprocessing.nms import Nms

@@ -1,6 +1,7 @@
 """Sources give what was asked for or say what is wrong; sinks are complete or absent."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,14 @@ from PIL import Image
 
 from axforge import ax_models
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.evaluate.datasets import Dataset, open_dataset
 from axforge.axruntime.media import samples
 from axforge.axruntime.media.images import read_image, write_image
-from axforge.axruntime.media.sinks import VideoWriter, result_document, write_json
-from axforge.axruntime.media.sources import Frame, fake_picture, open_source
+from axforge.axruntime.media.opening import open_sink, open_source
+from axforge.axruntime.media.sinks.json_document import result_document, write_json
+from axforge.axruntime.media.sinks.videos import VideoWriter
+from axforge.axruntime.media.source import Frame
+from axforge.axruntime.media.sources.fakevideo import fake_picture
 from axforge.axruntime.pipeline.descriptor import load_descriptor
 from axforge.axruntime.results.classification import Classification
 from axforge.axruntime.results.detections import Detections
@@ -98,7 +103,7 @@ def test_a_truncated_picture_is_an_error_that_names_it(tmp_path: Path, suffix: s
         ("fakevideo:0x10", "WIDTHxHEIGHT"),
         ("fakevideo:99999x10", "WIDTHxHEIGHT"),
         ("usb:front", "named by its number"),
-        ("rtsp:nonsense", "no rtsp address"),
+        ("rtsp:nonsense", "not an rtsp address"),
         ("dataset", "only a model has a dataset"),
     ],
 )
@@ -141,10 +146,11 @@ def test_a_fake_video_moves_and_is_the_same_each_time() -> None:
 
 def test_a_written_video_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "out" / "v.mp4"
-    with VideoWriter(path, 25.0) as video:
-        for frame in open_source("fakevideo:65x49", frames=7):  # odd sizes: the encoder takes even ones
-            video.write(frame.image)
-        assert not path.exists(), "the file appears when it is complete"
+    video = VideoWriter(path, 25.0)
+    for frame in open_source("fakevideo:65x49", frames=7):  # odd sizes: the encoder takes even ones
+        video.write(frame.image)
+    assert not path.exists(), "the file appears when it is complete"
+    video.close()
     source = open_source(str(path))
     frames = list(source)
     assert (source.total, source.fps, len(frames)) == (7, 25.0, 7)
@@ -154,8 +160,9 @@ def test_a_written_video_is_read_back(tmp_path: Path) -> None:
 
 def test_a_video_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with VideoWriter(tmp_path / "v.mp4", 25.0) as video:
-            video.write(PICTURE)
+        source = open_source("fakevideo:64x48", frames=3)
+        with open_sink(tmp_path / "v.mp4", source, {}) as sink:
+            sink.add(next(iter(source)), Tensors({}))
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
@@ -172,14 +179,16 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_a_source(shared: Path) -> None:
-    descriptor = load_descriptor(ZOO / "ds_cnn_kws" / "model.json")
-    frames = list(open_source("dataset", descriptor=descriptor, data_root=shared, frames=3))
+    def of(model: str) -> Callable[[str | None], Dataset]:
+        descriptor = load_descriptor(ZOO / model / "model.json")
+        return lambda split: open_dataset(descriptor, shared, split)
+
+    frames = list(open_source("dataset", dataset=of("ds_cnn_kws"), frames=3))
     assert [f.name for f in frames] == [f"ds_cnn_kws_mfcc[{i}]" for i in range(3)]
     assert frames[0].image.shape == (49, 10)
-    coco = load_descriptor(ZOO / "yolox_nano" / "model.json")
-    assert open_source("dataset:train2017", descriptor=coco, data_root=shared).total == 128
+    assert open_source("dataset:train2017", dataset=of("yolox_nano")).total == 128
     with pytest.raises(AxforgeError, match="Splits that are there: train2017, val2017"):
-        open_source("dataset:test", descriptor=coco, data_root=shared)
+        open_source("dataset:test", dataset=of("yolox_nano"))
 
 
 def test_json_keeps_every_digit(tmp_path: Path) -> None:
@@ -253,3 +262,25 @@ def test_a_picture_result_is_the_picture_and_features_get_a_ground() -> None:
     assert np.array_equal(annotate(PICTURE, Picture(PICTURE[::-1], PICTURE[:, :, 0])), PICTURE[::-1])
     features = np.arange(-245, 245, dtype=np.int16).reshape(49, 10)
     assert annotate(features, Tensors({})).shape == (49 * 6, 10 * 6, 3)
+
+
+def test_a_sink_is_chosen_by_the_suffix_and_writes_pictures_where_a_video_does_not_fit(folder: Path, tmp_path: Path) -> None:
+    many, one, video = open_source(str(folder)), open_source(str(folder / "b.png")), open_source("fakevideo:8x8", frames=2)
+    result = Classification((1,), (0.5,), ("cat",))
+    for path, source in ((tmp_path / "o" / "x.mp4", many), (tmp_path / "o" / "y.png", one), (tmp_path / "o" / "r.json", video)):
+        with open_sink(path, source, {"model": "m"}) as sink:
+            for frame in source:
+                sink.add(frame, result)
+    written = sorted(p.relative_to(tmp_path / "o").as_posix() for p in (tmp_path / "o").rglob("*") if p.is_file())
+    assert written == ["r.json", "x/a.png", "x/b.png", "x/c.png", "y.png"]
+    document = json.loads((tmp_path / "o" / "r.json").read_text())
+    assert (document["model"], len(document["frames"])) == ("m", 2)
+    with pytest.raises(AxforgeError, match="A video cannot be written as a picture"):
+        open_sink(tmp_path / "x.png", video, {})
+
+
+def test_what_is_not_there_is_answered_with_what_a_source_may_be() -> None:
+    with pytest.raises(AxforgeError) as caught:
+        open_source("nowhere")
+    for form in ("a picture", "a video", "sample:NAME", "fakevideo:WxH", "dataset", "usb:N", "rtsp://"):
+        assert form in caught.value.fix

@@ -10,7 +10,7 @@ from PIL import Image
 from axforge import ax_models
 from axforge.axruntime.engines.onnx import OnnxEngine
 from axforge.axruntime.evaluate.metrics import psnr
-from axforge.axruntime.media.sources import open_source
+from axforge.axruntime.media.opening import open_source
 from axforge.axruntime.pipeline.descriptor import load_descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.axruntime.results.classification import Classification
