@@ -1,7 +1,7 @@
 """The AIPU's program: fixed-width instruction records, one stream a core, and the tables they index.
 
 A program is data. `decode` takes it apart and checks its form; `axruntime/program_check.py` checks the rest before anything runs
-(indices, shapes, memory, liveness, synchronisation). docs/aipu.md explains each instruction.
+(indices, shapes, memory, liveness, synchronisation). `isa.py` is the table of instructions.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ MAX_CORES = 16
 
 
 class Space(IntEnum):
-    """Where a buffer lies. CONST is the read-only part of DDR: parameters and weights."""
+    """The memory of a buffer. CONST is the read-only part of DDR: parameters and weights."""
 
     CONST = 0
     DDR = 1
@@ -45,31 +45,6 @@ class Kind(IntEnum):
     INT32 = 1
     FLOAT32 = 2
 
-
-class Opcode(IntEnum):
-    """What an instruction does. out, a, b, c are operands; imm are 32-bit immediates (floats by their bits)."""
-
-    END = 0  # the stream is over
-    SIGNAL = 1  # imm0: semaphore to increase
-    WAIT = 2  # imm0: semaphore, imm1: count to wait for
-    HOST = 3  # imm0: operator of the graph, an island
-    DMA = 4  # out = a, any strides
-    FILL = 5  # out = imm0
-    GATHER = 6  # out[.., i, ..] = a[.., b[i], ..] along axis imm0
-    LOADW = 7  # the array's weights = a [K, M] - imm0
-    MVM = 8  # out [P.., M] = (a [P.., K..] - imm1) @ weights; a has imm0 axes P; flag ACCUMULATE adds
-    DWCONV = 9  # out [H, W, C] = sum over KH, KW of a [H, W, C, KH, KW] * b [C, KH, KW]
-    REDUCE = 10  # out = sum (imm1 = 0) or largest (1) of a over the axes after the first imm0
-    REQUANT = 11  # out = epilogue(a)
-    TABLE = 12  # out = table b[a + 128]
-    ADD = 13  # out = epilogue((a - imm0) * imm2 + (b - imm1) * imm3)
-    MUL = 14  # out = epilogue((a - imm0) * (b - imm1) * imm2)
-    SOFTMAX = 15  # out = epilogue(softmax of a over its last axis, exponentials b, times imm0)
-    RESIZE = 16  # out [H, W, C] = four neighbours of a - imm0; b, c int32 [4, H], [4, W]: two indices, two weights; imm1: first row of a
-
-
-ACCUMULATE = 1
-HAS_EPILOGUE = (Opcode.REQUANT, Opcode.ADD, Opcode.MUL, Opcode.SOFTMAX)
 
 INSTRUCTION = np.dtype(
     [
@@ -188,11 +163,11 @@ def decode(data: Buffer, *, where: str) -> Program:
         raise FormatError(f"the program's header cannot be understood: {e}", where=where, fix=fix) from e
     expected = {"header", "buffers", "operands", "epilogues", "constants", *(f"core{i}" for i in range(min(header.cores, MAX_CORES)))}
     if not 1 <= header.cores <= MAX_CORES or set(sections) != expected:
-        raise FormatError("the program has not the sections it should have", where=where, fix=fix)
+        raise FormatError("required sections of the program are missing, or there are others", where=where, fix=fix)
 
     def records(name: str, dtype: np.dtype[Any]) -> Records:
         if len(sections[name]) % dtype.itemsize:
-            raise FormatError(f"the program's section '{name}' is no whole number of records", where=where, fix=fix)
+            raise FormatError(f"the program's section '{name}' is not a whole number of records", where=where, fix=fix)
         return np.frombuffer(sections[name], dtype)
 
     return Program(

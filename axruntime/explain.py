@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.ir import Graph, Island
-from axforge.axcompiler.program import NONE, Kind, Opcode, Program, Space
+from axforge.axcompiler.isa import DecodedInstruction, records
+from axforge.axcompiler.program import NONE, Kind, Program, Space
 from axforge.axruntime.axmodel import AxModel
-from axforge.axruntime.engines.sim_cycles import Cycles, count_cycles
+from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> str:
@@ -104,30 +105,33 @@ def operand_text(program: Program, index: int) -> str:
 
 
 def disassembly(program: Program, core: int | None = None) -> str:
-    """Instructions, one a line, under the name of their layer."""
+    """Instructions, each on a line, under the name of their layer."""
     lines = []
     for number, stream in enumerate(program.streams):
         if core is not None and number != core:
             continue
         lines.append(f"\ncore {number}")
         layer = -1
-        for at, record in enumerate(stream):
-            if int(record["layer"]) != layer:
-                layer = int(record["layer"])
+        for at, instruction in enumerate(records(stream)):
+            if instruction.layer != layer:
+                layer = instruction.layer
                 lines.append(f"  {program.header.layers[layer] if program.header.layers else ''}:")
-            lines.append(f"    {at:5} {_instruction(program, record)}")
+            lines.append(f"    {at:5} {_instruction(program, instruction)}")
     return "\n".join(lines)
 
 
-def _instruction(program: Program, record: Any) -> str:
-    text = Opcode(int(record["op"])).name.lower() + (".acc" if record["flags"] else "")
-    for field in ("out", "a", "b", "c"):
-        if int(record[field]) != NONE:
-            text += f" {field}={operand_text(program, int(record[field]))}"
-    if np.any(record["imm"]):
-        text += " imm=" + ",".join(str(int(v)) for v in record["imm"])
-    if int(record["epilogue"]) != NONE:
-        row = program.epilogues[int(record["epilogue"])]
+def _instruction(program: Program, instruction: DecodedInstruction) -> str:
+    """Mnemonic, operands, immediates and flags by name, and the epilogue."""
+    text = instruction.opcode.name.lower()
+    for slot, index in instruction.operands.items():
+        text += f" {slot}={operand_text(program, index)}"
+    for name, value in instruction.values.items():
+        if not isinstance(value, bool):
+            text += f" {name}={value:g}" if isinstance(value, float) else f" {name}={value}"
+        elif value:
+            text += f" {name}"
+    if instruction.epilogue != NONE:
+        row = program.epilogues[instruction.epilogue]
         table = " table" if int(row["table"]) != NONE else ""
         text += f" -> +{int(row['zero_point'])} clamp {int(row['lo'])}..{int(row['hi'])}{table}"
     return text

@@ -18,7 +18,7 @@ from axforge.axcompiler.stages import PackConfig, TileConfig
 from axforge.axruntime.__main__ import main
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.factory import open_engine
-from axforge.axruntime.engines.sim import SimEngine
+from axforge.axruntime.engines.sim.engine import SimEngine
 
 KINDS = ("conv", "add", "max_pool", "take", "island", "softmax")
 

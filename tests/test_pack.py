@@ -12,7 +12,7 @@ from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.pack.manifest import border, head_and_tail
 from axforge.axcompiler.stages import PackConfig, TileConfig
 from axforge.axruntime.axmodel import AxModel
-from axforge.axruntime.engines.sim import SimEngine
+from axforge.axruntime.engines.sim.engine import SimEngine
 
 UNIT = Quant(float(np.float32(1 / 255)), -128)
 

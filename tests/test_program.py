@@ -10,7 +10,8 @@ from graphs import random_graph
 from axforge.axcompiler import program as prog
 from axforge.axcompiler import target
 from axforge.axcompiler.errors import FormatError
-from axforge.axcompiler.program import NONE, Opcode, Space, WeightImage, decode, image_size, to_bytes, weight_image
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import NONE, Space, WeightImage, decode, image_size, to_bytes, weight_image
 from axforge.axcompiler.tile.lower import compile_program
 from axforge.axruntime.program_check import ProgramError, check
 
@@ -81,6 +82,9 @@ def l1_buffer():
         ("core1", put("imm", first(Opcode.WAIT, 1), (0, 9, 0, 0)), "wait for each other"),
         ("core0", put("imm", first(Opcode.MVM), (7, 0, 0, 0)), "other shapes"),
         ("core0", put("imm", first(Opcode.HOST), (0, 0, 0, 0)), "another layer"),
+        ("core0", put("imm", first(Opcode.HOST), (-1, 0, 0, 0)), "'operator' is out of range"),
+        ("core0", put("imm", first(Opcode.FILL), (128, 0, 0, 0)), "'value' is out of range"),
+        ("core0", put("imm", first(Opcode.DMA), (0, 0, 0, 1)), "unused immediate"),
         ("buffers", put("space", 0, 4), "no memory"),
         ("buffers", put("offset", l1_buffer(), 1 << 22), "beyond its memory"),
         ("buffers", put("size", l1_buffer(), 1 << 22), "beyond its memory|share memory"),
@@ -96,7 +100,7 @@ def l1_buffer():
         ("operands", put("strides", 0, (1 << 45, 0, 0, 0, 0, 0, 0, 0)), "impossible stride"),
         ("operands", lambda o: repeated(o, int(PROGRAM.streams[0]["out"][first(Opcode.FILL)])), "more elements than its buffer"),
         ("epilogues", put("lo", 0, 200), "impossible bounds"),
-        ("epilogues", put("bias", 0, 1 << 20), "no operand"),
+        ("epilogues", put("bias", 0, 1 << 20), "not an operand"),
     ],
 )
 def test_each_rule_is_kept(table, edit, rule):

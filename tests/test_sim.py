@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from axforge.axcompiler import ir, target
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axforge.axcompiler.program import INSTRUCTION, Opcode, Program, decode, to_bytes
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import INSTRUCTION, Program, decode, to_bytes
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim import SimEngine
-from axforge.axruntime.engines.sim_machine import AccessError, Machine
+from axforge.axruntime.engines.sim.core import AccessError
+from axforge.axruntime.engines.sim.engine import SimEngine
+from axforge.axruntime.engines.sim.machine import Machine
 from axforge.axruntime.program_check import check
 
 METIS = target.load("metis")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from axforge.axcompiler import ir, target
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim import SimEngine
-from axforge.axruntime.engines.sim_cycles import count_cycles
+from axforge.axruntime.engines.sim.cycles import count_cycles
+from axforge.axruntime.engines.sim.engine import SimEngine
 
 METIS = target.load("metis")
 Q = Quant(0.5, 0)

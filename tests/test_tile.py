@@ -9,10 +9,10 @@ from graphs import random_graph
 from axforge.axcompiler import graphfile, ir, target, tile
 from axforge.axcompiler.errors import CompileError, FormatError
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.stages import TileConfig
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim_cycles import count_cycles
+from axforge.axruntime.engines.sim.cycles import count_cycles
 
 METIS = target.load("metis")
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from axforge.axcompiler import target
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.program import NONE, Opcode, Program, Space
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import NONE, Program, Space
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim_machine import Machine
+from axforge.axruntime.engines.sim.machine import Machine
 
 METIS = target.load("metis")
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, output
 from axforge.axcompiler.tile.elementwise import box_of, cut_tiles, physical, share_axis
-from axforge.axcompiler.tile.emit import float_bits
 from axforge.axcompiler.tile.tiles import Ring, shares
 from axforge.axcompiler.tile.views import View
 
@@ -42,12 +42,12 @@ def lower_reduce(ctx: Context, op: ir.ReduceSum | ir.ReduceMax) -> None:
             result = results.next(tuple(e - s for s, e in box))
             if sums and params and params.bias and params.multiplier:
                 acc = sums.next(result.shape)
-                em.op(core, Opcode.REDUCE, acc, tile, imm=(len(kept), 0))
+                em.op(core, Opcode.REDUCE, acc, tile, axes=len(kept), largest=0)
                 row = params.row(ctx, params.bias.broadcast((result.size,)), params.multiplier.broadcast((result.size,)))
                 flat = dense(acc.buffer, (result.size,), Kind.INT32)
                 em.op(core, Opcode.REQUANT, dense(result.buffer, (result.size,)), flat, epilogue=row)
             else:
-                em.op(core, Opcode.REDUCE, result, tile, imm=(len(kept), 1))
+                em.op(core, Opcode.REDUCE, result, tile, axes=len(kept), largest=1)
             em.copy(core, box_of(parts[0], box), result)
 
 
@@ -93,7 +93,7 @@ def lower_softmax(ctx: Context, op: ir.Softmax) -> None:
             target = box_of(dst, box)
             where = physical(target)
             result = results.next(tuple(target.shape[a] for a in where)).permute(tuple(where.index(a) for a in range(len(where))))
-            em.op(core, Opcode.SOFTMAX, result, tile, table, imm=(float_bits(op.multiplier),), epilogue=row)
+            em.op(core, Opcode.SOFTMAX, result, tile, table, scale=op.multiplier, epilogue=row)
             em.copy(core, target, result)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import ACCUMULATE, Kind, Opcode, as_conv_weight
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Kind, as_conv_weight
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output, wrap32
 from axforge.axcompiler.tile.spatial import Part, spatial
@@ -265,8 +266,8 @@ class _Core:
                 em.copy(self.core, weights, self._const(matrix, block).cut(0, k[0], k[1] - k[0]))
             else:
                 weights = self.resident[matrix, block].cut(0, k[0], k[1] - k[0])
-            em.op(self.core, Opcode.LOADW, a=weights)
-            em.op(self.core, Opcode.MVM, acc, view, imm=(2,), flags=ACCUMULATE if i else 0)
+            em.op(self.core, Opcode.LOADW, a=weights, zero=0)
+            em.op(self.core, Opcode.MVM, acc, view, axes=2, zero=0, accumulate=i > 0)
 
 
 def depth_tiles(window: View, limit: int) -> list[tuple[Range, View]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.strides import coalesce, dense, refine, split_to
 from axforge.axcompiler.tile.context import Context, output
 from axforge.axcompiler.tile.elementwise import parts_of, physical, table_copy
@@ -109,7 +109,7 @@ def lower_take(ctx: Context, op: ir.Take) -> None:
     axis, others = op.axis, [a for a in physical(y) if a != op.axis]
     source, out = x.permute((axis, *others)), y.permute((axis, *others))
     for core, (dst, src) in enumerate(_split_others(out, source, ctx.emitter.cores)):
-        ctx.emitter.op(core, Opcode.GATHER, dst, src, table, imm=(0,))
+        ctx.emitter.op(core, Opcode.GATHER, dst, src, table, axis=0)
 
 
 def _split_others(out: View, source: View, cores: int) -> list[tuple[View, View]]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import Opcode
+from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.strides import coalesce
 from axforge.axcompiler.tile.context import Context, Parameters, output
-from axforge.axcompiler.tile.emit import float_bits
 from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
 from axforge.axcompiler.tile.views import View
 
@@ -65,11 +64,6 @@ def lower_pointwise(ctx: Context, op: ir.Add | ir.Mul) -> None:
     order = physical(out)
     a, b = (ctx.view(n).broadcast(out.shape) for n in op.inputs)
     views = coalesce([v.permute(order) for v in (out, a, b)])
-    zeros = tuple(ctx.zero(n) for n in op.inputs)
-    if isinstance(op, ir.Add):
-        opcode, imm = Opcode.ADD, (*zeros, float_bits(op.multipliers[0]), float_bits(op.multipliers[1]))
-    else:
-        opcode, imm = Opcode.MUL, (*zeros, float_bits(op.multiplier), 0)
     block = Parameters.pack(ctx, op.epilogue, None, None)
     for core, (y, *operands) in enumerate(parts_of(views, em.cores)):
         params = Parameters.load(ctx, core, block, op.epilogue, 0, 0)
@@ -89,8 +83,17 @@ def lower_pointwise(ctx: Context, op: ir.Add | ir.Mul) -> None:
                 tiles.append(tile.broadcast(part.shape))
             result = rings[0].next(tuple(e - s for s, e in box))
             codes, left, right = coalesce([result, *tiles])
-            em.op(core, opcode, codes, left, right, imm=imm, epilogue=row)
+            _emit(ctx, op, core, (codes, left, right), row)
             em.copy(core, box_of(y, box), result)
+
+
+def _emit(ctx: Context, op: ir.Add | ir.Mul, core: int, operands: tuple[View, View, View], epilogue: int) -> None:
+    zero_a, zero_b = (ctx.zero(n) for n in op.inputs)
+    if isinstance(op, ir.Add):
+        scale_a, scale_b = op.multipliers
+        ctx.emitter.op(core, Opcode.ADD, *operands, zero_a=zero_a, zero_b=zero_b, scale_a=scale_a, scale_b=scale_b, epilogue=epilogue)
+    else:
+        ctx.emitter.op(core, Opcode.MUL, *operands, zero_a=zero_a, zero_b=zero_b, scale=op.multiplier, epilogue=epilogue)
 
 
 def table_copy(ctx: Context, out: View, a: View, table: str, users: int = 1) -> None:

@@ -1,6 +1,5 @@
 """Collects a program: instructions of each core, and the tables of buffers, operands, epilogues and parameters."""
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,17 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Opcode, Records, Space
+from axforge.axcompiler.isa import Opcode, Value
+from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Records, Space
 from axforge.axcompiler.strides import coalesce, dense
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile.views import View
 
 _KIND = {"int8": Kind.INT8, "int32": Kind.INT32, "float32": Kind.FLOAT32}
-
-
-def float_bits(value: float) -> int:
-    """A float32 as the int32 immediate that has its bits."""
-    return int(struct.unpack("<i", struct.pack("<f", value))[0])
 
 
 class Emitter:
@@ -132,12 +127,11 @@ class Emitter:
         b: View | None = None,
         c: View | None = None,
         *,
-        imm: Sequence[int] = (),
         epilogue: int = NONE,
-        flags: int = 0,
+        **values: Value,
     ) -> None:
-        """Append an instruction to the stream of `core`."""
-        immediates = (*imm, *[0] * (4 - len(imm)))
+        """Append an instruction to the stream of `core`. values: its immediates and flags, by the names of `isa.py`."""
+        immediates, flags = opcode.spec.encode(values)
         ids = [self.operand(v) for v in (out, a, b, c)]
         self._busy = True
         self._streams[core].append((int(opcode), flags, 0, self.layer, *ids, epilogue, immediates, b""))
@@ -151,7 +145,7 @@ class Emitter:
     def fill(self, core: int, out: View, value: int) -> None:
         """out = value by DMA."""
         if out.size:
-            self.op(core, Opcode.FILL, coalesce([out])[0], imm=(value,))
+            self.op(core, Opcode.FILL, coalesce([out])[0], value=value)
 
     def load(self, core: int, a: View) -> View:
         """A dense L1 copy of `a` (repeated elements are loaded once and repeated by strides of 0)."""
@@ -164,9 +158,9 @@ class Emitter:
         """No core goes on before all have come here; needless where the layer did nothing since the last barrier."""
         if self.cores > 1 and self._busy:
             for core in range(self.cores):
-                self.op(core, Opcode.SIGNAL, imm=(self._semaphore,))
+                self.op(core, Opcode.SIGNAL, semaphore=self._semaphore)
             for core in range(self.cores):
-                self.op(core, Opcode.WAIT, imm=(self._semaphore, self.cores))
+                self.op(core, Opcode.WAIT, semaphore=self._semaphore, count=self.cores)
             self._semaphore += 1
             self._busy = False
 

@@ -6,7 +6,8 @@ from typing import Any
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.program import Header, Opcode, Program, Space, fits
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Header, Program, Space, fits
 from axforge.axcompiler.stages import Progress, silent
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile import along, convolution, copies, elementwise, products, resize, spatial
@@ -18,7 +19,7 @@ from axforge.axcompiler.tile.weights import Weights
 
 def _island(ctx: Context, op: ir.Island) -> None:
     """The host reads and writes DDR while the cores wait."""
-    ctx.emitter.op(0, Opcode.HOST, imm=(ctx.emitter.layer,))
+    ctx.emitter.op(0, Opcode.HOST, operator=ctx.emitter.layer)
 
 
 LOWERINGS: dict[type[ir.Op], Callable[[Context, Any], None]] = {

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import ACCUMULATE, Kind, Opcode
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.along import shared_leading
 from axforge.axcompiler.tile.context import Context, Parameters, output, wrap32
@@ -59,8 +60,8 @@ def _dense_core(ctx: Context, core: int, params: Parameters, y: View, x: View, m
             for i, (lo, hi) in enumerate(pieces((0, k), array.rows)):
                 w = weights.next((hi - lo, b - a))
                 em.copy(core, w, matrix.cut(0, lo, hi - lo).cut(1, a, b - a))
-                em.op(core, Opcode.LOADW, a=w)
-                em.op(core, Opcode.MVM, acc, flat.cut(1, lo, hi - lo), imm=(1,), flags=ACCUMULATE if i else 0)
+                em.op(core, Opcode.LOADW, a=w, zero=0)
+                em.op(core, Opcode.MVM, acc, flat.cut(1, lo, hi - lo), axes=1, zero=0, accumulate=i > 0)
             out = outs.next((*shape, b - a))
             row = params.per_channel(ctx, (pixels, b - a), a)
             em.op(core, Opcode.REQUANT, dense(out.buffer, (pixels, b - a)), acc, epilogue=row)
@@ -123,9 +124,9 @@ class _Product:
                 for i, (k0, k1) in enumerate(pieces((0, self.k), self.depth)):
                     w = self.weights.next((k1 - k0, c1 - c0))
                     em.copy(self.core, w, b.cut(0, k0, k1 - k0).cut(1, c0, c1 - c0))
-                    em.op(self.core, Opcode.LOADW, a=w, imm=(self.zeros[1],))
+                    em.op(self.core, Opcode.LOADW, a=w, zero=self.zeros[1])
                     part = tile.cut(1, k0, k1 - k0)
-                    em.op(self.core, Opcode.MVM, acc, part, imm=(1, self.zeros[0]), flags=ACCUMULATE if i else 0)
+                    em.op(self.core, Opcode.MVM, acc, part, axes=1, zero=self.zeros[0], accumulate=i > 0)
                 out = self.outs.next((hi - lo, c1 - c0))
                 assert self.params.multiplier
                 row = self.params.row(self.ctx, None, self.params.multiplier.insert(0, 1).broadcast(out.shape))

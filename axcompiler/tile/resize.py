@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
 from axforge.axcompiler.tile.tiles import Range, Ring, largest, pieces, shares
@@ -62,7 +63,7 @@ class _Core:
         tile = self.tiles.next((last - first, self.x.shape[2], m1 - m0))
         em.copy(self.core, tile, self.x.cut(0, n, 1).drop(0).cut(0, first, last - first).cut(2, m0, m1 - m0))
         acc = self.sums.next((hi - lo, self.y.shape[2], m1 - m0))
-        em.op(self.core, Opcode.RESIZE, acc, tile, self.tables[0].cut(1, lo, hi - lo), self.tables[1], imm=(self.zero, first))
+        em.op(self.core, Opcode.RESIZE, acc, tile, self.tables[0].cut(1, lo, hi - lo), self.tables[1], zero=self.zero, first=first)
         out = self.outs.next(acc.shape)
         assert self.params.multiplier
         row = self.params.row(self.ctx, None, self.params.multiplier.broadcast((acc.size,)))

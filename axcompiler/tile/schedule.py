@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.program import Opcode, Program, Space
+from axforge.axcompiler.isa import OPCODES, Opcode
+from axforge.axcompiler.program import Program, Space
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile.memory import Plan
 
@@ -33,7 +34,7 @@ def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) ->
                 "multiply_adds": op.multiply_adds(graph),
                 "l1_bytes": l1[i],
                 "instructions": [
-                    {Opcode(code).name: int(n) for code, n in zip(*np.unique(c[c != Opcode.END], return_counts=True), strict=True)}
+                    {OPCODES[int(code)].name: int(n) for code, n in zip(*np.unique(c[c != Opcode.END], return_counts=True), strict=True)}
                     for c in counts
                 ],
             }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.program import Kind, Opcode
+from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.program import Kind
 from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
 from axforge.axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, window_view
 from axforge.axcompiler.tile.views import View
@@ -96,7 +97,7 @@ def lower_max_pool(ctx: Context, op: ir.MaxPool) -> None:
 
     def compute(core: int, box: Box, tile: View, out: View, acc: View) -> None:
         window = window_view(tile, axes, out.shape[0], out.shape[1]).permute((0, 1, 4, 2, 3))
-        ctx.emitter.op(core, Opcode.REDUCE, out, window, imm=(3, 1))
+        ctx.emitter.op(core, Opcode.REDUCE, out, window, axes=3, largest=1)
 
     for core, (rows, cols, channels) in enumerate(core_shares(oh, ow, c, ctx.emitter.cores)):
         spatial(ctx, op, core, axes, Part(n, rows, cols, channels), -128, compute, accumulates=False)
@@ -114,7 +115,7 @@ def lower_average_pool(ctx: Context, op: ir.AveragePool) -> None:
 
         def compute(core: int, box: Box, tile: View, out: View, acc: View, params: Parameters = params) -> None:
             window = window_view(tile, axes, out.shape[0], out.shape[1]).permute((0, 1, 4, 2, 3))
-            ctx.emitter.op(core, Opcode.REDUCE, acc, window, imm=(3, 0))
+            ctx.emitter.op(core, Opcode.REDUCE, acc, window, axes=3, largest=0)
             assert params.bias
             assert params.multiplier
             mult = params.multiplier.split(0, (oh, ow)) if plane.size > 1 else params.multiplier.insert(0, 1)

@@ -32,7 +32,7 @@ def _compiled(pipe: str, path: Path, threads: int) -> Engine:
 
     model = AxModel.open(path, program=pipe == "sim")
     if pipe == "sim":
-        from axforge.axruntime.engines.sim import SimEngine
+        from axforge.axruntime.engines.sim.engine import SimEngine
 
         return cast(Engine, SimEngine(model.graph, model.program, model.target))
     if pipe == "reference":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.reference import Reference
 from axforge.axruntime.engines import Array
-from axforge.axruntime.engines.sim import signature
+from axforge.axruntime.engines.signature import signature
 
 
 class ReferenceEngine:

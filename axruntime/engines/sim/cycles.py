@@ -6,12 +6,14 @@ published are assumptions of the target file; docs/aipu.md names them.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from axforge.axcompiler.program import ITEMSIZE, NONE, Kind, Opcode, Program, Space
+from axforge.axcompiler.isa import DecodedInstruction, ExecutionUnit, Instruction, InstructionWork, Opcode, WeightUse, records
+from axforge.axcompiler.program import ITEMSIZE, Kind, Program, Space
 from axforge.axcompiler.target import Target
 
 UNITS = ("in", "out", "load", "array", "dwpu", "dpu")
@@ -59,7 +61,7 @@ class Cycles:
         return layer.macs / (layer.cycles * self.peak_macs * self.cores) if layer.cycles else 0.0
 
 
-class _Core:
+class _CoreClock:
     """Times of one core. read, written: when the last access ends, by grain of L1; shared: when a buffer of L2 or DDR was written, read."""
 
     def __init__(self, l1_size: int) -> None:
@@ -85,10 +87,24 @@ class Timeline:
         self.program, self.target = program, target
         operands, buffers = program.operands, program.buffers
         used = np.arange(operands["shape"].shape[1]) < operands["rank"][:, None]
-        self._elements = np.prod(np.where(used, operands["shape"], 1), axis=1, dtype=np.int64)
-        self._bytes = self._elements * np.array([ITEMSIZE[k] for k in Kind], np.int64)[operands["kind"]]
-        self._buffer = operands["buffer"].astype(np.int64)
-        self._space = buffers["space"][self._buffer]
+        elements = np.prod(np.where(used, operands["shape"], 1), axis=1, dtype=np.int64)
+        item = np.array([ITEMSIZE[k] for k in Kind], np.int64)[operands["kind"]]
+        self._elements: list[int] = elements.tolist()
+        self._bytes: list[int] = (elements * item).tolist()
+        last = np.maximum(operands["rank"].astype(np.int64), 1) - 1
+        self._columns: list[int] = operands["shape"][np.arange(len(operands)), last].tolist()
+        self._buffer: list[int] = operands["buffer"].tolist()
+        self._space: list[int] = buffers["space"][operands["buffer"].astype(np.int64)].tolist()
+        extents = zip(buffers["offset"].tolist(), buffers["size"].tolist(), strict=True)
+        extents = zip(buffers["offset"].tolist(), buffers["size"].tolist(), strict=True)
+        self._covers = [slice(offset // GRAIN, (offset + size - 1) // GRAIN + 1) for offset, size in extents]
+        dma = target.dma
+        self._rates = {
+            int(Space.CONST): dma.ddr_bytes_per_cycle,
+            int(Space.DDR): dma.ddr_bytes_per_cycle,
+            int(Space.L2): dma.l2_bytes_per_cycle,
+            int(Space.L1): dma.l1_bytes_per_cycle,
+        }
         count = len(program.header.layers)
         self._start, self._end = [0] * count, [0] * count
         self._seen = [False] * count
@@ -99,17 +115,19 @@ class Timeline:
 
     def _extent(self) -> tuple[int, int]:
         """First and last layer in which a unit of the AIPU works."""
-        work = [s["layer"][s["op"] >= Opcode.DMA] for s in self.program.streams]
+        works = [opcode for opcode in Opcode if opcode.spec.unit is not ExecutionUnit.CONTROL]
+        work = [s["layer"][np.isin(s["op"], works)] for s in self.program.streams]
         layers = np.concatenate(work)
         return (int(layers.min()), int(layers.max())) if len(layers) else (0, 0)
 
     def play(self) -> Cycles:
-        """Count."""
-        cores = [_Core(self.program.header.l1_size) for _ in self.program.streams]
+        """Count the cycles of a frame."""
+        streams = [list(records(stream)) for stream in self.program.streams]
+        cores = [_CoreClock(self.program.header.l1_size) for _ in streams]
         moved = True
         while moved:
             moved = False
-            for core, stream in zip(cores, self.program.streams, strict=True):
+            for core, stream in zip(cores, streams, strict=True):
                 while core.at < len(stream) and self._step(core, stream[core.at]):
                     core.at += 1
                     moved = True
@@ -126,76 +144,90 @@ class Timeline:
             last = end
         return out
 
-    def _step(self, core: _Core, record: Any) -> bool:
+    def _step(self, core: _CoreClock, instruction: DecodedInstruction) -> bool:
         """Play one instruction; False if it waits for a signal that has not come."""
-        opcode = Opcode(int(record["op"]))
-        if opcode == Opcode.SIGNAL:
+        opcode, layer = instruction.opcode, instruction.layer
+        if opcode.spec.unit is not ExecutionUnit.CONTROL:
+            self._work(core, instruction)
+        elif opcode == Opcode.SIGNAL:
             core.issue = core.drained()
-            self._signals[int(record["imm"][0])].append(core.issue + self.target.sync_cycles)
+            self._signals[int(instruction.values["semaphore"])].append(core.issue + self.target.sync_cycles)
         elif opcode == Opcode.WAIT:
-            times = sorted(self._signals[int(record["imm"][0])])
-            need = int(record["imm"][1])
+            values = instruction.values
+            times, need = sorted(self._signals[int(values["semaphore"])]), int(values["count"])
             if len(times) < need:
                 return False
             core.issue = max([core.drained(), *times[:need]])
         elif opcode == Opcode.HOST:
-            start, layer = core.drained(), int(record["layer"])
+            start = core.drained()
             inside = self._first < layer < self._last  # the host runs head and tail while the AIPU is at other frames
             core.issue = start + (self.target.host_cycles if inside else 0)
             self._mark(layer, start, core.issue)
-        elif opcode != Opcode.END:
-            self._work(core, record, opcode)
         return True
 
-    def _work(self, core: _Core, record: Any, opcode: Opcode) -> None:
-        out, reads = int(record["out"]), [int(record[f]) for f in ("a", "b", "c") if int(record[f]) != NONE]
-        unit, cycles, macs = self._cost(record, opcode)
+    def _work(self, core: _CoreClock, instruction: DecodedInstruction) -> None:
+        """Play an instruction of a unit: it starts when the unit, what it reads and what it writes are free."""
+        spec, operands = instruction.opcode.spec, instruction.operands
+        out, reads = operands.get("out"), [index for slot, index in operands.items() if slot != "out"]
+        work = self._sizes(operands)
+        unit, cycles = self._unit(spec, out), spec.cycles(work, self.target)
         start = max([core.issue, core.free[unit], *(self._made(core, r) for r in reads)])
-        if out != NONE:
+        if out is not None:
             start = max(start, self._vacant(core, out))
-        if opcode == Opcode.LOADW:  # a second set of cells is free once the product before the last is done
+        if spec.weights is WeightUse.LOADED:  # a second set of cells is free once the product before the last is done
             start = max(start, core.products[-2] if self.target.array.load_hidden else core.products[-1])
-        if opcode == Opcode.MVM:
+        elif spec.weights is WeightUse.MULTIPLIED:
             start = max(start, core.loaded)
         end = start + cycles
         core.free[unit] = end
-        if opcode == Opcode.LOADW:
+        if spec.weights is WeightUse.LOADED:
             core.loaded = end
-        if opcode == Opcode.MVM:
+        elif spec.weights is WeightUse.MULTIPLIED:
             core.products = [core.products[-1], end]
         for r in reads:
             self._note(core.read, core.shared_read, r, end)
-        if out != NONE:
+        if out is not None:
             self._note(core.written, core.shared_written, out, end)
-        layer = int(record["layer"])
-        self._mark(layer, start, end)
-        self._busy[layer][unit] += cycles
-        self._macs[layer] += macs
+        self._mark(instruction.layer, start, end)
+        self._busy[instruction.layer][unit] += cycles
+        self._macs[instruction.layer] += spec.products(work)
+
+    def _sizes(self, operands: Mapping[str, int]) -> InstructionWork:
+        elements, columns = (
+            {s: self._elements[i] for s, i in operands.items()},
+            self._columns[operands["out" if "out" in operands else "a"]],
+        )
+        rate = min(self._rates[self._space[operands[slot]]] for slot in ("out", "a") if slot in operands)
+        return InstructionWork(elements, {s: self._bytes[i] for s, i in operands.items()}, columns, rate)
+
+    def _unit(self, spec: Instruction, out: int | None) -> str:
+        """Which queue takes an instruction: the DMA has one into L1 and one out of it, the array one for weights that load hidden."""
+        if spec.unit is ExecutionUnit.DMA:
+            return "in" if out is not None and self._space[out] == Space.L1 else "out"
+        if spec.weights is WeightUse.LOADED and self.target.array.load_hidden:
+            return "load"
+        return spec.unit.value.lower()
 
     def _grains(self, operand: int) -> slice | None:
-        """The grains of L1 that the operand's buffer covers; None if it lies elsewhere."""
-        if self._space[operand] != Space.L1:
-            return None
-        row = self.program.buffers[self._buffer[operand]]
-        offset, size = int(row["offset"]), int(row["size"])
-        return slice(offset // GRAIN, (offset + size - 1) // GRAIN + 1)
+        """The grains of L1 that the operand's buffer covers; None if it is in another memory."""
+        return self._covers[self._buffer[operand]] if self._space[operand] == Space.L1 else None
 
-    def _made(self, core: _Core, operand: int) -> int:
+    def _made(self, core: _CoreClock, operand: int) -> int:
         """When what an operand holds is written."""
         grains = self._grains(operand)
-        return core.shared_written[int(self._buffer[operand])] if grains is None else int(core.written[grains].max())
+        return core.shared_written[self._buffer[operand]] if grains is None else int(core.written[grains].max())
 
-    def _vacant(self, core: _Core, operand: int) -> int:
+    def _vacant(self, core: _CoreClock, operand: int) -> int:
         """When an operand may be overwritten. (DMA out is one queue, so shared buffers need not wait for its writes.)"""
         grains = self._grains(operand)
         if grains is None:
-            return core.shared_read[int(self._buffer[operand])]
+            return core.shared_read[self._buffer[operand]]
         return int(max(core.read[grains].max(), core.written[grains].max()))
 
     def _note(self, l1: Any, shared: dict[int, int], operand: int, end: int) -> None:
         grains = self._grains(operand)
         if grains is None:
-            shared[int(self._buffer[operand])] = max(shared[int(self._buffer[operand])], end)
+            shared[self._buffer[operand]] = max(shared[self._buffer[operand]], end)
         else:
             np.maximum(l1[grains], end, out=l1[grains])
 
@@ -203,43 +235,6 @@ class Timeline:
         self._start[layer] = min(self._start[layer], start) if self._seen[layer] else start
         self._end[layer] = max(self._end[layer], end)
         self._seen[layer] = True
-
-    def _cost(self, record: Any, opcode: Opcode) -> tuple[str, int, int]:
-        """Unit, cycles, products."""
-        t, out, a = self.target, int(record["out"]), int(record["a"])
-        if opcode in (Opcode.DMA, Opcode.FILL, Opcode.GATHER):
-            return self._dma(record, opcode)
-        if opcode == Opcode.LOADW:
-            return ("load" if t.array.load_hidden else "array"), _up(int(self._bytes[a]), t.array.load_bytes_per_cycle), 0
-        size = int(self._elements[out])
-        if opcode == Opcode.MVM:
-            row = self.program.operands[out]
-            pixels = size // int(row["shape"][int(row["rank"]) - 1])
-            return "array", pixels * t.array.cycles_per_vector, size * (int(self._elements[a]) // pixels)
-        if opcode in (Opcode.DWCONV, Opcode.REDUCE):
-            work = int(self._elements[a])
-            return "dwpu", t.depthwise.start_cycles + _up(work, t.depthwise.products), work if opcode == Opcode.DWCONV else 0
-        rate = {Opcode.SOFTMAX: t.vector.softmax, Opcode.RESIZE: t.vector.resize}.get(opcode, t.vector.elementwise)
-        return "dpu", t.vector.start_cycles + _up(size, rate), 0
-
-    def _dma(self, record: Any, opcode: Opcode) -> tuple[str, int, int]:
-        dma, out = self.target.dma, int(record["out"])
-        rates = {
-            int(Space.CONST): dma.ddr_bytes_per_cycle,
-            int(Space.DDR): dma.ddr_bytes_per_cycle,
-            int(Space.L2): dma.l2_bytes_per_cycle,
-            int(Space.L1): dma.l1_bytes_per_cycle,
-        }
-        ends = [out] if opcode == Opcode.FILL else [out, int(record["a"])]
-        rate = min(rates[int(self._space[e])] for e in ends)
-        cycles = dma.start_cycles + _up(int(self._bytes[out]), rate)
-        if opcode == Opcode.GATHER:
-            cycles += dma.gather_cycles * int(self._elements[int(record["b"])])
-        return ("in" if self._space[out] == Space.L1 else "out"), cycles, 0
-
-
-def _up(work: int, rate: int) -> int:
-    return -(-work // rate)
 
 
 def count_cycles(program: Program, target: Target) -> Cycles:

@@ -1,6 +1,7 @@
-"""The simulator: runs the packed AIPU program instruction by instruction in modelled memories, and counts cycles."""
+"""The engine `sim`: the AIPU's program, instruction by instruction."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,15 +11,26 @@ from numpy.typing import NDArray
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.isa import ExecutionUnit, Opcode, Value, records
 from axforge.axcompiler.islands import Islands, to_real
-from axforge.axcompiler.program import Opcode, Program, const_image
+from axforge.axcompiler.program import Program, const_image
 from axforge.axcompiler.reference import entry_codes
 from axforge.axcompiler.target import Target, load
-from axforge.axruntime.engines.sim_cycles import Cycles, count_cycles
-from axforge.axruntime.engines.sim_machine import Machine, Step
+from axforge.axruntime.engines.signature import signature
+from axforge.axruntime.engines.sim.core import Step
+from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
+from axforge.axruntime.engines.sim.machine import Machine
 
 Array = NDArray[Any]
-CONTROL = (Opcode.END, Opcode.SIGNAL, Opcode.WAIT, Opcode.HOST)
+
+
+@dataclass
+class Stretch:
+    """A control instruction with its immediates by name, or (opcode None) the steps between two that run without a break."""
+
+    opcode: Opcode | None
+    values: dict[str, Value]
+    steps: list[Step]
 
 
 class SimEngine:
@@ -46,17 +58,15 @@ class SimEngine:
         """Drop the memories."""
         self._steps, self._places = [], {}
 
-    def _prepare(self, core: int, stream: NDArray[np.void]) -> list[tuple[Opcode, list[int], list[Step]]]:
-        """Control instructions, and between them the steps that run without a break, under the opcode of the first."""
-        out: list[tuple[Opcode, list[int], list[Step]]] = []
-        for record in stream:
-            opcode = Opcode(int(record["op"]))
-            if opcode in CONTROL:
-                out.append((opcode, [int(v) for v in record["imm"]], []))
+    def _prepare(self, core: int, stream: NDArray[np.void]) -> list[Stretch]:
+        out: list[Stretch] = []
+        for instruction in records(stream):
+            if instruction.opcode.spec.unit is ExecutionUnit.CONTROL:
+                out.append(Stretch(instruction.opcode, instruction.values, []))
                 continue
-            if not out or out[-1][0] in CONTROL:
-                out.append((opcode, [], []))
-            out[-1][2].append(self.machine.prepare(core, record))
+            if not out or out[-1].opcode is not None:
+                out.append(Stretch(None, {}, []))
+            out[-1].steps.append(self.machine.prepare(core, instruction))
         return out
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
@@ -85,18 +95,20 @@ class SimEngine:
             if not moved:
                 raise AxforgeError("the cores wait for each other forever", where=self.graph.name, fix="Compile the model again.")
 
-    def _advance(self, stream: list[tuple[Opcode, list[int], list[Step]]], i: int, semaphores: dict[int, int]) -> int:
+    def _advance(self, stream: list[Stretch], i: int, semaphores: dict[int, int]) -> int:
+        """Run a core's stream from position `i` until it ends or waits; the position it has come to."""
         while i < len(stream):
-            opcode, imm, steps = stream[i]
-            for step in steps:
+            now = stream[i]
+            for step in now.steps:
                 step()
-            if opcode == Opcode.SIGNAL:
-                semaphores[imm[0]] = semaphores.get(imm[0], 0) + 1
-            elif opcode == Opcode.WAIT:
-                if semaphores.get(imm[0], 0) < imm[1]:
+            if now.opcode == Opcode.SIGNAL:
+                semaphore = int(now.values["semaphore"])
+                semaphores[semaphore] = semaphores.get(semaphore, 0) + 1
+            elif now.opcode == Opcode.WAIT:
+                if semaphores.get(int(now.values["semaphore"]), 0) < now.values["count"]:
                     return i
-            elif opcode == Opcode.HOST:
-                self._island(imm[0])
+            elif now.opcode == Opcode.HOST:
+                self._island(int(now.values["operator"]))
             i += 1
         return i
 
@@ -105,7 +117,7 @@ class SimEngine:
     def _island(self, index: int) -> None:
         op = self.graph.ops[index]
         if not isinstance(op, ir.Island):
-            raise AxforgeError(f"the program asks the host to run '{op.name}', which is no island", where=self.graph.name)
+            raise AxforgeError(f"the program asks the host to run '{op.name}', which is not an island", where=self.graph.name)
         for name, value in zip(op.outputs, self._islands.run(op, [self._read(n) for n in op.inputs]), strict=True):
             self._write(name, value)
 
@@ -128,8 +140,3 @@ class SimEngine:
         if name in self.graph.constants:
             return np.asarray(self.graph.constants[name])
         return np.zeros(self.graph.tensors[name].shape, self.graph.tensors[name].dtype)
-
-
-def signature(graph: Graph, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of what `run` takes or gives by default: float32 where a tensor is quantized."""
-    return {n: (graph.tensors[n].shape, "float32" if graph.tensors[n].quant else graph.tensors[n].dtype) for n in names}

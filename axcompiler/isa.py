@@ -1,0 +1,425 @@
+"""The instructions of the AIPU: one table, from which everything else that knows instructions is derived.
+
+An entry says which operands an instruction takes, of which types and shapes, what its immediates are called and may be, which unit runs it
+and for how many cycles. The tiler encodes by it, `axruntime/program_check.py` checks by it, the simulator calls its function of the same
+name with these operands and immediates, the cycle count asks it for cycles, `axmodel dump` prints by it, and
+`python -m axforge.axcompiler.isa` prints the table in docs/aipu.md.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from axforge.axcompiler.program import NONE, Kind, Records
+from axforge.axcompiler.target import Target
+
+#: where a record has operands
+SLOTS = ("out", "a", "b", "c")
+Value = int | float
+
+
+class ExecutionUnit(Enum):
+    """What runs an instruction. The DMA reaches every memory; all other units only the L1 of their core."""
+
+    DMA = "DMA"
+    ARRAY = "array"
+    DWPU = "DWPU"
+    DPU = "DPU"
+    CONTROL = "control"
+
+
+class WeightUse(Enum):
+    """What an instruction does with the weights that the array holds."""
+
+    UNUSED = 0
+    LOADED = 1
+    MULTIPLIED = 2
+
+
+@dataclass(frozen=True)
+class InstructionWork:
+    """One instruction for the cycle count: elements and bytes of its operands by name, and the rate of the slowest memory it reaches.
+
+    columns: elements of the last axis of `out`. rate: bytes per cycle, of DMA instructions only.
+    """
+
+    elements: Mapping[str, int]
+    bytes: Mapping[str, int]
+    columns: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class ByImmediate:
+    """An element type that an immediate decides: `kinds[value]`."""
+
+    immediate: str
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand. kind: its element type; None: any, but the same for all operands with None. shape: see `shape_patterns.py`.
+
+    dense: it has no more elements than its buffer has room for (a view may repeat elements; a result never may).
+    index_of: each element is an index into the axis of that name, and is in the constants, where a checker can see it.
+    """
+
+    kind: Kind | ByImmediate | None
+    shape: str
+    dense: bool = False
+    index_of: str = ""
+
+
+@dataclass(frozen=True)
+class Immediate:
+    """A number inside an instruction, from `least` to `most`; float: a float32, stored by its bits."""
+
+    least: int
+    most: int
+    float: bool = False
+
+
+CODE = Immediate(-128, 127)
+COUNT = Immediate(0, 2**31 - 1)
+FLOAT = Immediate(-(2**31), 2**31 - 1, float=True)
+BIT = Immediate(0, 1)
+
+Cost = Callable[[InstructionWork, Target], int]
+
+
+def no_cycles(work: InstructionWork, target: Target) -> int:
+    """none"""
+    return 0
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An entry of the table. operands: in the slots out, a, b, c. immediates: in their order in a record. flags: from bit 0 upwards.
+
+    does: one sentence, also for docs/aipu.md. cycles: from a function whose docstring is the formula. products: multiply-adds it counts as.
+    epilogue: whether it ends in one; scaled: whether that must have a multiplier.
+    """
+
+    unit: ExecutionUnit
+    does: str
+    operands: Mapping[str, Operand]
+    immediates: Mapping[str, Immediate]
+    cycles: Cost = no_cycles
+    products: Callable[[InstructionWork], int] = lambda work: 0
+    flags: tuple[str, ...] = ()
+    epilogue: bool = False
+    scaled: bool = False
+    weights: WeightUse = WeightUse.UNUSED
+
+    @cached_property
+    def _slots(self) -> dict[str, tuple[int, bool]]:
+        return {name: (i, immediate.float) for i, (name, immediate) in enumerate(self.immediates.items())}
+
+    def encode(self, values: Mapping[str, Value]) -> tuple[tuple[int, int, int, int], int]:
+        """(immediates, flags) of a record. Raises TypeError if a name is missing or unknown; a flag that is left out is 0."""
+        imm, flags, slots = [0, 0, 0, 0], 0, self._slots
+        if sum(name in slots for name in values) != len(slots):
+            raise TypeError(f"the immediates are {list(slots)}, not {list(values)}")
+        for name, value in values.items():
+            if name in slots:
+                i, is_float = slots[name]
+                imm[i] = float_bits(value) if is_float else int(value)
+            elif name in self.flags:
+                flags |= bool(value) << self.flags.index(name)
+            else:
+                raise TypeError(f"there is no immediate '{name}'")
+        return (imm[0], imm[1], imm[2], imm[3]), flags
+
+    def decode(self, imm: tuple[int, ...], flags: int) -> dict[str, Value]:
+        """Immediates and flags by name."""
+        values: dict[str, Value] = {name: float_of(imm[i]) if is_float else imm[i] for name, (i, is_float) in self._slots.items()}
+        for bit, name in enumerate(self.flags):
+            values[name] = bool(flags >> bit & 1)
+        return values
+
+
+def float_bits(value: float) -> int:
+    """A float32 as the int32 that has its bits."""
+    return int(struct.unpack("<i", struct.pack("<f", value))[0])
+
+
+def float_of(bits: int) -> float:
+    """The float32 with the bits of an int32."""
+    return float(struct.unpack("<f", struct.pack("<i", bits))[0])
+
+
+# ---------------------------------------------------------------- cycles
+
+
+def _up(work: int, rate: int) -> int:
+    return -(-work // rate)
+
+
+def _dma(work: InstructionWork, target: Target) -> int:
+    """dma.start_cycles + bytes of out / bytes per cycle of the slower memory"""
+    return target.dma.start_cycles + _up(work.bytes["out"], work.rate)
+
+
+def _gather(work: InstructionWork, target: Target) -> int:
+    """as DMA + dma.gather_cycles * elements of b"""
+    return _dma(work, target) + target.dma.gather_cycles * work.elements["b"]
+
+
+def _load(work: InstructionWork, target: Target) -> int:
+    """bytes of a / array.load_bytes_per_cycle"""
+    return _up(work.bytes["a"], target.array.load_bytes_per_cycle)
+
+
+def _vectors(work: InstructionWork, target: Target) -> int:
+    """pixels * array.cycles_per_vector"""
+    return work.elements["out"] // work.columns * target.array.cycles_per_vector
+
+
+def _window(work: InstructionWork, target: Target) -> int:
+    """depthwise.start_cycles + elements of a / depthwise.products"""
+    return target.depthwise.start_cycles + _up(work.elements["a"], target.depthwise.products)
+
+
+def _elementwise(work: InstructionWork, target: Target) -> int:
+    """vector.start_cycles + elements of out / vector.elementwise"""
+    return target.vector.start_cycles + _up(work.elements["out"], target.vector.elementwise)
+
+
+def _softmax(work: InstructionWork, target: Target) -> int:
+    """vector.start_cycles + elements of out / vector.softmax"""
+    return target.vector.start_cycles + _up(work.elements["out"], target.vector.softmax)
+
+
+def _resize(work: InstructionWork, target: Target) -> int:
+    """vector.start_cycles + elements of out / vector.resize"""
+    return target.vector.start_cycles + _up(work.elements["out"], target.vector.resize)
+
+
+def _array_products(work: InstructionWork) -> int:
+    return work.elements["a"] * work.columns
+
+
+def _window_products(work: InstructionWork) -> int:
+    return work.elements["a"]
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _int8(shape: str) -> Operand:
+    return Operand(Kind.INT8, shape)
+
+
+def _int32(shape: str) -> Operand:
+    return Operand(Kind.INT32, shape)
+
+
+class Opcode(IntEnum):
+    """The instructions. A member is the number in a record and has the instruction's entry as `spec`."""
+
+    spec: Instruction
+
+    def __new__(cls, code: int, spec: Instruction) -> "Opcode":
+        """A member: its number and its entry."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.spec = spec
+        return member
+
+    END = 0, Instruction(ExecutionUnit.CONTROL, "ends a stream", {}, {})
+    SIGNAL = 1, Instruction(ExecutionUnit.CONTROL, "increases a semaphore when all before it is done", {}, {"semaphore": COUNT})
+    WAIT = 2, Instruction(ExecutionUnit.CONTROL, "waits until a semaphore has reached count", {}, {"semaphore": COUNT, "count": COUNT})
+    HOST = (
+        3,
+        Instruction(
+            ExecutionUnit.CONTROL, "waits while the host runs an island, an operator of the graph, on DDR", {}, {"operator": COUNT}
+        ),
+    )
+    DMA = (
+        4,
+        Instruction(
+            ExecutionUnit.DMA,
+            "`out = a`, any strided view to any other of the same shape: slices, transposes, concatenation, reshapes, repeats",
+            {"out": Operand(None, "S*"), "a": Operand(None, "S*")},
+            {},
+            _dma,
+        ),
+    )
+    FILL = 5, Instruction(ExecutionUnit.DMA, "writes one code: padding", {"out": _int8("S*")}, {"value": CODE}, _dma)
+    GATHER = (
+        6,
+        Instruction(
+            ExecutionUnit.DMA,
+            "`out[.., i, ..] = a[.., b[i], ..]` along an axis",
+            {
+                "out": _int8("A{axis} N B*"),
+                "a": _int8("A{axis} I B*"),
+                "b": Operand(Kind.INT32, "N", index_of="I"),
+            },
+            {"axis": COUNT},
+            _gather,
+        ),
+    )
+    LOADW = (
+        7,
+        Instruction(
+            ExecutionUnit.ARRAY,
+            "the array's weights become `a - zero`",
+            {"a": _int8("K M")},
+            {"zero": CODE},
+            _load,
+            weights=WeightUse.LOADED,
+        ),
+    )
+    MVM = (
+        8,
+        Instruction(
+            ExecutionUnit.ARRAY,
+            "`out = (a - zero) @ weights`, or added to `out`; `a` may be windows over an image, so im2col costs no memory",
+            {"out": _int32("P{axes} M"), "a": _int8("P{axes} K+")},
+            {"axes": Immediate(1, 7), "zero": CODE},
+            _vectors,
+            _array_products,
+            flags=("accumulate",),
+            weights=WeightUse.MULTIPLIED,
+        ),
+    )
+    DWCONV = (
+        9,
+        Instruction(
+            ExecutionUnit.DWPU,
+            "`out` = sums of `a * b` over the window KH, KW",
+            {"out": _int32("H W C"), "a": _int8("H W C KH KW"), "b": _int8("C KH KW")},
+            {},
+            _window,
+            _window_products,
+        ),
+    )
+    REDUCE = (
+        10,
+        Instruction(
+            ExecutionUnit.DWPU,
+            "`out` = sum or largest of `a` over its last axes: pooling, means",
+            {"out": Operand(ByImmediate("largest", (Kind.INT32, Kind.INT8)), "P{axes}"), "a": _int8("P{axes} R*")},
+            {"axes": COUNT, "largest": BIT},
+            _window,
+        ),
+    )
+    REQUANT = (
+        11,
+        Instruction(
+            ExecutionUnit.DPU,
+            "epilogue of `float32(a + bias) * multiplier`",
+            {"out": _int8("S*"), "a": _int32("S*")},
+            {},
+            _elementwise,
+            epilogue=True,
+            scaled=True,
+        ),
+    )
+    TABLE = (
+        12,
+        Instruction(ExecutionUnit.DPU, "`out = b[a + 128]`", {"out": _int8("S*"), "a": _int8("S*"), "b": _int8("256")}, {}, _elementwise),
+    )
+    ADD = (
+        13,
+        Instruction(
+            ExecutionUnit.DPU,
+            "epilogue of `(a - zero_a) * scale_a + (b - zero_b) * scale_b`",
+            {"out": _int8("S*"), "a": _int8("S*"), "b": _int8("S*")},
+            {"zero_a": CODE, "zero_b": CODE, "scale_a": FLOAT, "scale_b": FLOAT},
+            _elementwise,
+            epilogue=True,
+        ),
+    )
+    MUL = (
+        14,
+        Instruction(
+            ExecutionUnit.DPU,
+            "epilogue of `(a - zero_a) * (b - zero_b) * scale`",
+            {"out": _int8("S*"), "a": _int8("S*"), "b": _int8("S*")},
+            {"zero_a": CODE, "zero_b": CODE, "scale": FLOAT},
+            _elementwise,
+            epilogue=True,
+        ),
+    )
+    SOFTMAX = (
+        15,
+        Instruction(
+            ExecutionUnit.DPU,
+            "epilogue of `e / sum(e) * scale` along the last axis, with `e = b[max(a) - a]`",
+            {"out": _int8("S* N"), "a": _int8("S* N"), "b": _int32("256")},
+            {"scale": FLOAT},
+            _softmax,
+            epilogue=True,
+        ),
+    )
+    RESIZE = (
+        16,
+        Instruction(
+            ExecutionUnit.DPU,
+            "weighed sum of four neighbours of `a - zero`; `b`, `c`: two indices, two weights; first: the row that `a` starts with",
+            {"out": _int32("H W C"), "a": Operand(Kind.INT8, "R V C", dense=True), "b": _int32("4 H"), "c": _int32("4 W")},
+            {"zero": CODE, "first": COUNT},
+            _resize,
+        ),
+    )
+
+
+# ---------------------------------------------------------------- records
+
+
+class DecodedInstruction(NamedTuple):
+    """One instruction of a stream. operands: indices into the table of operands, by slot, where there is one; epilogue: index or NONE."""
+
+    opcode: Opcode
+    layer: int
+    operands: dict[str, int]
+    epilogue: int
+    imm: tuple[int, ...]
+    flags: int
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Immediates and flags by name."""
+        return self.opcode.spec.decode(self.imm, self.flags)
+
+
+#: instructions by their number
+OPCODES = {int(op): op for op in Opcode}
+
+
+def records(stream: Records) -> Iterator[DecodedInstruction]:
+    """The instructions of a stream whose opcodes are known."""
+    columns = [stream[f].tolist() for f in ("op", "layer", *SLOTS, "epilogue", "imm", "flags")]
+    for code, layer, out, a, b, c, epilogue, imm, flags in zip(*columns, strict=True):
+        operands = {slot: index for slot, index in zip(SLOTS, (out, a, b, c), strict=True) if index != NONE}
+        yield DecodedInstruction(OPCODES[code], layer, operands, epilogue, tuple(imm), flags)
+
+
+# ---------------------------------------------------------------- docs/aipu.md
+
+
+def markdown() -> str:
+    """The table of docs/aipu.md."""
+    rows = ["| instruction | unit | operands | cycles | does |", "|---|---|---|---|---|"]
+    for op in Opcode:
+        spec = op.spec
+        names = ", ".join((*spec.immediates, *spec.flags))
+        operands = ", ".join(f"{name} {_kind_text(o.kind)}[{o.shape}]" for name, o in spec.operands.items())
+        rows.append(f"| `{op.name}` {names} | {spec.unit.value} | {operands} | {spec.cycles.__doc__} | {spec.does} |".replace("  ", " "))
+    return "\n".join(rows) + "\n"
+
+
+def _kind_text(kind: Kind | ByImmediate | None) -> str:
+    if isinstance(kind, ByImmediate):
+        return " or ".join(k.name.lower() for k in kind.kinds)
+    return "any" if kind is None else kind.name.lower()
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,8 @@
+"""What an engine says of a tensor it takes or gives."""
+
+from axforge.axcompiler.ir import Graph
+
+
+def signature(graph: Graph, names: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of what `run` takes or gives by default: float32 where a tensor is quantized."""
+    return {n: (graph.tensors[n].shape, "float32" if graph.tensors[n].quant else graph.tensors[n].dtype) for n in names}
