@@ -18,9 +18,9 @@ from axforge.axcompiler.calibrate import run as calibrate
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.operators import find
 from axforge.axcompiler.quantize import run as quantize
 from axforge.axcompiler.quantize import schemes, weights
-from axforge.axcompiler.quantize.algorithms import bias_correction
 from axforge.axcompiler.quantize.ranges import MIN_SCALE, quant_for, snapped
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
@@ -280,5 +280,8 @@ def test_bias_correction_is_the_shift_of_the_mean(groups: int) -> None:
     x[:] = x.mean(axis=(2, 3), keepdims=True)  # constant channels: the formula is exact
     view = NodeView("Conv", "c", ("x", "w"), ("y",), {"group": groups}, 17, {}, {}, {})
     proto = model([node("Conv", ["x", "w"], ["y"], group=groups)], {"x": [1, 4, 9, 9]}, ["y"], {"w": (rounded - weight).astype(np.float32)})
-    got = bias_correction.shift(view, weight, rounded, x.mean(axis=(0, 2, 3)))
+    operator = find("Conv")
+    assert operator is not None
+    assert operator.mean_shift is not None
+    got = operator.mean_shift(view, rounded - weight.astype(np.float64), x.mean(axis=(0, 2, 3)).astype(np.float64))
     np.testing.assert_allclose(got, run(proto, {"x": x})["y"].mean(axis=(0, 2, 3)), rtol=1e-3, atol=1e-5)

@@ -1,10 +1,9 @@
-"""Calibration samples from .npy and .npz files: one sample a file, or many stacked along the first axis."""
+"""Calibration samples from .npy and .npz files: one sample in each file, or many stacked along the first axis."""
 
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class ArraySamples:
     """Samples in files, read one file at a time. `shapes`: of the model's inputs by name.
 
-    An .npz holds one array an input, by its name; an .npy serves a model with one input. An array has the input's shape,
+    An .npz holds one array for each input, by its name; an .npy serves a model with one input. An array has the input's shape,
     or [N, *shape], or, where the input's first axis is 1, [N, *shape[1:]]. Raises AxforgeError, naming the file.
     """
 
@@ -29,7 +28,7 @@ class ArraySamples:
     def __len__(self) -> int:
         return sum(self._counts)
 
-    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+    def __iter__(self) -> Iterator[dict[str, NDArray[np.generic]]]:
         for file, count in zip(self._files, self._counts, strict=True):
             stacked = self._read(file)
             for i in range(count):
@@ -41,7 +40,7 @@ class ArraySamples:
             raise AxforgeError("its arrays hold different numbers of samples", where=str(file), fix="Stack the same number for each input.")
         return counts.pop()
 
-    def _read(self, file: Path) -> dict[str, NDArray[Any]]:
+    def _read(self, file: Path) -> dict[str, NDArray[np.generic]]:
         """Arrays by input name, each [N, *shape]."""
         try:
             loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
@@ -60,7 +59,7 @@ class ArraySamples:
             raise AxforgeError(
                 f"the file holds {names or 'nothing'}; the model's inputs are {', '.join(sorted(self._shapes))}",
                 where=str(file),
-                fix="Save an .npz with one array an input, under the input's name.",
+                fix="Save an .npz with one array for each input, under the input's name.",
             )
         return {name: _stacked(arrays[name], shape, name, file) for name, shape in self._shapes.items()}
 
@@ -78,7 +77,7 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _stacked(value: NDArray[Any], shape: tuple[int, ...], name: str, file: Path) -> NDArray[Any]:
+def _stacked(value: NDArray[np.generic], shape: tuple[int, ...], name: str, file: Path) -> NDArray[np.generic]:
     if value.shape == shape:
         return value[None]
     if value.shape[1:] == shape:

@@ -26,6 +26,7 @@ class QuantizedLayer:
     """
 
     node: NodeView
+    operator: Operator
     weight_input: int
     weight: F32
     axis: int
@@ -56,17 +57,12 @@ def _layer(operator: Operator, node: NodeView, x_scale: float) -> QuantizedLayer
     at = operator.roles(node).index(Role.WEIGHT)
     weight = np.asarray(node.constant(at), np.float32)
     axis = operator.weight_axis(node)
-    groups = _groups(node)
+    groups = operator.weight_groups(node)
     bias = _bias(node, weight.shape[axis] * groups)
     by_group = None if bias is None else np.abs(bias.reshape(groups, -1)).max(axis=0)
     scale = weights.channel_scales(weight, axis, by_group, x_scale)
     product = (np.float32(x_scale) * np.tile(scale, groups)).astype(np.float32)
-    return QuantizedLayer(node, at, weight, axis, weights.quantize_weight(weight, scale, axis), scale, product, bias)
-
-
-def _groups(node: NodeView) -> int:
-    """How many channels of the result share one scale: the groups of a transposed convolution, whose weight holds M / groups."""
-    return int(node.attributes.get("group", 1)) if node.op_type == "ConvTranspose" else 1
+    return QuantizedLayer(node, operator, at, weight, axis, weights.quantize_weight(weight, scale, axis), scale, product, bias)
 
 
 def _bias(node: NodeView, channels: int) -> F32 | None:

@@ -83,11 +83,10 @@ def _with_padding(plan: Plan, name: str, bounds: Bounds) -> Bounds:
     """Padding with a constant brings that number into the tensor (and its copies)."""
     lo, hi = bounds
     for k in plan.aipu:
-        node = plan.view.nodes[plan.parts[k].nodes[0]]
-        if node.op_type == "Pad" and plan.source.get(node.inputs[0]) == name and len(node.inputs) > 2:
-            value = node.constant(2)
-            if value is not None and value.size == 1 and np.isfinite(value).all():
-                lo, hi = min(lo, float(value.reshape(-1)[0])), max(hi, float(value.reshape(-1)[0]))
+        operator, node = plan.parts[k].operator, plan.view.nodes[plan.parts[k].nodes[0]]
+        value = operator.added_value(node) if operator is not None and plan.source.get(node.inputs[0]) == name else None
+        if value is not None:
+            lo, hi = min(lo, value), max(hi, value)
     return lo, hi
 
 

@@ -6,8 +6,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from axforge.axcompiler.statistics.channels import ChannelMeans
 from axforge.axcompiler.statistics.histogram import Histogram
 
 MEANS = ChannelMeans.name
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 #: what an algorithm that rewrites the float model decided: lists of integers by tensor name, as they are written to JSON
@@ -40,6 +42,25 @@ class Statistics:
     channels: dict[str, dict[str, F32 | F64]] = field(default_factory=dict)
     masked: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
+
+
+class _Extremes(msgspec.Struct):
+    """Of one tensor in ranges.json."""
+
+    min: float
+    max: float
+
+
+class _Document(msgspec.Struct):
+    """ranges.json as it is read."""
+
+    samples: int
+    masked: list[str]
+    splits: dict[str, list[list[int]]]
+    tensors: dict[str, _Extremes]
+    means: list[str]
+    channels: dict[str, list[str]] = {}
+    decisions: dict[str, dict[str, list[list[int]]]] = {}
 
 
 def save(statistics: Statistics, out: Path) -> None:
@@ -82,7 +103,7 @@ def _lengths(measured: Mapping[str, F32 | F64]) -> NDArray[np.generic]:
     return np.asarray([len(m) for _, m in sorted(measured.items())], np.int64)
 
 
-def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def npz_bytes(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     """An .npz as np.load reads it, without the time of day in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -98,31 +119,31 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def load(ranges: Path, histograms: Path) -> Statistics:
     """What `save` wrote. Raises CompileError if the two files are damaged or do not belong together."""
     try:
-        document = json.loads(ranges.read_bytes())
+        document = msgspec.json.decode(ranges.read_bytes(), type=_Document)
         with np.load(histograms, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _assemble(document, arrays)
-    except (ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, EOFError) as e:
+    except (msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, EOFError) as e:
         raise CompileError(f"the calibration results are damaged ({e})", where=ranges.name, fix="Run the calibrate stage again.") from e
 
 
-def _assemble(document: Any, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
-    names = list(document["tensors"])
+def _assemble(document: _Document, arrays: Mapping[str, NDArray[np.generic]]) -> Statistics:
+    names = list(document.tensors)
     if not len(names) == len(arrays["length"]) == len(arrays["exponent"]):
         raise ValueError("ranges.json and histograms.npz name different tensors")
-    out = Statistics(int(document["samples"]), masked=set(document["masked"]), decisions=dict(document.get("decisions", {})))
-    if document["splits"]:
-        out.decisions[SPLITS] = document["splits"]
+    out = Statistics(document.samples, masked=set(document.masked), decisions={**document.decisions, SPLITS: document.splits})
     counts = _split(arrays["counts"], arrays["length"])
     for i, name in enumerate(names):
         h = Histogram(int(arrays["bins"][i]), int(arrays["exponent"][i]), int(arrays["first"][i]), counts[i].astype(np.int64))
-        out.ranges[name] = Range(float(document["tensors"][name]["min"]), float(document["tensors"][name]["max"]), h)
-    out.channels[MEANS] = dict(zip(document["means"], _split(arrays["means"], arrays["channels"]), strict=True))
-    for kind, tensors in document.get("channels", {}).items():
-        out.channels[kind] = dict(zip(tensors, _split(arrays[f"{kind}.values"], arrays[f"{kind}.length"]), strict=True))
+        out.ranges[name] = Range(document.tensors[name].min, document.tensors[name].max, h)
+    means = zip(document.means, _split(arrays["means"], arrays["channels"]), strict=True)
+    out.channels[MEANS] = {tensor: mean.astype(np.float32) for tensor, mean in means}
+    for kind, tensors in document.channels.items():
+        numbers = zip(tensors, _split(arrays[f"{kind}.values"], arrays[f"{kind}.length"]), strict=True)
+        out.channels[kind] = {tensor: values.astype(np.float64) for tensor, values in numbers}
     return out
 
 
-def _split(flat: NDArray[Any], lengths: NDArray[Any]) -> list[NDArray[Any]]:
+def _split(flat: NDArray[_Number], lengths: NDArray[np.generic]) -> list[NDArray[_Number]]:
     """The arrays of the given lengths that were written one after another."""
     return np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
