@@ -1,0 +1,81 @@
+"""SSD: single-shot detectors with anchors, such as SSD-MobileNet, and those whose ONNX gives decoded boxes."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
+from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+
+Four = Annotated[tuple[float, ...], Meta(min_length=4, max_length=4)]
+Grid = Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
+
+
+@register
+class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
+    """SSD: centre = anchor's centre + t * variance * anchor's size, size = anchor's size * exp(t * variance); all in shares of the picture.
+
+    anchors: for each map, finest first, (width, height) pairs in shares of the picture; without them the boxes are corners in 0..1 already.
+    grids: (columns, rows) of each map. variances: of x, y, width, height. order: whether x or y is first in `boxes`.
+    activation: what the network leaves to do to the scores. background: class 0 is none of the labels.
+    scores, boxes: names of these outputs.
+    """
+
+    takes = "scores `[1, N, classes]` and boxes `[1, N, 4]`"
+
+    classes: Count
+    anchors: tuple[tuple[float, ...], ...] = ()
+    grids: tuple[Grid, ...] = ()
+    variances: Four = (0.1, 0.1, 0.2, 0.2)
+    order: Literal["xy", "yx"] = "xy"
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    background: bool = True
+    scores: str = "scores"
+    boxes: str = "boxes"
+
+    def __post_init__(self) -> None:
+        if len(self.anchors) != len(self.grids):
+            raise ValueError(
+                f"`anchors` has {len(self.anchors)} maps and `grids` has {len(self.grids)}; give both for each map, or neither"
+            )
+        if any(len(sizes) % 2 or not sizes or min(sizes) <= 0 for sizes in self.anchors):
+            raise ValueError("`anchors` are (width, height) pairs above 0, at least one for each map")
+
+    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+        scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)
+        width = self.classes + self.background
+        if scores.ndim != 3 or scores.shape[0] != 1 or scores.shape[2] != width or boxes.shape != (*scores.shape[:2], 4):
+            raise self.misfit(scores.shape, f"[1, N, {width}] with boxes [1, N, 4], which here are {list(boxes.shape)}")
+        rows = boxes[0] if self.order == "xy" else boxes[0][:, [1, 0, 3, 2]]
+        if self.anchors:
+            rows = self._decoded(rows)
+        return self.chosen(rows * np.tile(context.picture_size(), 2), self._probabilities(scores[0])[:, int(self.background) :])
+
+    def _decoded(self, rows: Array) -> Array:
+        """Corners [N, 4] from rows of offsets to the anchors [N, 4]."""
+        centers, sizes = self._anchor_boxes()
+        if len(rows) != len(centers):
+            raise self.misfit((1, len(rows), 4), f"[1, {len(centers)}, 4]: one box for each anchor of each cell of `grids`")
+        steps = rows * np.asarray(self.variances, np.float32)
+        with np.errstate(over="ignore"):  # a box of infinite size is clipped to the picture
+            return corners(centers + steps[:, :2] * sizes, sizes * np.exp(steps[:, 2:]))
+
+    def _anchor_boxes(self) -> tuple[Array, Array]:
+        """Centres and sizes [N, 2] of all anchors: map by map, row by row, cell by cell, in the order of `anchors`."""
+        centers, sizes = [], []
+        for (columns, rows), pairs in zip(self.grids, self.anchors, strict=True):
+            cells = (grid(rows, columns) + np.float32(0.5)) / np.array([columns, rows], np.float32)
+            each = np.asarray(pairs, np.float32).reshape(-1, 2)
+            centers.append(cells.repeat(len(each), axis=0))
+            sizes.append(np.tile(each, (len(cells), 1)))
+        return np.concatenate(centers), np.concatenate(sizes)
+
+    def _probabilities(self, scores: Array) -> Array:
+        if self.activation == "sigmoid":
+            return sigmoid(scores)
+        if self.activation == "softmax":
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            return weights / weights.sum(axis=1, keepdims=True)
+        return scores
