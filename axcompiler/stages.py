@@ -1,4 +1,4 @@
-"""The seven stages: their names, versions, artefacts and configurations. Light to import (no NumPy, no ONNX).
+"""The seven stages: their names, artefacts and configurations. Light to import (no NumPy, no ONNX).
 
 Each stage is a package `axcompiler.<name>` with a function
 
@@ -99,13 +99,13 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Bump `version` whenever its code gives other bytes for the same inputs.
+    """One stage: the package `axcompiler.<name>`.
 
-    inputs, outputs: file names of artefacts. libraries: distributions whose version decides output bytes.
+    inputs, outputs: file names of artefacts. libraries: distributions whose version decides output bytes. That the stage's own code
+    decides them too, whoever keeps results finds out from its imports (`tasks.stages.code`).
     """
 
     name: str
-    version: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     libraries: tuple[str, ...]
@@ -122,13 +122,15 @@ class Stage:
         return {f.name: f.metadata[INHERITED] for f in fields(self.config) if INHERITED in f.metadata}
 
 
+_ONNX, _GRAPH = ("onnx", "onnxruntime", "numpy", "msgspec"), ("numpy", "msgspec")
+
 STAGES: tuple[Stage, ...] = (
-    Stage("fetch", 1, (), ("model.onnx",), (), FetchConfig),
-    Stage("check", 3, ("model.onnx",), ("checked.onnx", "support.json"), ("onnx", "onnxruntime", "numpy"), CheckConfig),
-    Stage("calibrate", 4, ("checked.onnx",), ("ranges.json", "histograms.npz"), ("onnx", "onnxruntime", "numpy"), CalibrateConfig),
-    Stage("quantize", 2, ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), ("onnx", "numpy"), QuantizeConfig),
-    Stage("optimize", 2, ("quantized.onnx",), ("graph.axgraph",), ("onnx", "numpy"), OptimizeConfig),
-    Stage("tile", 2, ("graph.axgraph",), ("program.axprogram", "schedule.json"), ("numpy",), TileConfig),
-    Stage("pack", 1, ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), ("numpy",), PackConfig),
+    Stage("fetch", (), ("model.onnx",), (), FetchConfig),
+    Stage("check", ("model.onnx",), ("checked.onnx", "support.json"), _ONNX, CheckConfig),
+    Stage("calibrate", ("checked.onnx",), ("ranges.json", "histograms.npz"), _ONNX, CalibrateConfig),
+    Stage("quantize", ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), _ONNX, QuantizeConfig),
+    Stage("optimize", ("quantized.onnx",), ("graph.axgraph",), _ONNX, OptimizeConfig),
+    Stage("tile", ("graph.axgraph",), ("program.axprogram", "schedule.json"), _GRAPH, TileConfig),
+    Stage("pack", ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), _GRAPH, PackConfig),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

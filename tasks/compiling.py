@@ -11,7 +11,7 @@ from axforge.tasks import settings, words, zoo
 from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
 from axforge.tasks.failures import Guarded, told
 from axforge.tasks.plan import Plan
-from axforge.tasks.stage_task import StageTask, remove_files
+from axforge.tasks.stages.task import StageTask, remove_files
 from axforge.tasks.suggest import nearest
 
 

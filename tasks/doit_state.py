@@ -27,6 +27,11 @@ def signature(status: os.stat_result) -> Signature:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
+def settled(stamps: Signature, when: int) -> bool:
+    """Whether any change after `when` (ns) must show in the stamps of a file."""
+    return max(stamps[1], stamps[2]) < when - _TICK_NS
+
+
 def content(path: str) -> str:
     """xxh3-128 of a file, hex: finds changes, and is never believed by anybody else."""
     import xxhash
@@ -72,8 +77,8 @@ def same(path: str, before: list[Any], status: os.stat_result | None = None) -> 
             return sorted(os.listdir(path)) == before[1]
         if status.st_size != before[0][0]:
             return False
-        settled = max(before[0][1], before[0][2]) < before[2] - _TICK_NS
-        return (settled and signature(status) == before[0]) or content(path) == before[1]
+        certain = settled(before[0], before[2])
+        return (certain and signature(status) == before[0]) or content(path) == before[1]
     except FileNotFoundError:
         return before[0] is None
     except OSError:

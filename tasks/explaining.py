@@ -1,12 +1,12 @@
 """What a build of a model would do now, stage by stage, and why. Runs nothing and restores nothing."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.plan import Plan
-from axforge.tasks.stage_task import StageTask, make_work
+from axforge.tasks.stages.inputs import NOUNS, inputs_of
+from axforge.tasks.stages.task import StageTask
 
 if TYPE_CHECKING:
     from axforge.cache.explain import Explanation
@@ -74,7 +74,7 @@ def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verd
     from axforge.cache.explain import why
 
     task = StageTask(plan, stage)
-    action = task.action(store, make_work(plan, stage), made=made)
+    action = inputs_of(plan, stage).action(store, made)
     reasons = why(store, action, label=plan.model.name, scope=task.scope, nouns=NOUNS)
     record = store.lookup(action, count=False)
     if record is None:
@@ -82,6 +82,3 @@ def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verd
     made.update({output.name: output.sha256 for output in record.outputs})
     intact = store.intact(record, plan.folder(stage))
     return Verdict(stage.name, UP_TO_DATE if intact else RESTORED, reasons)
-
-
-NOUNS: Mapping[str, str] = {"calibration": "image"}

@@ -9,7 +9,7 @@ Building a Plan reads model.json as plain JSON only; `Plan.descriptor` checks it
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ from axforge.tasks.zoo import Model
 
 if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Descriptor
-    from axforge.tasks.calibration import Chosen
+    from axforge.tasks.stages.samples import Chosen
 
 SDK = f"axforge {axcompiler.__version__}"
 MAX_CORES = 4
+#: Folders of stages whose artefacts depend on the number of cores, below the model's own.
+_FOLDERS = {"tile": "stages/tile-{cores}", "pack": "{cores}"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,7 @@ class Plan:
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage's artefacts go."""
-        if stage.name == "pack":
-            return self.published
-        return self.root / "stages" / (f"tile-{self.cores}" if stage.name == "tile" else stage.name)
+        return self.root / _FOLDERS.get(stage.name, "stages/{stage}").format(stage=stage.name, cores=self.cores)
 
     def outputs(self, stage: Stage) -> dict[str, Path]:
         """Paths of what a stage writes, by file name."""
@@ -113,32 +113,12 @@ class Plan:
         made = {name: path for earlier in STAGES for name, path in self.outputs(earlier).items()}
         return {name: made[name] for name in stage.inputs}
 
-    # --- how ---
-
-    def config(self, stage: Stage) -> Any:
-        """The stage's configuration: its defaults, what the descriptor says, and what the options say. Raises AxforgeError."""
-        from axforge.axruntime.pipeline.descriptor import stage_options
-
-        config = replace(stage.config(), **stage_options(self.descriptor, stage.name))
-        if stage.name == "tile":
-            config = replace(config, cores=self.cores)
-        if stage.name == "pack":
-            config = replace(config, name=self.model.published_name)
-        return config
-
-    def key_config(self, stage: Stage) -> dict[str, Any]:
-        """The configuration as it enters the key: content instead of paths."""
-        config: dict[str, Any] = asdict(self.config(stage))
-        if stage.name == "tile":
-            config["target"] = Path(str(config["target"])).stem  # its content is an input
-        return config
-
-    def quick(self, stage: Stage) -> str:
-        """A digest of what can decide a stage's key besides content of files and versions; cheap, and rather changes too often."""
-        options = [self.cores, self.options.onnx and str(self.settings.typed(self.options.onnx)), self.options.num_cal_images]
-        target = hashlib.sha256(self.target.read_bytes()).hexdigest() if stage.name == "tile" and self.target.is_file() else ""
-        roots = [str(self.settings.data_root), str(self.settings.build_root), str(self.model.path)]
-        return digest([2, stage.name, stage.version, SDK, options, target, roots, self.model.raw])
+    @cached_property
+    def quick(self) -> str:
+        """A digest of all that was said of this model, as it was said; cheap, and rather changes too often."""
+        given = self.options.onnx and str(self.settings.typed(self.options.onnx))
+        where = [self.model.path, self.settings.data_root, self.settings.build_root, self.target]
+        return digest([3, SDK, self.cores, given, self.options.num_cal_images, [str(path) for path in where], self.model.raw])
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:

@@ -29,6 +29,11 @@ class Settings:
     cluster: str = ""
     builders: frozenset[str] = frozenset()
 
+    @property
+    def code_memory(self) -> Path:
+        """The file that remembers which modules decide what (see tasks.stages.code)."""
+        return self.build_root / ".code.json"
+
     def typed(self, path: str) -> Path:
         """A path as the user typed it, absolute."""
         return Path(os.path.normpath(self.typed_in / Path(path).expanduser()))

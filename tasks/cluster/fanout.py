@@ -16,11 +16,12 @@ from axforge.tasks import progress
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.client import Answer, Cluster, Job
 from axforge.tasks.plan import SDK, Plan, versions
+from axforge.tasks.stages.code import sources
 
 if TYPE_CHECKING:
     from axforge.cache.key import Action
     from axforge.cache.store import Store
-    from axforge.tasks.stage_task import StageTask
+    from axforge.tasks.stages.task import StageTask
 
 #: Plans of this run that have stages to do, and the last stage that is wanted of each, by model.
 _WANTED: dict[str, tuple[Plan, str]] = {}
@@ -95,7 +96,7 @@ def compiled_there(task: "StageTask", store: "Store", action: "Action") -> dict[
 def _send_others(but: str) -> None:
     """Send all other models of this run that need it. One that cannot be sent fails, with its sentence, when its turn comes."""
     from axforge.cache.errors import CacheError
-    from axforge.tasks.stage_task import StageTask
+    from axforge.tasks.stages.task import StageTask
 
     for name, (plan, last) in _WANTED.items():
         if name == but or name in _SENT or last == "fetch":
@@ -117,12 +118,12 @@ def _needs_work(plan: Plan, last: str) -> bool:
 
 def job_of(plan: Plan, last: str) -> Job:
     """A model up to stage `last` as a job: its descriptor and options, and a parcel with the network and the samples."""
-    from axforge.tasks.calibration import choose
+    from axforge.tasks.stages.inputs import chosen_samples
 
     files: dict[str, Path] = {"model.onnx": plan.outputs(BY_NAME["fetch"])["model.onnx"]}
     samples = []
     if _ORDER.index(last) >= _ORDER.index("calibrate"):
-        chosen = choose(plan)
+        chosen = chosen_samples(plan)
         places = {path: f"samples/{i}{path.suffix}" for i, path in enumerate(chosen.files())}
         files |= {place: path for path, place in places.items()}
         samples = [{"name": item.name, "variant": item.variant, "file": places[Path(item.path)]} for item in chosen.items]
@@ -156,13 +157,4 @@ def identity() -> dict[str, str]:
 
 @lru_cache
 def _code() -> str:
-    import hashlib
-
-    from axforge import axcompiler, axruntime
-
-    seen = hashlib.sha256()
-    for package in (axcompiler, axruntime):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(path for kind in ("*.py", "*.yaml") for path in root.rglob(kind)):
-            seen.update(f"{path.relative_to(root).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return seen.hexdigest()[:16]
+    return sources().everything()[:16]

@@ -18,13 +18,14 @@ from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.cache.config import fresh_start
 from axforge.cache.errors import CacheError
 from axforge.tasks import progress, settings
-from axforge.tasks.calibration import Chosen
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.client import Answer, Job
 from axforge.tasks.cluster.fanout import identity
 from axforge.tasks.failures import say
 from axforge.tasks.plan import Plan
-from axforge.tasks.stage_task import StageTask, make_work
+from axforge.tasks.stages.inputs import inputs_of
+from axforge.tasks.stages.samples import Chosen
+from axforge.tasks.stages.task import StageTask
 from axforge.tasks.words import Options
 from axforge.tasks.zoo import Model
 
@@ -64,8 +65,8 @@ def compile_model(job: Job, folder: Path) -> Answer:
     stages = {}
     for stage in STAGES[1 : [stage.name for stage in STAGES].index(job["last"]) + 1]:
         task = StageTask(plan, stage)
-        store, work = task.open_store(), make_work(plan, stage)
-        result = task.obtain(store, work, task.action(store, work), scope="", force=plan.options.force)
+        store, inputs = task.open_store(), inputs_of(plan, stage)
+        result = task.obtain(store, inputs, inputs.action(store), scope="", force=plan.options.force)
         progress.relay(plan.model.name, stage.name, 1, 1, "")
         stages[stage.name] = {"how": result.how, "seconds": round(result.seconds, 3)}
     return {"stages": stages}

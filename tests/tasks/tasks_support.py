@@ -37,7 +37,7 @@ def fake(stage):
             progress(i + 1, 5, "working")
         if os.environ.get("FAIL_IN") == stage.name:
             raise RuntimeError("a bug")
-        seen = hashlib.sha256(repr(config).encode())
+        seen = hashlib.sha256(repr(config).encode() + os.environ.get(f"BYTES_{stage.name}", "").encode())
         for name in sorted(inputs):
             seen.update(inputs[name].read_bytes())
         for name in stage.outputs:

@@ -2,7 +2,7 @@
 
 A source is a file below the data root, an address with a checksum, or a builder `module:function`. A model.json may come from a
 stranger, so only builders that axforge ships, or that the user's own dodo.py allows (`allow_builders`), are imported and run.
-The key of the stage names content: bytes of files, checksums, the builder's code. Never a path or an address.
+The key of the stage names content: bytes of files, checksums, the code that makes the file, where any does. Never a path or an address.
 """
 
 import hashlib
@@ -32,13 +32,15 @@ _PIECE = 1 << 20
 class Origin:
     """A source, looked at. files: inputs by name, whose content decides the model. facts: what else decides it.
 
-    libraries: distributions that decide it. write(out, progress): makes the file.
+    libraries: distributions that decide it. entries: modules where code of axforge begins that decides it; none for a file that is
+    only copied, or that has a checksum. write(out, progress): makes the file.
     """
 
     files: Mapping[str, Path]
     write: Callable[[Path, Progress], None]
     facts: Mapping[str, Any] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
 
 
 def origin(source: "Source | None", given: str, model: str, settings: Settings) -> Origin:
@@ -88,7 +90,9 @@ def from_file(path: Path) -> Origin:
     """An ONNX file with its external data, if it has any."""
     tensors = external_files(path)
     files = {OUTPUT: path} | {f"external data {name}": file for name, file in tensors.items()}
-    return Origin(files, lambda out, progress: _pull_in(path, bool(tensors), out), libraries=("onnx",) if tensors else ())
+    if not tensors:
+        return Origin(files, lambda out, progress: _copy(path, out))
+    return Origin(files, lambda out, progress: _pull_in(path, out), libraries=("onnx",), entries=(__name__,))
 
 
 def external_files(path: Path) -> dict[str, Path]:
@@ -127,10 +131,11 @@ def _inside(model: Path, location: str) -> Path:
     return target
 
 
-def _pull_in(path: Path, external: bool, out: Path) -> None:
-    if not external:
-        shutil.copyfile(path, out)
-        return
+def _copy(path: Path, out: Path) -> None:
+    shutil.copyfile(path, out)
+
+
+def _pull_in(path: Path, out: Path) -> None:
     import onnx
 
     model = onnx.load(path)
@@ -222,7 +227,8 @@ def _from_builder(name: str, reads: tuple[str, ...], model: str, settings: Setti
             fix=f"If you trust this code, allow it in your dodo.py: axforge.tasks.settings.allow_builders({module_name!r}).",
         )
     files = {f"data {relative}": locate(relative, model, settings) for relative in reads}
-    files |= {f"code {path.name}": path for path in _code(module_name, model)}
+    shipped = module_name.startswith(SHIPPED_BUILDERS)
+    files |= {f"code {path.name}": path for path in _code(module_name, model) if not shipped}
     module = importlib.import_module(module_name)
     build = getattr(module, function_name, None)
     # a function of the module itself, not one that it merely imports
@@ -230,7 +236,9 @@ def _from_builder(name: str, reads: tuple[str, ...], model: str, settings: Setti
         raise AxforgeError(f"The builder {name!r} does not exist.", where=model, fix=f"Write it: {function_name} in {module_name}.")
     if hasattr(module, "checkpoint_path"):  # a builder that reads a file of an installed package says which
         files["weights"] = module.checkpoint_path()
-    return Origin(files, lambda out, progress: build(settings.data_root, out), facts={"builder": name}, libraries=("numpy", "onnx"))
+    entries = (module_name,) if shipped else ()
+    facts = {"builder": name}
+    return Origin(files, lambda out, progress: build(settings.data_root, out), facts=facts, libraries=("numpy", "onnx"), entries=entries)
 
 
 def _code(module_name: str, model: str) -> list[Path]:

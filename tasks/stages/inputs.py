@@ -1,0 +1,246 @@
+"""Everything that decides what a stage writes, described once.
+
+From this one description follow the key of the cache, doit's question whether a stage must be looked at again, and the call of the
+stage. What is particular to a stage (where its model comes from, its samples, its target) is one small class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import Progress, Stage
+from axforge.tasks import progress
+from axforge.tasks.plan import SDK, Plan, digest, versions
+from axforge.tasks.stages.code import sources
+
+if TYPE_CHECKING:
+    from axforge.cache.key import Action, Input
+    from axforge.cache.store import Store
+    from axforge.tasks.stages.samples import Chosen
+    from axforge.tasks.stages.source import Origin
+
+#: Name of a stage's code among its inputs, in keys and explanations.
+CODE = "code"
+#: Form of the keys that are made here. Another number makes all earlier results unknown.
+FORM = 1
+#: What an input of many files consists of, for explanations.
+NOUNS: Mapping[str, str] = {"calibration": "image", CODE: "module"}
+
+
+class StageInputs:
+    """The inputs of a stage that has nothing but artefacts, a configuration and code. Nothing is opened before it is asked for."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        self.plan, self.stage = plan, stage
+
+    # --- what decides bytes: all of this is in the key ---
+
+    @property
+    def artefacts(self) -> Mapping[str, Path]:
+        """What earlier stages wrote, by name."""
+        return self.plan.inputs(self.stage)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Other files, by name. Raises AxforgeError when one is not there."""
+        return {}
+
+    def trees(self, store: "Store") -> Mapping[str, "Input"]:
+        """Inputs that are many files."""
+        return {}
+
+    def config(self) -> Any:
+        """The stage's configuration: its defaults, what the descriptor says, and what the options say. Raises AxforgeError."""
+        from axforge.axruntime.pipeline.descriptor import stage_options  # loads msgspec
+
+        return replace(self.stage.config(), **stage_options(self.plan.descriptor, self.stage.name))
+
+    def named_config(self) -> Mapping[str, Any]:
+        """The configuration as it enters the key: content instead of paths."""
+        return asdict(self.config())
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What else decides, known only when the files have been looked at."""
+        return {}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions whose version decides."""
+        return self.stage.libraries
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Modules where the code begins that decides; what they import belongs to it."""
+        return (f"axforge.axcompiler.{self.stage.name}",)
+
+    # --- what selects files: not in the key, for another path to the same content changes nothing ---
+
+    def choice(self) -> tuple[object, ...]:
+        """What was said of where files are."""
+        return ()
+
+    def watched(self) -> list[Path]:
+        """Files and folders whose change may mean work, and which doit does not know of."""
+        return list(self.files.values())
+
+    # --- what follows from it ---
+
+    def spec(self) -> str:
+        """A digest of what was said of the stage, before any file is looked at."""
+        return digest([FORM, SDK, self.stage.name, self.named_config(), [repr(said) for said in self.choice()]])
+
+    def action(self, store: "Store", made: Mapping[str, str] | None = None) -> "Action":
+        """The action, named by the content that all inputs have now. made: SHA-256 of artefacts that need not be in place."""
+        from axforge.cache.key import Action, Tree
+
+        known: Mapping[str, Input] = {name: content for name, content in (made or {}).items() if name in self.artefacts}
+        paths = {name: path for name, path in {**self.artefacts, **self.files}.items() if name not in known}
+        found = dict(zip(paths, store.files.digests(paths.values()), strict=True))
+        modules = sources().files(self.entries, self.plan.settings.code_memory)
+        code = {CODE: Tree.of(modules, names_matter=True)} if modules else {}
+        return Action(
+            stage=self.stage.name,
+            stage_version=FORM,
+            inputs={**found, **known, **self.trees(store), **code},
+            config={**self.named_config(), **self.facts},
+            sdk=SDK,
+            libraries=versions(self.libraries),
+            outputs=self.stage.outputs,
+        )
+
+    def run(self, store: "Store", folder: Path, report: Progress) -> None:
+        """Run the stage into an empty folder."""
+        self.stage.run()(self.artefacts, self.config(), folder, report)
+
+
+class FetchInputs(StageInputs):
+    """The source of the model."""
+
+    @cached_property
+    def origin(self) -> "Origin":
+        """The source, looked at. Raises AxforgeError when it is not there."""
+        from axforge.tasks.stages.source import origin  # loads onnx when it looks
+
+        return origin(self.plan.descriptor.source, self.plan.options.onnx, self.plan.model.name, self.plan.settings)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        return self.origin.files
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.origin.facts
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return self.origin.libraries
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return self.origin.entries
+
+    def choice(self) -> tuple[object, ...]:
+        given = self.plan.options.onnx
+        return self.plan.descriptor.source, given and self.plan.settings.typed(given), self.plan.settings.data_root
+
+    def run(self, store: "Store", folder: Path, report: Progress) -> None:
+        self.origin.write(folder / "model.onnx", report)
+
+
+class CalibrateInputs(StageInputs):
+    """The samples that ranges are measured on."""
+
+    @cached_property
+    def chosen(self) -> "Chosen":
+        """The samples. Raises AxforgeError when there are none."""
+        return chosen_samples(self.plan)
+
+    def trees(self, store: "Store") -> Mapping[str, "Input"]:
+        from axforge.tasks.stages import samples
+
+        return {samples.INPUT: self.chosen.tree(self.chosen.names(store))}
+
+    def named_config(self) -> Mapping[str, Any]:
+        from axforge.tasks.stages.samples import preprocessing
+
+        return {**super().named_config(), "preprocessing": preprocessing(self.plan.descriptor)}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        from axforge.tasks.stages.samples import LIBRARIES
+
+        return (*self.stage.libraries, *LIBRARIES)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return (*super().entries, "axforge.tasks.stages.samples")
+
+    def choice(self) -> tuple[object, ...]:
+        return self.plan.descriptor.calibration, self.plan.options.num_cal_images, self.plan.settings.data_root
+
+    def watched(self) -> list[Path]:
+        return [*self.chosen.folders, *self.chosen.files()]
+
+    def run(self, store: "Store", folder: Path, report: Progress) -> None:
+        from axforge.axruntime.pipeline.calibration import stand_ins
+        from axforge.tasks.stages.samples import Feeds
+
+        if stand_ins(self.chosen.items):
+            count, name = len(self.chosen.items), self.plan.model.name
+            fix = 'for the best accuracy name your own: "calibration": {"path": "FOLDER"} in model.json, below the data root.'
+            progress.say(f"{name}: calibrating on {count} sample photos that installed packages ship; {fix}")
+        feeds = Feeds(self.plan.descriptor, self.chosen, self.chosen.names(store), self.artefacts["checked.onnx"])
+        self.stage.run()(self.artefacts, self.config(), folder, report, samples=feeds)
+
+
+class TileInputs(StageInputs):
+    """The number of cores, and the AIPU's description, which is content too."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        target = self.plan.target
+        if not target.is_file():
+            raise AxforgeError("There is no such target.", where=str(target), fix="Name a file in axcompiler/targets, such as metis.")
+        return {"target": target}
+
+    def config(self) -> Any:
+        return replace(super().config(), cores=self.plan.cores)
+
+    def named_config(self) -> Mapping[str, Any]:
+        return {**super().named_config(), "target": self.plan.target.stem}  # its content is an input
+
+    def choice(self) -> tuple[object, ...]:
+        return (self.plan.target,)
+
+
+class PackInputs(StageInputs):
+    """The name that is written into the file."""
+
+    def config(self) -> Any:
+        return replace(super().config(), name=self.plan.model.published_name)
+
+
+_PARTICULAR: Mapping[str, type[StageInputs]] = {
+    "fetch": FetchInputs,
+    "calibrate": CalibrateInputs,
+    "tile": TileInputs,
+    "pack": PackInputs,
+}
+
+
+def inputs_of(plan: Plan, stage: Stage) -> StageInputs:
+    """The inputs of a stage of a model, with its sources as they are now."""
+    return _PARTICULAR.get(stage.name, StageInputs)(plan, stage)
+
+
+def chosen_samples(plan: Plan) -> "Chosen":
+    """The samples that a model is calibrated with. Raises AxforgeError when there are none."""
+    from axforge.tasks.stages.samples import choose
+
+    if plan.samples is not None:
+        return plan.samples
+    return choose(plan.descriptor, plan.settings.data_root, plan.options.num_cal_images)

@@ -1,0 +1,194 @@
+"""A stage as a doit task: a client of the cache.
+
+doit asks `unchanged` first, which looks at time stamps and small digests and imports nothing heavy. Only if something may have
+changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import Stage
+from axforge.tasks import progress
+from axforge.tasks.doit_state import Question, same, settled_snapshots, snapshot
+from axforge.tasks.plan import Plan, versions
+from axforge.tasks.stages.code import sources
+from axforge.tasks.stages.inputs import NOUNS, StageInputs, inputs_of
+
+if TYPE_CHECKING:
+    from axforge.cache.build import Result
+    from axforge.cache.explain import Explanation
+    from axforge.cache.key import Action
+    from axforge.cache.store import Store
+
+Values = dict[str, Any]
+
+#: Form of what is remembered between runs.
+MEMORY = 3
+
+
+class StageTask:
+    """One stage of one model. A plain object with module-level methods, so that it can be pickled for other processes."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        self.plan, self.stage = plan, stage
+
+    @property
+    def name(self) -> str:
+        """Name of the task below its group."""
+        return f"{self.plan.model.name}:{self.stage.name}"
+
+    @property
+    def scope(self) -> str:
+        """The workspace that "the last build" means."""
+        return str(self.plan.settings.build_root)
+
+    def as_doit(self) -> dict[str, Any]:
+        """The task as doit wants it."""
+        from axforge.tasks.failures import Guarded
+        from axforge.tasks.words import OPTIONS, doit_params
+
+        outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
+        return {
+            "name": self.name,
+            "doc": f"{self.stage.name}: {', '.join(self.stage.outputs)}",
+            "actions": [(Guarded(self.execute).__call__,)],
+            "file_dep": [str(path) for path in self.plan.inputs(self.stage).values()],
+            "targets": outputs,
+            "uptodate": [Question("configuration, sources, versions and outputs are what they were", self.unchanged)],
+            "clean": [(remove_files, [outputs])],
+            "params": doit_params(OPTIONS),
+            "meta": {
+                "model": self.plan.model.name,
+                "stage": self.stage.name,
+                "explain": self.plan.options.explain,
+                "elsewhere": self.plan if self.plan.cluster else None,
+            },
+        }
+
+    # --- is there anything to do? ---
+
+    def unchanged(self, task: Any, values: Values) -> bool:
+        """Whether configuration, sources and outputs are what they were when the stage last succeeded."""
+        if self.plan.options.force or values.get("memory") != MEMORY:
+            return False
+        outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
+        remembered = {**values["watched"], **values["outputs"]}
+        if not set(outputs) <= set(remembered) or not all(same(path, before) for path, before in remembered.items()):
+            return False
+        return self._same_code(values) and self._same_versions(values) and (self._same_at_a_glance(values) or self._same_in_depth(values))
+
+    def _same_code(self, values: Values) -> bool:
+        try:
+            return sources().digest(tuple(values["entries"]), self.plan.settings.code_memory) == values["code"]
+        except OSError:
+            return False
+
+    def _same_versions(self, values: Values) -> bool:
+        try:
+            return versions(tuple(values["libraries"])) == values["libraries"]
+        except AxforgeError:
+            return False
+
+    def _same_at_a_glance(self, values: Values) -> bool:
+        try:
+            return bool(values["quick"] == self.plan.quick)
+        except (AxforgeError, OSError):
+            return False
+
+    def _same_in_depth(self, values: Values) -> bool:
+        try:
+            return bool(values["spec"] == inputs_of(self.plan, self.stage).spec())
+        except (AxforgeError, OSError):
+            return False  # said when the task runs
+
+    # --- doing it ---
+
+    def execute(self) -> Values:
+        """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
+        from axforge.cache.explain import why
+
+        store, inputs = self.open_store(), inputs_of(self.plan, self.stage)
+        quick, spec, action = self.plan.quick, inputs.spec(), inputs.action(store)
+        label, explain = self.plan.model.name, self.plan.options.explain
+        reasons = why(store, action, label=label, scope=self.scope, nouns=NOUNS, search=explain)
+        there = self._elsewhere(store, action)
+        result = self.obtain(store, inputs, action, scope=self.scope, force=self.plan.options.force and there is None)
+        return {
+            "memory": MEMORY,
+            "how": result.how,
+            "key": action.key(),
+            "seconds": round(result.seconds, 3),
+            **(there or {}),
+            "because": rerun_reasons(reasons, ran=result.how == "ran" or there is not None),
+            "libraries": dict(action.libraries),
+            "entries": inputs.entries,
+            "code": sources().digest(inputs.entries, self.plan.settings.code_memory),
+            "quick": quick,
+            "spec": spec,
+            "watched": {str(path): snapshot(str(path)) for path in inputs.watched()},
+            "outputs": settled_snapshots(self.plan.outputs(self.stage).values()),
+        }
+
+    def _elsewhere(self, store: "Store", action: "Action") -> Values | None:
+        """What the cluster did of this stage, if there is a cluster and anything to do: its result is in the cache then."""
+        if not self.plan.cluster or self.stage.name == "fetch":
+            return None
+        from axforge.tasks.cluster.fanout import compiled_there
+
+        return compiled_there(self, store, action)
+
+    def open_store(self) -> "Store":
+        """The cache that is configured for the project; its sentences reach the user at once."""
+        from axforge.cache.config import open_store
+
+        return open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
+
+    def obtain(self, store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
+        """Restore the outputs, or run the stage and keep them."""
+        from axforge.cache.build import obtain
+
+        return obtain(
+            store,
+            action,
+            self.plan.folder(self.stage),
+            lambda folder: self.run(store, inputs, folder),
+            label=self.plan.model.name,
+            scope=scope,
+            force=force,
+            recheck=lambda: inputs_of(self.plan, self.stage).action(store),
+        )
+
+    def run(self, store: "Store", inputs: StageInputs, folder: Path) -> str | None:
+        """Run the stage into an empty folder; what it prints is its log."""
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            inputs.run(store, folder, progress.reporter_of(self.plan.model.name, self.stage.name))
+        return printed.getvalue() or None
+
+
+def rerun_reasons(reasons: "Explanation", ran: bool) -> list[str]:
+    """Why the stage was re-evaluated, as lines: against the last build here and, if it had to run, the nearest record of the cache."""
+    last, near = reasons.last, reasons.nearest
+    if last is None:
+        lines = ["not built here before"]
+    else:
+        lines = [change.line() for change in reasons.against_last] or [
+            "no input changed: its outputs were not there, or not what they were"
+        ]
+    if ran and near is not None and (last is None or near.key != last.key):
+        lines += [f"against the nearest in the cache ({near.label or near.key[:12]}): {c.line()}" for c in reasons.against_nearest]
+    return lines
+
+
+def remove_files(paths: list[str]) -> None:
+    """For `doit clean`: remove published files (the cache keeps their content), and folders that are then empty."""
+    for path in map(Path, paths):
+        path.unlink(missing_ok=True)
+        for folder in list(path.parents)[:4]:
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # not empty, or not there

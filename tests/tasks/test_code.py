@@ -1,0 +1,241 @@
+"""A key follows the code: editing a module runs the stages whose bytes it decides, and no others."""
+
+import ast
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from tasks_support import STAGES, Project, make_project, tiny_model
+
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.stages import STAGES as ALL
+from axforge.axcompiler.stages import Stage
+from axforge.axruntime.pipeline.descriptor import Source
+from axforge.tasks.plan import Plan
+from axforge.tasks.settings import Settings
+from axforge.tasks.stages import code
+from axforge.tasks.stages.inputs import inputs_of
+from axforge.tasks.stages.source import origin
+from axforge.tasks.words import Options
+from axforge.tasks.zoo import Model
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks")
+#: Distributions by the names they are imported under, where these differ.
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+#: Imported by stages, and decides no byte that a stage writes: how protobuf reads ONNX belongs to onnx, and the target is an input.
+NOT_DECIDING = {"google", "yaml", "ml_dtypes"}
+
+
+def plan_of(folder: Path) -> Plan:
+    """A plan of a model."""
+    return Plan(Model("m", folder / "m" / "model.json", {"name": "m"}), Options(), Settings(folder, folder, folder, folder, (folder,)))
+
+
+# --- in a copy of the packages ---
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was compiled with a copy of the packages."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", folder / "src", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    project = make_project(folder / "project", folder / "cache")
+    project.environment = {**project.environment, "PYTHONPATH": str(folder / "src")}
+    project.fake_stages()
+    assert project.compile().ran() == list(STAGES)
+    return project
+
+
+@pytest.fixture
+def copy(compiled: Project) -> Iterator[Path]:
+    """The folder with the copied packages; they are put right again afterwards."""
+    folder = compiled.root.parent
+    yield folder
+    for name in PACKAGES:
+        for path in (folder / name).rglob("*.py"):
+            if not (original := ROOT / path.relative_to(folder)).exists():
+                path.unlink()
+            elif path.read_bytes() != original.read_bytes():
+                shutil.copyfile(original, path)
+    assert compiled.compile().ran() == []
+
+
+ALL_BUT_FETCH = [stage for stage in STAGES if stage != "fetch"]
+EDITS: dict[str, list[str]] = {
+    "cache/store.py": [],
+    "tasks/reporter.py": [],
+    "tasks/__init__.py": [],
+    "ax_models/builders/shape.py": [],
+    "axruntime/engines/host/engine.py": [],
+    "axruntime/evaluate/metrics.py": [],
+    "axruntime/media/images.py": ["calibrate"],
+    "axcompiler/errors.py": ALL_BUT_FETCH,
+    "axcompiler/check/simplify.py": ["check"],
+    "axcompiler/calibrate/histogram.py": ["calibrate"],
+    "axcompiler/quantize/algorithms/clipping.py": ["quantize"],
+    "axcompiler/optimize/__init__.py": ["optimize"],
+    "axcompiler/tile/schedule.py": ["tile"],
+    "axcompiler/pack/manifest.py": ["pack"],
+}
+#: Stages that may run as well: calibration asks the algorithms of quantization what they need, and they read its histograms.
+ALSO = {"axcompiler/quantize/algorithms/clipping.py": {"calibrate"}, "axcompiler/calibrate/histogram.py": {"quantize"}}
+
+
+@pytest.mark.parametrize("module", EDITS)
+def test_an_edited_module_runs_the_stages_that_it_decides(compiled: Project, copy: Path, module: str) -> None:
+    assert (copy / module).is_file()
+    with (copy / module).open("a") as file:
+        file.write("\n_EDITED = 1\n")
+    told = compiled.compile()
+    assert [stage for stage in told.ran() if stage not in ALSO.get(module, ())] == EDITS[module]
+    for stage in EDITS[module]:
+        line = told.out.split(f"compile:tiny:{stage}: ran")[1].split("\ncompile:")[0]
+        assert f"code: 1 module changed ({module})" in line
+
+
+def test_what_follows_runs_when_the_bytes_change(compiled: Project, copy: Path) -> None:
+    with (copy / "axcompiler/quantize/algorithms/clipping.py").open("a") as file:
+        file.write("\n_EDITED = 2\n")
+    ran = compiled.compile(BYTES_quantize="others").ran()
+    assert [stage for stage in ran if stage != "calibrate"] == ["quantize", "optimize", "tile", "pack"]
+
+
+def test_a_comment_runs_nothing(compiled: Project, copy: Path) -> None:
+    for module in ("axcompiler/quantize/algorithms/clipping.py", "cache/key.py"):
+        text = (copy / module).read_text()
+        (copy / module).write_text(f"# a comment\n\n{text}\n\n# another\n")
+    assert compiled.compile().ran() == []
+
+
+def test_a_new_operator_is_found(compiled: Project, copy: Path) -> None:
+    (copy / "axcompiler/operators/another.py").write_text("ANOTHER = 1\n")
+    told = compiled.compile()
+    assert "check" in told.ran()
+    assert "code: 1 module added (axcompiler/operators/another.py)" in told.out
+
+
+def test_explain_names_the_module(compiled: Project, copy: Path) -> None:
+    with (copy / "axcompiler/tile/schedule.py").open("a") as file:
+        file.write("\n_EDITED = 3\n")
+    told = compiled.doit("cache", "explain", "tiny").out
+    assert "tile: would run\n    since the last build: code: 1 module changed (axcompiler/tile/schedule.py)\n" in told
+    assert "optimize: up to date" in told
+
+
+# --- what belongs to a stage ---
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    """A file to remember in."""
+    return tmp_path / "code.json"
+
+
+def module(folder: Path, name: str, text: str) -> None:
+    """Write a module and the packages around it."""
+    path = folder / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    for above in [path.parent, *path.parent.parents]:
+        (above / "__init__.py").touch()
+        if above == folder:
+            return
+
+
+def test_lazy_imports_count_and_those_for_type_checkers_do_not(tmp_path: Path, memory: Path) -> None:
+    text = "if TYPE_CHECKING:\n    import axforge.axruntime.types\nelse:\n    import axforge.axruntime.other\n"
+    module(
+        tmp_path, "axcompiler/start", f"{text}def f():\n    try:\n        from axforge.axruntime import lazy\n    finally:\n        pass\n"
+    )
+    for name in ("types", "other", "lazy"):
+        module(tmp_path, f"axruntime/{name}", "")
+    found = code.Sources(tmp_path).files(("axforge.axcompiler.start",), memory)
+    packages = ["__init__.py", "axcompiler/__init__.py", "axruntime/__init__.py"]
+    assert sorted(found) == sorted([*packages, "axcompiler/start.py", "axruntime/lazy.py", "axruntime/other.py"])
+
+
+def test_a_package_that_is_named_in_a_text_counts_with_all_its_modules(tmp_path: Path, memory: Path) -> None:
+    module(tmp_path, "axcompiler/start", "from axforge.axruntime.find import import_all\nimport_all('axforge.axruntime.steps')\n")
+    module(tmp_path, "axruntime/find", "import pkgutil\n")
+    module(tmp_path, "axruntime/steps/one", "from . import two\n")
+    module(tmp_path, "axruntime/unknown", "")
+    found = code.Sources(tmp_path).files(("axforge.axcompiler.start",), memory)
+    assert {"axruntime/steps/one.py", "axruntime/find.py"} <= set(found)
+    assert "axruntime/unknown.py" not in found
+    module(tmp_path, "axruntime/steps/three", "")
+    assert "axruntime/steps/three.py" in code.Sources(tmp_path).files(("axforge.axcompiler.start",), memory)
+
+
+def test_nothing_is_read_when_nothing_changed(tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module(tmp_path, "axcompiler/start", "import axforge.axcompiler.next\n")
+    module(tmp_path, "axcompiler/next", "A = 1\n")
+    for path in [*tmp_path.rglob("*.py")]:
+        os.utime(path, (1, 1))
+    entries = ("axforge.axcompiler.start",)
+    now = code.time.time_ns
+    monkeypatch.setattr(code.time, "time_ns", lambda: now() + 10**9)  # the stamps are old enough to be believed
+    first = code.Sources(tmp_path).digest(entries, memory)
+    read: list[str] = []
+    real = code.Sources._read
+    monkeypatch.setattr(code.Sources, "_read", lambda self, file: read.append(file) or real(self, file))
+    assert code.Sources(tmp_path).digest(entries, memory) == first
+    assert read == []
+    (tmp_path / "axcompiler/next.py").write_text("A = 2\n")
+    assert code.Sources(tmp_path).digest(entries, memory) != first
+    assert read == ["axcompiler/next.py"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"null\n{}", b"[1, 2]\n[]"])
+def test_a_damaged_memory_is_no_memory(tmp_path: Path, memory: Path, damage: bytes) -> None:
+    module(tmp_path, "axcompiler/start", "A = 1\n")
+    first = code.Sources(tmp_path).digest(("axforge.axcompiler.start",), memory)
+    memory.write_bytes(damage)
+    assert code.Sources(tmp_path).digest(("axforge.axcompiler.start",), memory) == first
+
+
+def test_code_that_changes_while_it_is_in_use_makes_no_key(tmp_path: Path, memory: Path) -> None:
+    module(tmp_path, "axcompiler/start", "A = 1\n")
+    running = code.Sources(tmp_path)
+    running.files(("axforge.axcompiler.start",), memory)
+    (tmp_path / "axcompiler/start.py").write_text("A = 1  # only a comment\n")
+    running.files(("axforge.axcompiler.start",), memory)
+    (tmp_path / "axcompiler/start.py").write_text("A = 22\n")
+    with pytest.raises(AxforgeError, match="changed while it was in use"):
+        running.files(("axforge.axcompiler.start",), memory)
+
+
+def test_what_is_left_out_of_a_digest_is_no_code() -> None:
+    assert code.essence("# first\nx = 1  # why\n\n\n    # more\ny = '# text'\n") == "x = 1\ny = '# text'\n"
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert ast.dump(ast.parse(code.essence(text))) == ast.dump(ast.parse(text)), path
+
+
+def test_a_builder_brings_its_code_and_a_copied_file_has_none(tmp_path: Path) -> None:
+    onnx.save(tiny_model(), tmp_path / "m.onnx")
+    settings = plan_of(tmp_path).settings
+    assert origin(Source(file="m.onnx"), "", "m", settings).entries == ()
+    built = origin(Source(builder="axforge.ax_models.builders.shape:yolov5s"), "", "m", settings)
+    found = code.sources().files(built.entries, tmp_path / "code.json")
+    assert {"ax_models/builders/shape.py", "ax_models/builders/graph.py", "axcompiler/container.py"} <= set(found)
+
+
+@pytest.mark.parametrize("stage", ALL[1:], ids=lambda stage: stage.name)
+def test_the_libraries_of_a_stage_are_those_that_its_code_imports(tmp_path: Path, stage: Stage) -> None:
+    inputs = inputs_of(plan_of(tmp_path), stage)
+    found = set()
+    for file in code.sources().files(inputs.entries, tmp_path / "code.json"):
+        text = (code.sources().root / file).read_text(encoding="utf-8")
+        found |= {name.split(".")[0] for name in code.imported(text, "axforge")}
+        assert file == "axcompiler/stages.py" or not re.search(r"__import__|exec\(", text), "an import that nobody sees"
+    foreign = found - set(sys.stdlib_module_names) - {"axforge"} - NOT_DECIDING
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} <= set(inputs.libraries)
