@@ -1,8 +1,8 @@
 """The modules that decide what a stage writes: its entry modules and all that they import, each with a digest.
 
 Imports are read from the sources (`ast`), also those inside functions; what is imported for type checkers only does not run and does
-not count. Modules that are found by looking into a folder count too: those beside an `__init__.py` that uses pkgutil, and those of a
-package that is named in a text (`import_all("axforge.axruntime.…")`). Only axcompiler, axruntime and ax_models are followed, without
+not count. Modules that are found by looking into a folder count too: those beside an `__init__.py` that hands its own name or path
+to a function (`load_modules(__name__)`), and those of a package that is named in a text (`import_all("axforge.axruntime.…")`). Only axcompiler, axruntime and ax_models are followed, without
 what decodes and shows answers: neither that nor how a result is stored can change it. The digest leaves out comments and blank
 lines. Docstrings stay in, because some of them are texts that the compiler writes into its reports.
 
@@ -40,6 +40,8 @@ _TEXT = r'("""(?:\\.|[^\\])*?"""|' + r"'''(?:\\.|[^\\])*?'''|" + r'"(?:\\.|[^"\\
 _COMMENT = _TEXT + r"|[ \t]*#[^\n]*"
 #: A text that is a module's name.
 _NAMED = r"""[\"'](axforge(?:\.\w+)+)[\"']"""
+#: What an `__init__.py` has in it that imports whatever is beside it.
+_DISCOVERS = r"\(__name__\b|\b__path__\b"
 _BLANK = _TEXT + r"|\n(?:[ \t]*\n)+"
 
 
@@ -124,7 +126,7 @@ class Sources:
         own = file.removesuffix(".py").removesuffix("__init__").rstrip("/").replace("/", ".")
         inside = file.endswith("__init__.py")
         modules = list(imported(text, f"{_NAMESPACE}.{own if inside else own.rpartition('.')[0]}".rstrip(".")))
-        folders = [file.removesuffix("__init__.py")] if inside and "pkgutil" in modules else []
+        folders = [file.removesuffix("__init__.py")] if inside and re.search(_DISCOVERS, code) else []
         for module in re.findall(_NAMED, code):
             modules.append(module)
             folder = "/".join(module.split(".")[1:]) + "/"
