@@ -32,7 +32,7 @@ class Settings:
     @property
     def code_memory(self) -> Path:
         """The file that remembers which modules decide what (see tasks.stages.code)."""
-        return self.build_root / ".code.json"
+        return self.build_root / ".doit-code.json"
 
     def typed(self, path: str) -> Path:
         """A path as the user typed it, absolute."""

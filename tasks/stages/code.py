@@ -1,10 +1,12 @@
 """The modules that decide what a stage writes: its entry modules and all that they import, each with a digest.
 
 Imports are read from the sources (`ast`), also those inside functions; what is imported for type checkers only does not run and does
-not count. Modules that are found by looking into a folder count too: those beside an `__init__.py` that hands its own name or path
-to a function (`load_modules(__name__)`), and those of a package that is named in a text (`import_all("axforge.axruntime.…")`). Only axcompiler, axruntime and ax_models are followed, without
-what decodes and shows answers: neither that nor how a result is stored can change it. The digest leaves out comments and blank
-lines. Docstrings stay in, because some of them are texts that the compiler writes into its reports.
+not count. Modules that are found by looking into a folder count too: those beside an `__init__.py` that hands its own name or path to a
+function (`load_modules(__name__)`), and those of a package that is named in a text (`import_all("axforge.axruntime.…")`).
+
+Only axcompiler, axruntime and ax_models are followed, without what decodes and shows answers: neither that nor how a result is stored
+can change it. The digest leaves out comments and blank lines. Docstrings stay in, because some of them are texts that the compiler
+writes into its reports.
 
 What was found is remembered beside the build with the stamps of the files, so that a build with nothing to do reads and parses
 nothing. A module that changes after this process first looked at it may be loaded already, so the digest would name code that does
