@@ -9,6 +9,7 @@ from pathlib import Path
 from axforge.cache import history
 from axforge.cache.disk import FULL, host
 from axforge.cache.errors import CacheError, Damaged
+from axforge.cache.gc import keep_limit
 from axforge.cache.key import Action
 from axforge.cache.record import Record
 from axforge.cache.store import Store, publish
@@ -54,6 +55,7 @@ def obtain(
                 result = _ran(store, action, dest, run, label, start, recheck)
     if scope:
         history.remember(store, scope, label, result.record)
+    keep_limit(store)
     return result
 
 

@@ -108,7 +108,7 @@ def _toml(file: Path) -> dict[str, Any]:
 @lru_cache
 def _tier(url: str, mode: str, token: str) -> "Tier":
     """One for all stores of this process: a remote in trouble is left alone by all of them, and its connection is used again."""
-    from axforge.cache.remote import connect
+    from axforge.cache.remote.connect import connect
 
     return connect(url, mode, token)
 

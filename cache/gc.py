@@ -231,11 +231,11 @@ def _usage(store: "Store", added: int) -> int:
     return sum(int(line) for line in lines if line.isdigit())
 
 
-def keep_limit(store: "Store", added: int) -> None:
-    """After `added` bytes were stored: clean down below the size limit if it is exceeded. Never an error: it is tried again."""
-    limit = store.size_limit
+def keep_limit(store: "Store") -> None:
+    """After results were stored: clean down below the size limit if it is exceeded. Never an error: it is tried again."""
+    limit, added, store.grown = store.size_limit, store.grown, 0
     try:
-        if limit is None or _usage(store, added) <= limit:
+        if limit is None or not added or _usage(store, added) <= limit:
             return
         report = clean(store, Wanted(keep_size=int(limit * LOW_MARK)), wait=False)
     except (OSError, CacheError) as error:

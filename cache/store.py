@@ -64,6 +64,7 @@ class Store:
         self._told: set[str] = set()
         self._warn = warn
         self.remote, self.size_limit, self.durable = remote, size_limit, durable
+        self.grown = 0  # bytes of results that came in since the size limit was last looked at (see gc.keep_limit)
         self.index = index or self.layout.index
         self.files = Files(self.index)
         self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link)
@@ -95,7 +96,7 @@ class Store:
                 return None
             self._use(key)
         if tier == "remote":
-            self._keep_size(record.size)
+            self.grown += record.size
         if count and self.layout.writable:
             stats.note(self.layout.stats, tier, record.size, float(record.provenance.get("seconds", 0)), record.stage, record.label)
         return record
@@ -181,7 +182,7 @@ class Store:
         stats.note(self.layout.stats, "ran", record.size, 0.0, record.stage, record.label)
         if self.remote is not None:
             self.remote.push(self, record)
-        self._keep_size(record.size)
+        self.grown += record.size
         return record
 
     def _record_of(
@@ -224,12 +225,6 @@ class Store:
             self.warn(f"{self.layout.root} cannot be written ({error.strerror}); results are not kept.")
         else:
             self.warn(f"A result could not be kept in {self.layout.root}: {error.strerror or error}.")
-
-    def _keep_size(self, added: int) -> None:
-        if self.size_limit is not None:
-            from axforge.cache.gc import keep_limit
-
-            keep_limit(self, added)
 
     # ------------------------------------------------------------------ sharing
 

@@ -1,4 +1,4 @@
-"""The remote behind the local cache: asked on a miss, told of results in mode "rw", never believed and never needed.
+"""The remote behind the local cache: queried on a miss, written in mode "rw"; responses are always verified, and it is never needed.
 
 An action result is Bazel's; the record itself is one of its files, named `axforge-record`, so that a plain server keeps and
 checks all of it. Contents go up first and the action result last. What comes down must hash to its name, and the record to the key.
@@ -7,23 +7,36 @@ A remote that is slow, down or lies costs one warning and a rebuild; after troub
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from axforge.cache.blobs import Blobs
 from axforge.cache.digest import Hasher, sha256
 from axforge.cache.disk import make_folder, write_all, written
 from axforge.cache.errors import CacheError
 from axforge.cache.key import Action, document_of, is_hash
+from axforge.cache.layout import Layout
 from axforge.cache.record import MAX_RECORD, Blob, Record, parse
 from axforge.cache.remote.base import Remote, RemoteError
 from axforge.cache.remote.protobuf import action_result, output_files
-
-if TYPE_CHECKING:
-    from axforge.cache.store import Store
 
 RECORD_FILE = "axforge-record"
 _MAX_RESULT = 4 << 20
 #: So many small troubles (a wrong hash, an answer 500) and it is left alone.
 _PATIENCE = 3
+
+
+class Local(Protocol):
+    """What a tier needs of the local store."""
+
+    layout: Layout
+    blobs: Blobs
+    durable: bool
+
+    def write_record(self, record: Record) -> None:
+        """Put a record in place, whose contents are all there."""
+
+    def warn(self, sentence: str) -> None:
+        """Tell the user something that did not stop the work."""
 
 
 class Tier:
@@ -42,7 +55,7 @@ class Tier:
         """Whether it is still asked in this run."""
         return self._trouble < _PATIENCE
 
-    def fetch(self, store: "Store", action: Action) -> Record | None:
+    def fetch(self, store: Local, action: Action) -> Record | None:
         """The record of an action, with all its contents brought to the local store; None on a miss or any trouble."""
         if not self.usable:
             return None
@@ -69,7 +82,7 @@ class Tier:
             store.warn(f"What the remote cache sent could not be stored ({error.strerror}); the stage runs again.")
         return None
 
-    def fetch_blob(self, store: "Store", blob: Blob) -> bool:
+    def fetch_blob(self, store: Local, blob: Blob) -> bool:
         """Bring one content to the local store; whether it is there now."""
         try:
             return self.usable and self._blob(store, blob, None)
@@ -79,7 +92,7 @@ class Tier:
             store.warn(f"What the remote cache sent could not be stored ({error.strerror}).")
         return False
 
-    def push(self, store: "Store", record: Record) -> None:
+    def push(self, store: Local, record: Record) -> None:
         """Send a record and its contents, in mode "rw"."""
         if self._mode != "rw" or not self.usable:
             return
@@ -97,7 +110,7 @@ class Tier:
         except OSError as error:
             store.warn(f"A result could not be sent to the remote cache ({error.strerror}).")
 
-    def _note(self, store: "Store", error: RemoteError) -> None:
+    def _note(self, store: Local, error: RemoteError) -> None:
         self._trouble += _PATIENCE if error.grave else 1
         rest = "" if self.usable else "; it is not used for the rest of this run"
         store.warn(f"The remote cache {self._remote.describe()} {error}{rest}.")
@@ -118,7 +131,7 @@ class Tier:
         pieces: list[bytes] = []
         return b"".join(pieces) if self._remote.get(kind, name, limit, pieces.append) else None
 
-    def _blob(self, store: "Store", blob: Blob, xxh3: str | None) -> bool:
+    def _blob(self, store: Local, blob: Blob, xxh3: str | None) -> bool:
         """Download to the local store; False if the remote has it not. RemoteError if what it sends is not what was asked for."""
         target, temporary = store.layout.blob(blob.sha256), store.layout.temporary()
         make_folder(target.parent, durable=False)
@@ -156,7 +169,7 @@ def _record_blob(data: bytes) -> Blob:
     try:
         blob = dict(output_files(data)).get(RECORD_FILE)
     except ValueError as error:
-        raise RemoteError(f"sent an action result that is none ({error})", grave=False) from error
+        raise RemoteError(f"sent a malformed action result ({error})", grave=False) from error
     if blob is None or not is_hash(blob.sha256) or not 0 < blob.size <= MAX_RECORD:
         raise RemoteError("sent an action result without a record of this cache", grave=False)
     return blob

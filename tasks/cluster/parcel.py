@@ -21,6 +21,8 @@ _TOGETHER = 1000
 
 def send(store: "Store", files: Mapping[str, Path], label: str) -> dict[str, str]:
     """Put files into the cache; returns the SHA-256 of each by its name. Raises AxforgeError when the cache cannot keep them."""
+    from axforge.cache.gc import keep_limit
+
     digests = store.files.digests(list(files.values()))
     for digest in digests:
         digest.confirm()
@@ -35,8 +37,9 @@ def send(store: "Store", files: Mapping[str, Path], label: str) -> dict[str, str
             raise AxforgeError(
                 "What the cluster needs could not be put into the cache.",
                 where=label,
-                fix="Mend what the cache says above: workers get files through the cache only.",
+                fix="Fix what the cache says above: workers get files through the cache only.",
             )
+    keep_limit(store)
     return contents
 
 

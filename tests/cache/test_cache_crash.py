@@ -15,7 +15,7 @@ from cache_support import build, is_right, make_store, outputs_for, stored_files
 
 from axforge.cache.errors import CacheError
 from axforge.cache.gc import Wanted, clean
-from axforge.cache.remote import connect
+from axforge.cache.remote.connect import connect
 from axforge.cache.store import Store
 from axforge.cache.verify import verify
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cache_support import build, is_right, make_store
 
-from axforge.cache.remote import connect
+from axforge.cache.remote.connect import connect
 
 CONFIG = """
 daemon off;

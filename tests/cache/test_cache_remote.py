@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from axforge.cache.config import fresh_start, open_store
 from axforge.cache.digest import sha256
 from axforge.cache.record import Blob, parse
-from axforge.cache.remote import connect
+from axforge.cache.remote.connect import connect
 from axforge.cache.remote.http import HttpRemote
 from axforge.cache.remote.protobuf import action_result, output_files
 from axforge.cache.remote.tier import RECORD_FILE, Tier
