@@ -9,7 +9,7 @@ from graphs import random_graph
 from axforge.axcompiler import graphfile, ir, pack, tile
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
-from axforge.axcompiler.pack.manifest import border, head_and_tail
+from axforge.axcompiler.manifest import border, head_and_tail
 from axforge.axcompiler.stages import PackConfig, TileConfig
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.sim.engine import SimEngine

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from axforge.axcompiler import __version__, container, graphfile
+from axforge.axcompiler import __version__, container, graphfile, manifest
 from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.pack.manifest import manifest_json
 from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_VERSIONS, Header, decode
 from axforge.axcompiler.stages import PackConfig, Progress, silent
 
@@ -30,7 +29,8 @@ def run(inputs: Mapping[str, Path], config: PackConfig, out: Path, progress: Pro
     sections["meta"] = meta_json(graph, header, config.name, sections)
     container.write_atomic(out / "model.axmodel", container.encode(AXMODEL_MAGIC, AXMODEL_VERSIONS.start, sections))
     progress(1, 2, "manifest.json")
-    container.write_atomic(out / "manifest.json", manifest_json(graph, header, config.name))
+    described = manifest.describe(graph, header, config.name, __version__)
+    container.write_atomic(out / manifest.FILE, manifest.to_bytes(described))
 
 
 def meta_json(graph: Graph, header: Header, name: str, sections: Mapping[str, Buffer]) -> bytes:
