@@ -6,7 +6,8 @@ file there that registers a step is all that adding one takes.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +16,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, Context
 from axforge.axruntime.pipeline.geometry import Draft
+from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import Result
 
@@ -24,6 +26,8 @@ Count = Annotated[int, Meta(ge=1)]
 PerChannel = float | Annotated[tuple[float, ...], Meta(min_length=1)]
 #: The network's outputs by name, float32.
 Outputs = Mapping[str, Array]
+#: How sure a proposal is of something.
+Certainty = Literal["certain", "likely", "guess"]
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
@@ -61,8 +65,29 @@ class PostStep(Step, frozen=True):
         return self
 
 
+@dataclass(frozen=True)
+class Fit:
+    """Steps that can read a network's outputs, and how sure that is. why: the evidence, a sentence; check: what a user should look at.
+
+    classes: how many of them the steps tell apart, 0 when they have none.
+    feeding: pre-processing that networks of this kind are usually trained with, () when they have no usual one.
+    """
+
+    steps: tuple[PostStep, ...]
+    sure: Certainty
+    why: str
+    check: str = ""
+    classes: int = 0
+    feeding: tuple[PreStep, ...] = ()
+
+
 class Decoder(PostStep, frozen=True):
     """A step that reads the network's outputs. `DecodeX(parameters)(outputs, context)` works alone, without a pipeline."""
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        """How this decoder would read the outputs of `network`, judged by their shapes and how the graph ends; None: it would not."""
+        return None
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates | Result:
         """What the outputs mean. Raises AxforgeError for outputs of another number or shape."""

@@ -3,7 +3,12 @@
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, Context
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
 
 
 @register
@@ -16,6 +21,17 @@ class DecodeFastestDet(BoxDecoder, frozen=True, tag="decode_fastestdet"):
     takes = "`[1, 5 + classes, H, W]`"
 
     classes: Count
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or len(head.shape) != 4 or head.joined != (1, 4, head.shape[1] - 5) or not network.map_strides():
+            return None
+        classes = head.shape[1] - 5
+        why = f"one map that joins 1 channel of objectness, 4 of a box and {classes} of classes"
+        feeding = (Resize(width=network.width, height=network.height), ConvertColor(to="BGR"), Normalize())
+        steps = (cls(classes=classes, confidence_threshold=0.5), Nms(iou_threshold=0.45))
+        return Fit(steps, "likely", why, classes=classes, feeding=feeding)
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates:
         output = self.only(outputs)

@@ -2,8 +2,12 @@
 
 from axforge.axruntime.lazy import Array, cv2, np
 from axforge.axruntime.pipeline.candidates import Context
-from axforge.axruntime.pipeline.step import Decoder, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.step import Certainty, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.segmentation import Segmentation
+
+#: A map of classes is at most so many times smaller than the picture.
+_COARSEST = 8
 
 
 @register
@@ -15,6 +19,19 @@ class SemanticSegmentation(Decoder, frozen=True, tag="semantic_segmentation"):
 
     takes = "`[1, classes, H, W]`"
     gives = Segmentation
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or len(head.shape) != 4 or head.shape[1] < 2 or head.joined or head.integer:
+            return None
+        classes, height, width = head.shape[1:]
+        if not (0 < height <= network.height <= _COARSEST * height and 0 < width <= network.width <= _COARSEST * width):
+            return None
+        why = f"{classes} numbers for each of {width} x {height} pixels of a picture of {network.width} x {network.height}"
+        sure: Certainty = "likely" if network.believable(classes) or head.last == "Softmax" else "guess"
+        check = "Whether these are scores of classes, and not a picture or features." if sure == "guess" else ""
+        return Fit((cls(),), sure, why, check, classes)
 
     def __call__(self, outputs: Outputs, context: Context) -> Segmentation:
         output = self.only(outputs)

@@ -2,7 +2,8 @@
 
 from axforge.axruntime.lazy import cv2, np
 from axforge.axruntime.pipeline.candidates import Context
-from axforge.axruntime.pipeline.step import Decoder, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.step import Decoder, Fit, Outputs, register
 from axforge.axruntime.results.picture import Picture
 
 
@@ -12,6 +13,16 @@ class SuperResolution(Decoder, frozen=True, tag="super_resolution"):
 
     takes = "`[1, 1, H, W]` luminance"
     gives = Picture
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or len(head.shape) != 4 or head.shape[1] != 1 or network.channels != 1 or not network.height or not network.width:
+            return None
+        times, rest = divmod(head.shape[2], network.height)
+        if times < 2 or rest or head.shape[3] != network.width * times:
+            return None
+        return Fit((cls(),), "likely", f"one channel in, and one channel that is {times} times larger out")
 
     def __call__(self, outputs: Outputs, context: Context) -> Picture:
         output = self.only(outputs)

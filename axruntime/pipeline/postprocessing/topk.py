@@ -7,7 +7,8 @@ from msgspec import Meta
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Context
-from axforge.axruntime.pipeline.step import Count, Decoder, Outputs, register
+from axforge.axruntime.pipeline.heads import Network, flat_length
+from axforge.axruntime.pipeline.step import Certainty, Count, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.classification import Classification
 
 
@@ -24,6 +25,20 @@ class TopK(Decoder, frozen=True, tag="topk"):
     k: Count = 5
     softmax: bool = False
     skip: Annotated[int, Meta(ge=0)] = 0
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or (length := flat_length(head.shape)) == 0 or head.integer:
+            return None
+        background = length - 1 in network.known_counts and not network.believable(length)
+        classes = length - background
+        sure: Certainty = "certain" if head.last == "Softmax" else "likely" if network.believable(classes) else "guess"
+        why = f"one vector of {length} numbers" + (", a background and the classes of a label file" if background else "")
+        why += ", which the graph ends with a softmax" if head.last == "Softmax" else ""
+        check = "Whether these are scores of classes, and not an embedding." if sure == "guess" else ""
+        step = cls(k=min(5, classes), softmax=head.last not in ("Softmax", "Sigmoid"), skip=int(background))
+        return Fit((step,), sure, why, check, classes)
 
     def __call__(self, outputs: Outputs, context: Context) -> Classification:
         output = self.only(outputs)

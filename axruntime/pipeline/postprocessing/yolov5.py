@@ -1,9 +1,15 @@
 """YOLOv5: the exported head (one tensor of boxes), and raw maps (a model cut before its decoding)."""
 
+from dataclasses import replace
+
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, Context
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+from axforge.axruntime.pipeline.heads import Head, Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
 
 
 @register
@@ -21,6 +27,43 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
         (30, 61, 62, 45, 59, 119),
         (116, 90, 156, 198, 373, 326),
     )
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        if network.task not in ("", "detect"):
+            return None
+        head = network.only
+        fit = cls._maps_fit(network) if head is None else cls._rows_fit(network, head)
+        if fit is None:
+            return None
+        feeding = (Resize(width=network.width, height=network.height, letterbox=True), Normalize())
+        return replace(fit, steps=(cls(classes=fit.classes), Nms(iou_threshold=0.45)), feeding=feeding)
+
+    @classmethod
+    def _rows_fit(cls, network: Network, head: Head) -> Fit | None:
+        if len(head.shape) != 3 or head.shape[2] < 6 or not head.computes:
+            return None
+        cells, classes = head.shape[1], head.shape[2] - 5
+        row = f"a box, objectness and {classes} scores for each of"
+        if cells % 3 == 0 and (strides := network.strides(cells // 3)):
+            why = f"{list(head.shape)} is {row} 3 anchors in each cell of strides {', '.join(map(str, strides))}"
+            return Fit((), "certain" if network.believable(classes) else "likely", why, classes=classes)
+        if strides := network.strides(cells):
+            why = f"{list(head.shape)} is {row} the cells of strides {', '.join(map(str, strides))}, and the graph decodes the boxes"
+            return Fit((), "likely" if network.believable(classes) else "guess", why, "Whether boxes are where the objects are.", classes)
+        return None
+
+    @classmethod
+    def _maps_fit(cls, network: Network) -> Fit | None:
+        """Raw maps; that their anchors are those of YOLOv5 cannot be seen."""
+        widths = {
+            h.shape[4] if len(h.shape) == 5 else h.shape[1] // 3 if h.shape[1] % 3 == 0 else 0 for h in network.heads if len(h.shape) > 3
+        }
+        if len(network.heads) != 3 or network.map_strides() == () or len(widths) != 1 or (classes := widths.pop() - 5) < 1:
+            return None
+        why = f"three maps of 3 * (5 + {classes}) channels: 3 anchors in each cell, decoded outside the graph"
+        check = "The anchors, and that centres and sizes are decoded as by YOLOv5: YOLOv3 and v4 have the same shapes and another formula."
+        return Fit((), "likely" if network.believable(classes) else "guess", why, check, classes)
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates:
         width = 5 + self.classes

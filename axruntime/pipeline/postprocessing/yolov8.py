@@ -1,9 +1,15 @@
 """YOLOv8 and its successors: the exported head, and raw maps (a model cut before its decoding)."""
 
+from dataclasses import replace
+
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, expected_bin, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, Context
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, register
 
 
 @register
@@ -17,6 +23,28 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
 
     classes: Count
     bins: Count = 16
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is not None and len(head.shape) == 3 and head.shape[1] > 4 and (strides := network.strides(head.shape[2])):
+            classes = head.shape[1] - 4
+            if head.joined not in ((), (4, classes)) or network.task not in ("", "detect"):
+                return None
+            why = f"{list(head.shape)} is a box and {classes} scores for each cell of strides {', '.join(map(str, strides))}"
+            sure: Certainty = "certain" if head.joined and head.computes else "likely" if network.believable(classes) else "guess"
+            return cls._fit(network, Fit((cls(classes=classes),), sure, why, classes=classes))
+        channels = {head.shape[1] for head in network.heads} if network.map_strides() and len(network.heads) > 1 else set()
+        classes = channels.pop() - 64 if len(channels) == 1 else 0
+        if classes < 1:
+            return None
+        why = f"{len(network.heads)} maps of 4 * 16 + {classes} channels: sides as distributions over 16 bins, and class scores"
+        return cls._fit(network, Fit((cls(classes=classes),), "likely" if network.believable(classes) else "guess", why, classes=classes))
+
+    @staticmethod
+    def _fit(network: Network, fit: Fit) -> Fit:
+        feeding = (Resize(width=network.width, height=network.height, letterbox=True), Normalize())
+        return replace(fit, steps=(*fit.steps, Nms(iou_threshold=0.7)), feeding=feeding)
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates:
         values = list(outputs.values())

@@ -3,7 +3,12 @@
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import corners, grid
 from axforge.axruntime.pipeline.candidates import Candidates, Context
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, register
 
 
 @register
@@ -17,6 +22,25 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
 
     classes: Count
     strides: tuple[Count, ...] = (8, 16, 32)
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or len(head.shape) != 3 or head.shape[2] < 6 or head.computes or not (strides := network.strides(head.shape[1])):
+            return None
+        classes = head.shape[2] - 5
+        why = (
+            f"{list(head.shape)} is a box, objectness and {classes} scores for each cell of strides {', '.join(map(str, strides))}, "
+            "and the boxes come undecoded out of the convolutions"
+        )
+        feeding = (
+            Resize(width=network.width, height=network.height, letterbox=True, position="top-left"),
+            ConvertColor(to="BGR"),
+            Normalize(divisor=1.0),
+        )
+        steps = (cls(classes=classes, strides=strides), Nms(iou_threshold=0.45))
+        sure: Certainty = "certain" if head.tail and network.believable(classes) else "likely"
+        return Fit(steps, sure, why, classes=classes, feeding=feeding)
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates:
         output = self.only(outputs)
