@@ -27,6 +27,11 @@ class Head:
     tail: frozenset[str] = frozenset()
 
     @property
+    def features(self) -> tuple[int, ...]:
+        """`joined`, if it is the second axis, of features of a box in [1, features, N], that is joined; else ()."""
+        return self.joined if len(self.shape) == 3 and sum(self.joined) == self.shape[1] else ()
+
+    @property
     def computes(self) -> bool:
         """Whether the values of the last convolutions are scaled or shifted, as the decoding of boxes inside a graph does."""
         return bool(self.tail & _ARITHMETIC)

@@ -67,10 +67,12 @@ class PostStep(Step, frozen=True):
 
 @dataclass(frozen=True)
 class Fit:
-    """Steps that can read a network's outputs, and how sure that is. why: the evidence, a sentence; check: what a user should look at.
+    """Steps that can read a network's outputs (none if no step can, and only the kind is known), and how sure that is.
 
+    why: the evidence, a sentence; check: what a user should look at.
     classes: how many of them the steps tell apart, 0 when they have none.
     feeding: pre-processing that networks of this kind are usually trained with, () when they have no usual one.
+    labels: names of the classes, where all networks of this kind have the same.
     """
 
     steps: tuple[PostStep, ...]
@@ -79,6 +81,7 @@ class Fit:
     check: str = ""
     classes: int = 0
     feeding: tuple[PreStep, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Decoder(PostStep, frozen=True):

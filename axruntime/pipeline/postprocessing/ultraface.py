@@ -32,7 +32,7 @@ class DecodeUltraFace(BoxDecoder, frozen=True, tag="decode_ultraface"):
         check = "" if known else "Whether the first class is the background and boxes are corners in shares of the picture."
         feeding = (Resize(width=network.width, height=network.height), Normalize(mean=127.0, std=128.0, divisor=1.0))
         decoder = cls(scores=by_width[2].name, boxes=by_width[4].name, confidence_threshold=0.7)
-        return Fit((decoder, Nms(iou_threshold=0.3)), "likely" if known else "guess", why, check, 1, feeding)
+        return Fit((decoder, Nms(iou_threshold=0.3)), "likely" if known else "guess", why, check, 1, feeding, ("face",))
 
     def __call__(self, outputs: Outputs, context: Context) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)

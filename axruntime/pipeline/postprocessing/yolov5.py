@@ -41,7 +41,7 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
 
     @classmethod
     def _rows_fit(cls, network: Network, head: Head) -> Fit | None:
-        if len(head.shape) != 3 or head.shape[2] < 6 or not head.computes:
+        if len(head.shape) != 3 or not 6 <= head.shape[2] <= head.shape[1] or not head.computes:
             return None
         cells, classes = head.shape[1], head.shape[2] - 5
         row = f"a box, objectness and {classes} scores for each of"

@@ -29,10 +29,10 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
         head = network.only
         if head is not None and len(head.shape) == 3 and head.shape[1] > 4 and (strides := network.strides(head.shape[2])):
             classes = head.shape[1] - 4
-            if head.joined not in ((), (4, classes)) or network.task not in ("", "detect"):
+            if head.features not in ((), (4, classes)) or network.task not in ("", "detect"):
                 return None
             why = f"{list(head.shape)} is a box and {classes} scores for each cell of strides {', '.join(map(str, strides))}"
-            sure: Certainty = "certain" if head.joined and head.computes else "likely" if network.believable(classes) else "guess"
+            sure: Certainty = "certain" if head.features and head.computes else "likely" if network.believable(classes) else "guess"
             return cls._fit(network, Fit((cls(classes=classes),), sure, why, classes=classes))
         channels = {head.shape[1] for head in network.heads} if network.map_strides() and len(network.heads) > 1 else set()
         classes = channels.pop() - 64 if len(channels) == 1 else 0

@@ -26,7 +26,13 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
     @classmethod
     def fits(cls, network: Network) -> Fit | None:
         head = network.only
-        if head is None or len(head.shape) != 3 or head.shape[2] < 6 or head.computes or not (strides := network.strides(head.shape[1])):
+        if (
+            head is None
+            or len(head.shape) != 3
+            or not 6 <= head.shape[2] <= head.shape[1]
+            or head.computes
+            or not (strides := network.strides(head.shape[1]))
+        ):
             return None
         classes = head.shape[2] - 5
         why = (

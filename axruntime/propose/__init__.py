@@ -1,0 +1,19 @@
+"""Proposing a model.json for an ONNX model by looking at its graph, without running it. Importing this package loads nothing.
+
+proposal.py
+    Proposal(descriptor, decisions, files, source): what would be written, and for each decision how sure it is, why, and what to check
+    Decision(what, value, sure, why, check)
+propose.py
+    propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | None = None, name: str = "") -> Proposal
+writing.py
+    write(proposal, folder: Path, *, replace: bool = False) -> Path    <folder>/<name>/model.json and its labels; all of it or nothing
+report.py
+    table(proposal, width) -> str                                      for a terminal
+graph.py, metadata.py
+    what an ONNX file says: inputs, outputs with how the graph ends, arithmetic on the input; the notes of its maker
+feeding.py, labels.py, unread.py
+    the rules: pre-processing, class names, heads that are recognised and that no decoder reads
+
+Which heads a decoder reads is said by the decoder itself: `Decoder.fits` in axruntime/pipeline/step.py.
+`python -m axforge.axruntime.propose my.onnx` is the command. Every mistake that a user can correct raises AxforgeError.
+"""
