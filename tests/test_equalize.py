@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import image_samples, model, run, save
 
 from axforge.axcompiler import api
@@ -15,7 +15,7 @@ from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import quantize
-from axforge.axcompiler.quantize.algorithms.equalize import Equalize, pairs
+from axforge.axcompiler.quantize.algorithms.equalize import HEADROOM, Equalize, pairs
 from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
 
 Array = NDArray[np.float32]
@@ -77,14 +77,26 @@ def test_int8_loses_less(second: str) -> None:
     assert noise(proto, off | ON) < noise(proto, off) / 4
 
 
-def test_channels_end_up_equal_before_a_depthwise_convolution(tmp_path: Path) -> None:
+def test_small_channels_grow_and_the_widest_does_not_before_a_depthwise_convolution(tmp_path: Path) -> None:
     proto, samples = checked(uneven("depthwise"), tmp_path), image_samples(4)
     decision = collect(proto, CalibrateConfig(algorithms={"equalize": {"limit": 1024.0}}), samples, silent).decisions["equalize"]
-    wide = onnx.ModelProto()
-    wide.CopyFrom(Equalize().rewrite(proto, decision)[0])
-    wide.graph.output.append(helper.make_empty_tensor_value_info("a"))
-    largest = np.max([run(wide, s)["a"].max(axis=(0, 2, 3)) for s in samples], axis=0)
-    assert largest.max() <= 2**1.01 * largest[largest > 0].min()
+    narrow, wide = (onnx.ModelProto.FromString(m.SerializeToString()) for m in (proto, Equalize().rewrite(proto, decision)[0]))
+    for shown in (narrow, wide):
+        shown.graph.output.append(helper.make_empty_tensor_value_info("a"))
+    before, after = (np.max([run(m, s)["a"].max(axis=(0, 2, 3)) for s in samples], axis=0) for m in (narrow, wide))
+    assert after.max() == before.max()
+    assert before.max() > 50 * before[before > 0].min()
+    assert after.max() <= 2 * HEADROOM * after[after > 0].min()
+
+
+def test_layers_that_gain_little_are_left_alone(tmp_path: Path) -> None:
+    proto = uneven("depthwise")
+    constants = {t.name: t for t in proto.graph.initializer}
+    w1 = np.random.default_rng(0).normal(0, 0.5, (CHANNELS, 3, 3, 3)).astype(np.float32)
+    constants["w1"].CopyFrom(numpy_helper.from_array(w1, "w1"))
+    constants["b1"].CopyFrom(numpy_helper.from_array(np.ones(CHANNELS, np.float32), "b1"))
+    measured = collect(checked(proto, tmp_path), CalibrateConfig(algorithms=ON), image_samples(4), silent)
+    assert "a" not in measured.decisions["equalize"]
 
 
 def test_other_layers_are_left_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from axforge.axcompiler.names import Names
@@ -25,45 +26,59 @@ from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
 from axforge.axcompiler.statistics.base import F32, F64, Collector, Observation, Sampling, Statistic, StatisticPoint
 
+#: a channel is made at most so much smaller than the widest one, because four samples do not show how large it gets in others
+HEADROOM = 4.0
+#: shares of the difference between activations that the weights are tried to take over
+SHARES = (0.25, 0.5, 0.75, 1.0)
+#: noise that must be left at most, relative to that without a change
+WORTH = 0.8
+#: mean square of a channel relative to the square of its largest value, as it is typical behind a Relu
+MEAN_SQUARE = 1 / 32
+
 
 @algorithm
 @dataclass(frozen=True)
 class Equalize(RewritingAlgorithm):
-    """limit: largest factor. alpha: the share of the difference between activations that weights take over, 0 to 1.
-
-    A depthwise convolution has a scale for each channel's weights, so it takes over everything.
-    """
+    """limit: largest factor between channels."""
 
     name: ClassVar[str] = "equalize"
     limit: float = 64.0
-    alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.limit >= 1 and 0 <= self.alpha <= 1):
-            raise ValueError(f"limit is {self.limit} and alpha {self.alpha}; they must be at least 1, and 0 to 1")
+        if not self.limit >= 1:
+            raise ValueError(f"limit is {self.limit} and must be at least 1")
 
     def needs(self, plan: Plan) -> Iterable[StatisticPoint]:
         """How large each channel between two convolutions gets."""
         return [StatisticPoint(pair.between, ChannelMagnitudes()) for pair in pairs(plan)]
 
     def decide(self, plan: Plan, statistics: Statistics) -> Decision:
-        """Exponents of the factors by the tensor between two convolutions, where some factor is not 1."""
+        """Exponents of the factors by the tensor between two convolutions, where that takes away noise."""
         magnitudes = statistics.channels.get(ChannelMagnitudes.name, {})
         found = {pair.between: self._exponents(plan, pair, magnitudes[pair.between].astype(np.float64)) for pair in pairs(plan)}
         return {between: [exponents] for between, exponents in found.items() if any(exponents)}
 
     def _exponents(self, plan: Plan, pair: "Pair", magnitude: F64) -> list[int]:
-        """Exponents of the factors, one for each channel; 0 for a channel that is never anything but 0, or that nothing reads."""
+        """Exponents of the factors, one for each channel, that leave the least noise; zeros if none is much better than that."""
         second = plan.view.nodes[pair.second]
         weight = np.abs(plan.view.constants[second.inputs[1]].astype(np.float64))
-        read = weight.max(axis=(1, *range(2, weight.ndim))) if _depthwise(second) else weight.max(axis=(0, *range(2, weight.ndim)))
-        alpha = 1.0 if _depthwise(second) else self.alpha
+        by_channel = weight.reshape(*weight.shape[:2], -1)
+        by_channel = by_channel.transpose(1, 0, 2) if _depthwise(second) else by_channel  # [M, C, window]; M is 1 for a depthwise one
+        read = by_channel.max(axis=(0, 2))
+        magnitude = np.minimum(magnitude * HEADROOM, magnitude.max())
         alive = (magnitude > 0) & (read > 0)
-        exponent = np.zeros(len(magnitude))
-        if alive.any():
-            large, wide = (np.log2(v[alive] / v[alive].max()) for v in (magnitude, read))
-            exponent[alive] = np.clip(np.rint(alpha * large - (1 - alpha) * wide), -math.log2(self.limit), math.log2(self.limit))
-        return [int(e) for e in exponent]
+        best = np.zeros(len(magnitude), np.int64)
+        if not alive.any():
+            return [0] * len(magnitude)
+        allowed = WORTH * _noise(by_channel, magnitude, best, _depthwise(second))
+        large, wide = (np.log2(np.where(alive, v, 1) / v[alive].max()) for v in (magnitude, read))
+        for share in SHARES:
+            wanted = np.ceil(share * large - (1 - share) * (0 if _depthwise(second) else 1) * wide)
+            exponents = np.where(alive, np.clip(wanted, -math.log2(self.limit), math.log2(self.limit)), 0).astype(np.int64)
+            noise = _noise(by_channel, magnitude, exponents, _depthwise(second))
+            if noise < allowed:
+                allowed, best = noise, exponents
+        return [int(e) for e in best]
 
     def rewrite(self, model: onnx.ModelProto, decision: Decision) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
         """The model with scaled weights; its nodes keep their names."""
@@ -112,6 +127,17 @@ def _maker(plan: Plan, name: str, readers: Sequence[int]) -> int:
     """The unit that makes a tensor which only the nodes `readers` read; -1 if there is none."""
     alone = set(plan.view.users[name]) <= set(readers) and name not in plan.view.outputs
     return plan.maker.get(name, -1) if alone else -1
+
+
+def _noise(weight: F64, magnitude: F64, exponents: NDArray[np.int64], depthwise: bool) -> float:
+    """Mean square of what rounding the operand, and rounding the weight [M, C, window], adds to the second layer's results, summed up."""
+    factor = np.ldexp(1.0, exponents)
+    weight, magnitude = weight * factor[:, None], magnitude / factor
+    operand = (magnitude.max() / 255) ** 2 * (weight**2).sum()
+    if depthwise:
+        return float(operand)  # its weights have a scale for each channel: their noise does not change
+    rows = (weight.max(axis=(1, 2)) / 127) ** 2
+    return float(operand + rows.sum() * weight.shape[2] * MEAN_SQUARE * (magnitude**2).sum())
 
 
 def _scale(plan: Plan, pair: Pair, factor: F64, values: dict[tuple[int, int], F64]) -> None:
