@@ -1,4 +1,4 @@
-"""Parting channels before a depthwise convolution: the same numbers in float, better ones in int8, and only where it helps."""
+"""Splitting channels before a depthwise convolution: the same numbers in float, better ones in int8, and only where it helps."""
 
 import itertools
 from pathlib import Path
@@ -86,31 +86,31 @@ def int8_noise(proto: onnx.ModelProto, folder: Path, config: CalibrateConfig) ->
 
 @pytest.mark.parametrize("ends", ["conv", "pool", "chain"])
 @pytest.mark.parametrize("activation", [True, False])
-def test_the_parted_model_computes_the_same(tmp_path: Path, ends: str, activation: bool) -> None:
+def test_the_split_model_computes_the_same(tmp_path: Path, ends: str, activation: bool) -> None:
     proto = checked(separable(ends, activation=activation), tmp_path)
     plan = make_plan(proto)
     found = split_channels.chains(plan)
     assert [c.operand for c in found] == (["t1", "t2"] if ends == "chain" else ["t1"])
     order = np.random.default_rng(0).permutation(CHANNELS)
     groups = tuple(tuple(sorted(int(c) for c in part)) for part in np.split(order, [4, 12]))
-    parted, parts = split_channels.apply(proto, {c.operand: groups for c in found})
-    onnx.checker.check_model(parted, full_check=True)
+    split, parts = split_channels.apply(proto, {c.operand: groups for c in found})
+    onnx.checker.check_model(split, full_check=True)
     assert parts["t1_conv"] == ("t1_conv_channels0", "t1_conv_channels1", "t1_conv_channels2")
     sample = image_samples(1)[0]
-    before, after = run(proto, sample), run(parted, sample)
+    before, after = run(proto, sample), run(split, sample)
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
-    assert any(n.op_type == "Gather" for n in parted.graph.node) == (ends == "pool")
+    assert any(n.op_type == "Gather" for n in split.graph.node) == (ends == "pool")
 
 
 @pytest.mark.parametrize("ends", ["conv", "chain"])
 def test_int8_loses_much_less(tmp_path: Path, ends: str) -> None:
     proto = separable(ends)
     whole = int8_noise(proto, tmp_path, CalibrateConfig(split_channels=False))
-    parted = int8_noise(proto, tmp_path, CalibrateConfig())
+    split = int8_noise(proto, tmp_path, CalibrateConfig())
     assert artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz").decisions["split_channels"]
-    assert parted < whole / 8
+    assert split < whole / 8
 
 
 def test_like_channels_stay_together_and_the_switch_is_heeded(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_channels_that_a_clip_bounds_stay_together(tmp_path: Path) -> None:
     assert split_channels.chains(make_plan(checked(proto, tmp_path))) == []
 
 
-def test_a_node_that_was_parted_can_still_be_excluded(tmp_path: Path) -> None:
+def test_a_node_that_was_split_can_still_be_excluded(tmp_path: Path) -> None:
     proto = checked(separable("conv"), tmp_path)
     measured = collect(proto, CalibrateConfig(), image_samples(5), silent)
     quantized = quantize(proto, measured, QuantizeConfig(exclude=("u1_conv",)))
@@ -159,7 +159,7 @@ def test_groups_are_all_channels_once_by_their_range(widths: list[float], result
         assert len(a) % split_channels.STEP == 0
 
 
-def test_a_vector_has_no_channels_to_part() -> None:
+def test_a_vector_has_no_channels_to_split() -> None:
     graph = helper.make_graph(
         [helper.make_node("Sigmoid", ["x"], ["y"])],
         "g",
