@@ -7,10 +7,10 @@ and, for its own folder of models, calls `models_in("my_models")` after that. Li
 
 from typing import Any
 
+from axforge.tasks.accuracy import task_accuracy
 from axforge.tasks.compiling import task_compile
 from axforge.tasks.housekeeping import task_cache
 from axforge.tasks.inferring import task_infer
-from axforge.tasks.measuring import task_accuracy
 from axforge.tasks.settings import models_in
 from axforge.tasks.usage import task_usage
 

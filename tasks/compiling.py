@@ -7,29 +7,32 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
-from axforge.tasks import settings, words, zoo
+from axforge.tasks import command_line, zoo
 from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
-from axforge.tasks.failures import Guarded, told
+from axforge.tasks.failures import Guarded, report_user_errors
 from axforge.tasks.plan import Plan
+from axforge.tasks.settings import PROJECT, Settings
+from axforge.tasks.stages.executor import Executor, Here
 from axforge.tasks.stages.task import StageTask, remove_files
 from axforge.tasks.suggest import nearest
 
 
-@told
+@report_user_errors
 def task_compile() -> Iterator[dict[str, Any]]:
     """compile:MODEL makes the .axmodel; compile:MODEL:STAGE stops after a stage"""
     prepare_state()
-    typed = words.read()
+    typed = PROJECT.command_line
     yield {"name": None, "doc": task_compile.__doc__}
+    executors = Executors()
     for plan in plans(typed):
         for stage in STAGES:
-            yield StageTask(plan, stage).as_doit()
+            yield StageTask(plan, stage, executors.of(plan)).as_doit()
         yield Publish(plan).as_doit()
 
 
-def plans(typed: words.Words) -> list[Plan]:
+def plans(typed: command_line.CommandLine) -> list[Plan]:
     """A plan for each model that the command line asks for. Raises AxforgeError for a model or stage nobody knows."""
-    here = settings.current()
+    here = PROJECT.settings()
     for rest in typed.of_group("compile"):
         _, _, stage = rest.partition(":")
         if stage and "*" not in rest and stage not in BY_NAME:
@@ -43,7 +46,7 @@ def plans(typed: words.Words) -> list[Plan]:
     return found
 
 
-def _others(typed: words.Words, here: settings.Settings, named: set[str]) -> list[Plan]:
+def _others(typed: command_line.CommandLine, here: Settings, named: set[str]) -> list[Plan]:
     """Plans of all models that were not named. One with a mistake in it does not keep the others from being listed or built."""
     found = []
     for name in zoo.names(here):
@@ -57,6 +60,21 @@ def _others(typed: words.Words, here: settings.Settings, named: set[str]) -> lis
         else:
             found.append(plan)
     return found
+
+
+class Executors:
+    """Who runs the stages of this run: one executor for each cluster that is named, and this process."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, Executor] = {"": Here()}
+
+    def of(self, plan: Plan) -> Executor:
+        """The executor of a model's stages."""
+        if plan.cluster not in self._by_address:
+            from axforge.tasks.cluster.executor import ClusterExecutor  # loads the cache, and with the first job Dask
+
+            self._by_address[plan.cluster] = ClusterExecutor(plan.cluster)
+        return self._by_address[plan.cluster]
 
 
 class Publish:
@@ -79,7 +97,7 @@ class Publish:
             "targets": [str(self.target)],
             "uptodate": [Question("what was published is still there", self.unchanged)],
             "clean": [(remove_files, [[str(self.target)]])],
-            "params": words.doit_params(words.OPTIONS),
+            "params": command_line.doit_params(command_line.OPTIONS),
             "meta": {"model": plan.model.name, "finishes": shown(plan.axmodel, plan), "explain": plan.options.explain},
         }
 

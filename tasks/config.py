@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import settings, words
+from axforge.tasks.command_line import encoded
 from axforge.tasks.doit_state import ContentChecker
 from axforge.tasks.failures import say, stop
 from axforge.tasks.reporter import Reporter
+from axforge.tasks.settings import PROJECT
 
 
 def doit_config() -> dict[str, Any]:
@@ -24,9 +25,7 @@ def doit_config() -> dict[str, Any]:
 
 def _config() -> dict[str, Any]:
     sys.excepthook = _quiet_interrupt
-    typed = words.read()
-    settings.override(build_root=typed.root("build_root"), data_root=typed.root("data_root"))
-    here = settings.current()
+    typed, here = PROJECT.command_line, PROJECT.settings()
     _make(here.build_root)
     alone = [task for task in typed.tasks if task not in typed.swallowed]
     if typed.swallowed and alone:
@@ -34,7 +33,7 @@ def _config() -> dict[str, Any]:
             f"doit takes words with '=' for variables, so {typed.swallowed[0]!r} cannot stand beside {alone[0]!r}.\n"
             f"  Run doit once for each, or use ./inference.py."
         )
-    default = [words.encoded(task) for task in typed.swallowed] or (["compile"] if typed.command == "clean" else ["usage"])
+    default = [encoded(task) for task in typed.swallowed] or (["compile"] if typed.command == "clean" else ["usage"])
     return {
         "backend": "sqlite3",
         "dep_file": str(here.build_root / ".doit.sqlite"),

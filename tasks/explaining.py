@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.plan import Plan
 from axforge.tasks.stages.inputs import NOUNS, inputs_of
-from axforge.tasks.stages.task import StageTask
 
 if TYPE_CHECKING:
     from axforge.cache.explain import Explanation
@@ -73,9 +72,8 @@ def explain(plan: Plan) -> list[Verdict]:
 def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verdict:
     from axforge.cache.explain import why
 
-    task = StageTask(plan, stage)
     action = inputs_of(plan, stage).action(store, made)
-    reasons = why(store, action, label=plan.model.name, scope=task.scope, nouns=NOUNS)
+    reasons = why(store, action, label=plan.model.name, scope=plan.scope, nouns=NOUNS)
     record = store.lookup(action, count=False)
     if record is None:
         return Verdict(stage.name, RUN, reasons)

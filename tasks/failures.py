@@ -38,7 +38,7 @@ class Guarded:
             return TaskFailed(sentence)
 
 
-def told(creator: Callable[..., Any]) -> Callable[..., Any]:
+def report_user_errors(creator: Callable[..., Any]) -> Callable[..., Any]:
     """For task creators (generators): a user's mistake ends the program with its sentence and status 1."""
     import functools
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from axforge.tasks import settings, words
+from axforge.tasks import command_line, settings
 
 
 def _positive(text: str) -> int:
@@ -52,13 +52,12 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, tasks: Sequence[str], jobs: int = 0) -> int:
     """Run tasks in this process as doit would; paths are relative to where the command was typed."""
-    settings.override(build_root=options.build_root, data_root=options.data_root, typed_in=Path.cwd())
+    typed_in = Path.cwd()
     os.chdir(settings.zoo_folder().parent)
-    variables = [
-        f"{o.variable}={value}" for o in words.ALL_OPTIONS if (value := getattr(options, o.name if o.name != "cores" else "aipu_cores", ""))
-    ]
-    words.set_typed([*variables, *tasks])
-    return main(["run", *(["-n", str(jobs)] if jobs > 1 else []), *map(words.encoded, tasks)])
+    said = {**vars(options), "cores": options.aipu_cores}
+    variables = [f"{o.variable}={value}" for o in command_line.ALL_OPTIONS if (value := said.get(o.name, ""))]
+    settings.PROJECT.start([*variables, *tasks], typed_in)
+    return main(["run", *(["-n", str(jobs)] if jobs > 1 else []), *map(command_line.encoded, tasks)])
 
 
 def main(arguments: Sequence[str]) -> int:

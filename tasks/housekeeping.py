@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from axforge.tasks import settings, words
 from axforge.tasks.failures import say
+from axforge.tasks.settings import PROJECT
 
 
 def task_cache() -> dict[str, Any]:
@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     """A command of `doit cache`; returns its exit status. Raises AxforgeError and CacheError."""
     from axforge.cache import cli
 
-    here = settings.current()
+    here = PROJECT.settings()
     try:
         if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
             return _explain(list(argv[1:]))
@@ -55,9 +55,10 @@ def _explains_a_build(rest: list[str]) -> bool:
     from axforge.tasks import zoo
 
     plain = [word for word in rest if not word.startswith("-")]
-    known = zoo.names(settings.current())
+    here = PROJECT.settings()
+    known = zoo.names(here)
     if len(plain) == 1 and plain[0] not in known and not all(c in "0123456789abcdef" for c in plain[0]):
-        zoo.find(plain[0], settings.current())  # raises, with the nearest names
+        zoo.find(plain[0], here)  # raises, with the nearest names
     return len(plain) == 1 and plain[0] in known
 
 
@@ -74,8 +75,7 @@ def _explain(rest: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
     options = parser.parse_args(rest)
-    here = settings.current()
-    typed = words.read().common
+    here, typed = PROJECT.settings(), PROJECT.command_line.common
     plan = Plan(zoo.find(options.model, here), replace(typed, cores=options.aipu_cores or typed.cores), here)
     verdicts = explain(plan)
     if options.json:

@@ -5,29 +5,30 @@ from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import settings, words, zoo
+from axforge.tasks import command_line, zoo
 from axforge.tasks.engines import needs, pipe_of
-from axforge.tasks.failures import Guarded, told
+from axforge.tasks.failures import Guarded, report_user_errors
 from axforge.tasks.plan import Plan
+from axforge.tasks.settings import PROJECT
 
 EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
 
 
-@told
+@report_user_errors
 def task_infer() -> Iterator[dict[str, Any]]:
     """infer:MODEL:SOURCE compiles if needed, then runs the model on a picture, folder, video, sample:NAME, fakevideo:WxH or address"""
-    typed = words.read()
+    typed = PROJECT.command_line
     yield {"name": None, "doc": task_infer.__doc__}
     if typed.command == "run" and ("infer" in typed.tasks or "infer:" in typed.tasks):
         raise AxforgeError("infer needs a model and a source.", fix=EXAMPLE)
-    here = settings.current()
+    here = PROJECT.settings()
     _refuse_one_file_for_many(typed)
     for rest in typed.of_group("infer"):
         model, _, source = rest.partition(":")
         if not source:
-            raise AxforgeError(f"infer:{rest} says no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
+            raise AxforgeError(f"infer:{rest} has no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
         plan = Plan(zoo.find(model, here), typed.options(model), here)
-        task = Infer(plan, source).as_doit(words.encoded(rest))
+        task = Infer(plan, source).as_doit(command_line.encoded(rest))
         if typed.command == "run":
             _look_at(source, plan)
         yield task
@@ -42,7 +43,7 @@ def _look_at(source: str, plan: Plan) -> None:
         open_source(where(source, plan), frames=plan.options.frames or None)
 
 
-def _refuse_one_file_for_many(typed: words.Words) -> None:
+def _refuse_one_file_for_many(typed: command_line.CommandLine) -> None:
     asked = [typed.options(rest.partition(":")[0]).save_output for rest in typed.of_group("infer")]
     for name in asked:
         if name and asked.count(name) > 1 and Path(name).suffix:
@@ -67,7 +68,7 @@ class Infer:
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},
-            "params": words.doit_params(words.ALL_OPTIONS),
+            "params": command_line.doit_params(command_line.ALL_OPTIONS),
             "meta": {"model": self.plan.model.name, "prints": True},
         }
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
+from axforge.tasks.command_line import Options
 from axforge.tasks.settings import Settings
-from axforge.tasks.words import Options
 from axforge.tasks.zoo import Model
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class Plan:
     def cluster(self) -> str:
         """Address of the scheduler whose workers are to do the work; '' to do it here."""
         return self.options.cluster or self.settings.cluster
+
+    @property
+    def scope(self) -> str:
+        """The workspace that "the last build" means, in the cache's history."""
+        return str(self.settings.build_root)
 
     # --- where ---
 

@@ -8,7 +8,7 @@ from doit.exceptions import TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from axforge.cache.errors import masked
-from axforge.tasks.words import decoded
+from axforge.tasks.command_line import decoded
 
 if TYPE_CHECKING:
     from axforge.tasks.bars import Bars
@@ -31,10 +31,10 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
-        if any(_meta(task).get("elsewhere") for task in tasks.values()):
-            from axforge.tasks.cluster.fanout import announce
-
-            announce(tasks, selected_tasks)
+        if any(_meta(task).get("announce") for task in tasks.values()):
+            for name in _needed(tasks, selected_tasks):
+                if announce := _meta(tasks[name]).get("announce"):
+                    announce()
 
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
@@ -62,7 +62,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if _stage(task):
             self.counts[how] += 1
             took = f" ({task.values.get('seconds', 0):.1f} s)" if how == "ran" else ""
-            there = f" on {task.values['worker']}" if "worker" in task.values else ""
+            there = f" on {task.values['worker']}" if task.values.get("worker") else ""
             self._event(task, f"{HOW.get(how, how)}{there}{took}", task.values.get("because", []))
         if _meta(task).get("finishes"):
             self._finished(task)
@@ -150,3 +150,14 @@ def _model(task: Any) -> str:
 
 def _stage(task: Any) -> str:
     return str(_meta(task).get("stage", ""))
+
+
+def _needed(tasks: dict[str, Any], selected: list[str]) -> list[str]:
+    """The selected tasks and all that they depend on."""
+    waiting, found = list(selected), dict.fromkeys(selected)
+    while waiting:
+        task = tasks.get(waiting.pop(0))
+        new = [name for name in (task.task_dep if task else ()) if name not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return [name for name in found if name in tasks]

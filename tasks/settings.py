@@ -1,8 +1,13 @@
-"""Where things are for this run: the project, the build folder, the data, the models. Light to import."""
+"""The project of this run and where its things are: the build folder, the data, the models. Light to import."""
 
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+from axforge.tasks.command_line import CommandLine, read
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
@@ -16,8 +21,8 @@ CLUSTER = "AXFORGE_CLUSTER"
 class Settings:
     """project: folder of the dodo.py. typed_in: the folder where the command was typed, which relative paths are relative to.
 
-    build_root: where results go. data_root: where models and data sets lie that a descriptor names by relative path; None if not told.
-    models: folders with one folder a model, the first wins. cluster: address of a scheduler, '' for none.
+    build_root: where results go. data_root: where models and data sets are that a descriptor names by relative path, None if not given.
+    models: folders with a folder for each model, the first wins. cluster: address of a scheduler, '' for none.
     builders: modules beside axforge's own whose functions a model.json may name as its source.
     """
 
@@ -39,55 +44,60 @@ class Settings:
         return Path(os.path.normpath(self.typed_in / Path(path).expanduser()))
 
 
-_MODELS: list[Path] = []
-_BUILDERS: set[str] = set()
-_OVERRIDES: dict[str, str] = {}
-_TYPED_IN: list[Path] = []
+class Project:
+    """What this process works on, each thing said once: by the user's dodo.py which models it has and whose code may build models,
+    and on the command line what is wanted.
+    """
+
+    def __init__(self) -> None:
+        self._models: tuple[Path, ...] = ()
+        self._builders: frozenset[str] = frozenset()
+        self._front_end: tuple[Sequence[str], Path] | None = None
+
+    def models_in(self, *folders: str | Path) -> None:
+        """For a dodo.py of another project: take models from these folders (before those that come with axforge)."""
+        self._models = tuple(Path(folder).absolute() for folder in folders)
+
+    def allow_builders(self, *modules: str) -> None:
+        """For a dodo.py of another project: functions of these modules may build models (`"source": {"builder": "module:function"}`)."""
+        self._builders |= set(modules)
+
+    def start(self, words: Sequence[str], typed_in: Path) -> None:
+        """For a front end: these words are the command line, typed in that folder."""
+        self._front_end = (words, typed_in)
+        self.__dict__.pop("command_line", None)
+
+    @cached_property
+    def command_line(self) -> CommandLine:
+        """The command line, understood. Raises AxforgeError."""
+        return read(self._front_end[0], by_doit=False) if self._front_end else read(sys.argv[1:])
+
+    def settings(self) -> Settings:
+        """Where things are (doit has already changed into the folder of the dodo.py). Raises AxforgeError."""
+        project = Path.cwd()
+        typed_in = self._front_end[1] if self._front_end else _initial_workdir() or project
+        build = self.command_line.root("build_root") or os.environ.get(BUILD_ROOT, "")
+        data = self.command_line.root("data_root") or os.environ.get(DATA_ROOT, "")
+        named = [_absolute(typed_in, folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+        return Settings(
+            project=project,
+            typed_in=typed_in,
+            build_root=_absolute(typed_in, build) if build else project / "build",
+            data_root=_absolute(typed_in, data) if data else None,
+            models=tuple(dict.fromkeys([*named, *self._models, zoo_folder()])),
+            cluster=os.environ.get(CLUSTER, ""),
+            builders=self._builders,
+        )
 
 
-def models_in(*folders: str | Path) -> None:
-    """For a dodo.py of another project: take models from these folders (before those that come with axforge)."""
-    _MODELS[:] = [Path(folder).absolute() for folder in folders]
-
-
-def allow_builders(*modules: str) -> None:
-    """For a dodo.py of another project: functions of these modules may build models (`"source": {"builder": "module:function"}`)."""
-    _BUILDERS.update(modules)
-
-
-def override(*, build_root: str = "", data_root: str = "", typed_in: Path | None = None) -> None:
-    """What a front end's options say; stronger than the environment."""
-    _OVERRIDES.update({key: value for key, value in ((BUILD_ROOT, build_root), (DATA_ROOT, data_root)) if value})
-    if typed_in is not None:
-        _TYPED_IN[:] = [typed_in]
+#: The project of this process.
+PROJECT = Project()
+models_in, allow_builders = PROJECT.models_in, PROJECT.allow_builders
 
 
 def zoo_folder() -> Path:
     """The folder of the models that come with axforge."""
     return Path(__file__).resolve().parent.parent / "ax_models"
-
-
-def current() -> Settings:
-    """The settings of this process (doit has already changed into the folder of the dodo.py)."""
-    project = Path.cwd()
-    typed_in = _TYPED_IN[0] if _TYPED_IN else _initial_workdir() or project
-    build = _value(BUILD_ROOT)
-    data = _value(DATA_ROOT)
-    told = [_absolute(typed_in, folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
-    folders = dict.fromkeys([*told, *_MODELS, zoo_folder()])
-    return Settings(
-        project=project,
-        typed_in=typed_in,
-        build_root=_absolute(typed_in, build) if build else project / "build",
-        data_root=_absolute(typed_in, data) if data else None,
-        models=tuple(folders),
-        cluster=os.environ.get(CLUSTER, ""),
-        builders=frozenset(_BUILDERS),
-    )
-
-
-def _value(name: str) -> str:
-    return _OVERRIDES.get(name) or os.environ.get(name, "")
 
 
 def _absolute(base: Path, path: str) -> Path:

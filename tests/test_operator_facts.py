@@ -43,7 +43,8 @@ def test_no_operator_is_named_outside_its_module(path: Path) -> None:
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
 def test_layers_multiply(name: str) -> None:
     operator = operators.find(name)
-    assert operator is not None and operator.multiplies is not None
+    assert operator is not None
+    assert operator.multiplies is not None
 
 
 def test_only_layers_multiply() -> None:

@@ -4,17 +4,21 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks import progress
+from axforge.tasks.cluster.messages import Answer, Failed, Job
 
 #: Seconds to wait for a scheduler to answer, and for a first or another worker to appear.
 CONNECT, NO_WORKER = 10, 60
 
-Job = Mapping[str, Any]
-Answer = dict[str, Any]
+A = TypeVar("A", bound=Answer)
+J = TypeVar("J", bound=Job)
 
 
 class Cluster:
@@ -46,16 +50,15 @@ class Cluster:
         except self._lost as error:
             raise self._gone() from error
 
-    def submit(self, function: Callable[[Job], Answer], job: Job, name: str) -> Any:
+    def submit(self, function: Callable[[J], Answer], job: J, name: str) -> Any:
         """Send a job; returns what `result` takes. name: of the job on the scheduler; a job that is there already is not done again."""
-        job = {**job, "topic": f"axforge-{self.run}"}
         try:
-            return self._client.submit(function, job, key=name)
+            return self._client.submit(function, msgspec.structs.replace(job, topic=f"axforge-{self.run}"), key=name)
         except self._lost as error:
             raise self._gone() from error
 
-    def result(self, future: Any, what: str) -> Answer:
-        """Wait for a job and return its answer. Raises AxforgeError for what a user can mend; what else the worker raised passes."""
+    def result(self, future: Any, what: str, kind: type[A]) -> A:
+        """Wait for a job and return its answer. Raises AxforgeError for what a user can fix; what else the worker raised passes."""
         self._wait(future, what)
         if future.status == "error":
             error = future.exception()
@@ -68,9 +71,10 @@ class Cluster:
             raise error
         if future.status != "finished":
             raise self._gone()
-        answer: Answer = future.result()
-        if "error" in answer:
-            raise AxforgeError(f"{answer['error']}", where=f"worker {answer['worker']}")
+        answer = future.result()
+        if isinstance(answer, Failed):
+            raise AxforgeError(answer.error, where=f"worker {answer.worker}")
+        assert isinstance(answer, kind)
         return answer
 
     def _wait(self, future: Any, what: str) -> None:
@@ -96,6 +100,12 @@ class Cluster:
             where=self.address,
             fix="Stages that were finished are in the cache. Start it again and repeat the command, or leave cluster= away.",
         )
+
+
+@lru_cache
+def cluster_at(address: str) -> Cluster:
+    """The connection of this process to a scheduler."""
+    return Cluster(address)
 
 
 def _hear(event: tuple[float, Any]) -> None:

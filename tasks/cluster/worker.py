@@ -1,10 +1,9 @@
-"""What the workers of a cluster run. A job and its answer are plain JSON types; files come and go through the cache.
+"""What the workers of a cluster run. Files come and go through the cache.
 
-A mistake that a user can mend is an answer {"error", "worker"}; anything else is raised, and reaches the user as the bug that it is.
+A mistake that a user can fix is an answer `Failed`; anything else is raised, and reaches the user as the bug that it is.
 """
 
 import contextlib
-import json
 import socket
 import tempfile
 import threading
@@ -12,22 +11,31 @@ import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
+from typing import TypeVar
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
+from axforge.axruntime.engines.factory import open_engine
+from axforge.axruntime.evaluate.datasets import open_dataset
+from axforge.axruntime.evaluate.evaluate import measure
+from axforge.axruntime.pipeline.calibration import CalibrationItem
+from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.cache.config import fresh_start
 from axforge.cache.errors import CacheError
 from axforge.tasks import progress, settings
 from axforge.tasks.cluster import parcel
-from axforge.tasks.cluster.client import Answer, Job
-from axforge.tasks.cluster.fanout import identity
+from axforge.tasks.cluster.identity import identity
+from axforge.tasks.cluster.messages import Answer, Compiled, CompileJob, Failed, Job, MeasureJob, PartMeasured, StageDone
+from axforge.tasks.command_line import Options
 from axforge.tasks.failures import say
 from axforge.tasks.plan import Plan
+from axforge.tasks.stages.execution import obtain, open_cache
 from axforge.tasks.stages.inputs import inputs_of
 from axforge.tasks.stages.samples import Chosen
-from axforge.tasks.stages.task import StageTask
-from axforge.tasks.words import Options
 from axforge.tasks.zoo import Model
+
+A = TypeVar("A", bound=Answer)
+J = TypeVar("J", bound=Job)
 
 #: Seconds between two reports of progress over the network.
 _INTERVAL = 0.25
@@ -35,18 +43,18 @@ _INTERVAL = 0.25
 _ALONE = threading.Lock()
 
 
-def answered(work: Callable[[Job, Path], Answer]) -> Callable[[Job], Answer]:
+def answered(work: Callable[[J, Path], A]) -> "Callable[[J], A | Failed]":
     """Do a job alone, in a folder of its own, with its reports going to whoever sent it."""
 
     @wraps(work)
-    def whole(job: Job) -> Answer:
-        with _ALONE, progress.drawn_by(_reporter(job["topic"])), _folder() as folder:
+    def whole(job: J) -> A | Failed:
+        with _ALONE, progress.drawn_by(_reporter(job.topic)), _folder() as folder:
             try:
-                _same_versions(job["versions"])
-                return {**work(job, folder), "worker": name()}
+                _same_versions(job.versions)
+                return work(job, folder)
             except Exception as error:
                 if sentence := say(error):
-                    return {"error": sentence, "worker": name()}
+                    return Failed(error=sentence, worker=name())
                 raise
             finally:
                 with contextlib.suppress(CacheError):  # a wrong configuration, which was the answer
@@ -56,52 +64,45 @@ def answered(work: Callable[[Job, Path], Answer]) -> Callable[[Job], Answer]:
 
 
 @answered
-def compile_model(job: Job, folder: Path) -> Answer:
+def compile_model(job: CompileJob, folder: Path) -> Compiled:
     """Compile a model from check to the stage that is wanted; results are in the cache afterwards."""
-    plan = received(job, folder)
+    items = tuple(CalibrationItem(sample.name, folder / sample.file, sample.variant) for sample in job.samples)
+    options = Options(cores=job.cores, num_cal_images=job.num_cal_images, force=job.force)
+    plan = received(job, folder, options, Chosen(items, ()))
     fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"]
     fetched.parent.mkdir(parents=True)
     (folder / "model.onnx").rename(fetched)
     stages = {}
-    for stage in STAGES[1 : [stage.name for stage in STAGES].index(job["last"]) + 1]:
-        task = StageTask(plan, stage)
-        store, inputs = task.open_store(), inputs_of(plan, stage)
-        result = task.obtain(store, inputs, inputs.action(store), scope="", force=plan.options.force)
+    for stage in STAGES[1 : [stage.name for stage in STAGES].index(job.last) + 1]:
+        store, inputs = open_cache(plan), inputs_of(plan, stage)
+        result = obtain(store, inputs, inputs.action(store), scope="", force=plan.options.force)
         progress.relay(plan.model.name, stage.name, 1, 1, "")
-        stages[stage.name] = {"how": result.how, "seconds": round(result.seconds, 3)}
-    return {"stages": stages}
+        stages[stage.name] = StageDone(result.how, round(result.seconds, 3))
+    return Compiled(stages=stages, worker=name())
 
 
 @answered
-def measure_part(job: Job, folder: Path) -> Answer:
-    """Measure a part of a model's data set; the answer holds the counts, of which the figures are made when all parts are there."""
-    from axforge.axruntime.engines.factory import open_engine
-    from axforge.axruntime.evaluate.datasets import open_dataset
-    from axforge.axruntime.evaluate.evaluate import measure
-    from axforge.axruntime.pipeline.pipeline import Pipeline
-
-    plan = received(job, folder)
+def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
+    """Measure a part of a model's data set."""
+    plan = received(job, folder, Options(), None)
     dataset = open_dataset(plan.descriptor, folder / "data")
-    engine = open_engine(job["pipe"], folder / job["network"])
+    engine = open_engine(job.pipe, folder / job.network)
     try:
-        report = progress.reporter_of(plan.model.name, f"part {job['part'][0] + 1}")
-        return {"measured": measure(Pipeline(plan.descriptor, engine), dataset, limit=job["limit"], part=job["part"], progress=report)}
+        report = progress.reporter_of(plan.model.name, f"part {job.part[0] + 1}")
+        measured = measure(Pipeline(plan.descriptor, engine), dataset, limit=job.limit, part=job.part, progress=report)
+        return PartMeasured(measured=measured, worker=name())
     finally:
         engine.close()
 
 
-def received(job: Job, folder: Path) -> Plan:
+def received(job: Job, folder: Path, options: Options, samples: Chosen | None) -> Plan:
     """The plan of a job, with its files laid out in an empty folder."""
-    from axforge.axruntime.pipeline.calibration import CalibrationItem
-
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
-    model = Model(job["model"], folder / "models" / job["model"] / "model.json", job["descriptor"])
-    options = Options(**job.get("options", {}))
-    items = [CalibrationItem(item["name"], folder / item["file"], item["variant"]) for item in job.get("samples", ())]
-    plan = Plan(model, options, here, Chosen(tuple(items), ()))
-    parcel.receive(StageTask(plan, STAGES[0]).open_store(), job["files"], folder)
+    model = Model(job.model, folder / "models" / job.model / "model.json", job.raw)
+    plan = Plan(model, options, here, samples)
+    parcel.receive(open_cache(plan), job.files, folder)
     model.path.parent.mkdir(parents=True, exist_ok=True)
-    model.path.write_text(json.dumps(job["descriptor"]), encoding="utf-8")
+    model.path.write_text(job.descriptor, encoding="utf-8")
     return plan
 
 

@@ -4,24 +4,22 @@ doit asks `unchanged` first, which looks at time stamps and small digests and im
 changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
 """
 
-import contextlib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
-from axforge.tasks import progress
+from axforge.tasks.command_line import OPTIONS, doit_params
 from axforge.tasks.doit_state import Question, same, settled_snapshots, snapshot
+from axforge.tasks.failures import Guarded
 from axforge.tasks.plan import Plan, versions
 from axforge.tasks.stages.code import sources
-from axforge.tasks.stages.inputs import NOUNS, StageInputs, inputs_of
+from axforge.tasks.stages.execution import obtain, open_cache
+from axforge.tasks.stages.executor import Executor
+from axforge.tasks.stages.inputs import NOUNS, inputs_of
 
 if TYPE_CHECKING:
-    from axforge.cache.build import Result
     from axforge.cache.explain import Explanation
-    from axforge.cache.key import Action
-    from axforge.cache.store import Store
 
 Values = dict[str, Any]
 
@@ -32,24 +30,16 @@ MEMORY = 3
 class StageTask:
     """One stage of one model. A plain object with module-level methods, so that it can be pickled for other processes."""
 
-    def __init__(self, plan: Plan, stage: Stage) -> None:
-        self.plan, self.stage = plan, stage
+    def __init__(self, plan: Plan, stage: Stage, executor: Executor) -> None:
+        self.plan, self.stage, self.executor = plan, stage, executor
 
     @property
     def name(self) -> str:
         """Name of the task below its group."""
         return f"{self.plan.model.name}:{self.stage.name}"
 
-    @property
-    def scope(self) -> str:
-        """The workspace that "the last build" means."""
-        return str(self.plan.settings.build_root)
-
     def as_doit(self) -> dict[str, Any]:
         """The task as doit wants it."""
-        from axforge.tasks.failures import Guarded
-        from axforge.tasks.words import OPTIONS, doit_params
-
         outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
         return {
             "name": self.name,
@@ -64,9 +54,13 @@ class StageTask:
                 "model": self.plan.model.name,
                 "stage": self.stage.name,
                 "explain": self.plan.options.explain,
-                "elsewhere": self.plan if self.plan.cluster else None,
+                "announce": self.announce if self.plan.cluster else None,
             },
         }
+
+    def announce(self) -> None:
+        """The task belongs to this run."""
+        self.executor.announce(self.plan, self.stage)
 
     # --- is there anything to do? ---
 
@@ -110,18 +104,18 @@ class StageTask:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
         from axforge.cache.explain import why
 
-        store, inputs = self.open_store(), inputs_of(self.plan, self.stage)
+        store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
         quick, spec, action = self.plan.quick, inputs.spec(), inputs.action(store)
         label, explain = self.plan.model.name, self.plan.options.explain
-        reasons = why(store, action, label=label, scope=self.scope, nouns=NOUNS, search=explain)
-        there = self._elsewhere(store, action)
-        result = self.obtain(store, inputs, action, scope=self.scope, force=self.plan.options.force and there is None)
+        reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
+        there = self.executor.delegate(self.plan, self.stage, store, action)
+        result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
         return {
             "memory": MEMORY,
-            "how": result.how,
+            "how": "ran" if there else result.how,
             "key": action.key(),
-            "seconds": round(result.seconds, 3),
-            **(there or {}),
+            "seconds": there.seconds if there else round(result.seconds, 3),
+            "worker": there.worker if there else "",
             "because": rerun_reasons(reasons, ran=result.how == "ran" or there is not None),
             "libraries": dict(action.libraries),
             "entries": inputs.entries,
@@ -131,42 +125,6 @@ class StageTask:
             "watched": {str(path): snapshot(str(path)) for path in inputs.watched()},
             "outputs": settled_snapshots(self.plan.outputs(self.stage).values()),
         }
-
-    def _elsewhere(self, store: "Store", action: "Action") -> Values | None:
-        """What the cluster did of this stage, if there is a cluster and anything to do: its result is in the cache then."""
-        if not self.plan.cluster or self.stage.name == "fetch":
-            return None
-        from axforge.tasks.cluster.fanout import compiled_there
-
-        return compiled_there(self, store, action)
-
-    def open_store(self) -> "Store":
-        """The cache that is configured for the project; its sentences reach the user at once."""
-        from axforge.cache.config import open_store
-
-        return open_store(self.plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
-
-    def obtain(self, store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
-        """Restore the outputs, or run the stage and keep them."""
-        from axforge.cache.build import obtain
-
-        return obtain(
-            store,
-            action,
-            self.plan.folder(self.stage),
-            lambda folder: self.run(store, inputs, folder),
-            label=self.plan.model.name,
-            scope=scope,
-            force=force,
-            recheck=lambda: inputs_of(self.plan, self.stage).action(store),
-        )
-
-    def run(self, store: "Store", inputs: StageInputs, folder: Path) -> str | None:
-        """Run the stage into an empty folder; what it prints is its log."""
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            inputs.run(store, folder, progress.reporter_of(self.plan.model.name, self.stage.name))
-        return printed.getvalue() or None
 
 
 def rerun_reasons(reasons: "Explanation", ran: bool) -> list[str]:

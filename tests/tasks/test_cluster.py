@@ -204,7 +204,7 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(project: Project) -> None:
 
 def test_another_version_on_a_worker_is_refused_with_both_versions() -> None:
     from axforge.axcompiler.errors import AxforgeError
-    from axforge.tasks.cluster.fanout import identity
+    from axforge.tasks.cluster.identity import identity
     from axforge.tasks.cluster.worker import _same_versions
 
     _same_versions(identity())

@@ -16,12 +16,12 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES as ALL
 from axforge.axcompiler.stages import Stage
 from axforge.axruntime.pipeline.descriptor import Source
+from axforge.tasks.command_line import Options
 from axforge.tasks.plan import Plan
 from axforge.tasks.settings import Settings
 from axforge.tasks.stages import code
 from axforge.tasks.stages.inputs import inputs_of
 from axforge.tasks.stages.source import origin
-from axforge.tasks.words import Options
 from axforge.tasks.zoo import Model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -96,7 +96,7 @@ def test_only_the_model_that_is_asked_for_is_opened(project: Project) -> None:
         (["compile:tiny", "cores=5"], "1 to 4 cores"),
         (["compile:tiny", "onnx=nothing.onnx"], "There is no such file"),
         (["infer:tiny:x.png", "pipe=simm"], "Did you mean 'sim'?"),
-        (["infer:tiny"], "says no source"),
+        (["infer:tiny"], "has no source"),
         (["infer:tiny:nothing.png"], "no such file or folder"),
         (["infer:tiny:fakevideo:8x8", "--frames", "-1"], "--frames takes a whole number of at least 1"),
         (["compile:tiny", "--num-cal-images", "0"], "--num-cal-images takes a whole number of at least 1"),

@@ -4,7 +4,6 @@ doit has three habits that this module lives with: it takes any word with `=` fo
 `infer:m:rtsp://cam/x?ch=1`), forbids `=` in a task name, and creates tasks before it looks at what was selected.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -71,7 +70,7 @@ def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Words:
+class CommandLine:
     """The command line, understood.
 
     command: of doit. tasks: words that name tasks, as typed. swallowed: those that doit took for variables.
@@ -115,19 +114,6 @@ class Words:
         return self.by_model.get(model, self.common)
 
 
-_TYPED: list[list[str]] = []
-
-
-def set_typed(words: Sequence[str]) -> None:
-    """For front ends: these are the words, not sys.argv, and doit gets task names that it does not take for variables."""
-    _TYPED[:] = [list(words)]
-
-
-def typed() -> list[str]:
-    """The words of the command line after the program's name."""
-    return _TYPED[0] if _TYPED else sys.argv[1:]
-
-
 def encoded(task: str) -> str:
     """A task name doit accepts."""
     return task.replace("%", "%25").replace("=", "%3D") if "=" in task else task
@@ -138,9 +124,12 @@ def decoded(task: str) -> str:
     return task.replace("%3D", "=").replace("%25", "%") if task.startswith("infer:") else task
 
 
-def read(words: Sequence[str] | None = None) -> Words:
-    """Understand a command line; raises AxforgeError for a variable nobody knows."""
-    argv = list(typed() if words is None else words)
+def read(words: Sequence[str], *, by_doit: bool = True) -> CommandLine:
+    """Understand the words after the program's name. Raises AxforgeError for a variable nobody knows.
+
+    by_doit: doit reads the same words, and takes those with a `=` for variables; a front end gives it names that it does not.
+    """
+    argv = list(words)
     command = argv[0] if argv and argv[0] in COMMANDS else "run"
     rest = argv[1:] if argv and argv[0] in (*COMMANDS, "run") else argv
     common = _variables(rest)
@@ -151,14 +140,14 @@ def read(words: Sequence[str] | None = None) -> Words:
         if not _names_a_task(word, rest[i - 1] if i else ""):
             continue
         tasks.append(word)
-        if "=" in word and not _TYPED:
+        if "=" in word and by_doit:
             swallowed.append(word)
         if word.split(":")[0] in GROUPS and ":" in word:
             model = word.split(":")[1]
             by_model[model] = _merge(by_model.get(model), _flags(common, word, rest[i + 1 :], command), model)
         if word == "cache":
             break  # the rest belongs to `cache`
-    return Words(command, tuple(tasks), tuple(swallowed), common, by_model, "--all" in rest)
+    return CommandLine(command, tuple(tasks), tuple(swallowed), common, by_model, "--all" in rest)
 
 
 def _names_a_task(word: str, before: str) -> bool:

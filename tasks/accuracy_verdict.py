@@ -50,7 +50,7 @@ def judge(plan: Plan, pipe: str) -> Verdict:
 def measure(plan: Plan, pipe: str) -> "Report":
     """One model on its dataset, here or in parts on a cluster."""
     if plan.cluster:
-        from axforge.tasks.cluster.measuring import measure_there
+        from axforge.tasks.cluster.accuracy import measure_there
 
         return measure_there(plan, pipe)
     from axforge.axruntime.evaluate.datasets import open_dataset

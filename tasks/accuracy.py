@@ -5,16 +5,17 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.tasks import compiling, words
+from axforge.tasks import command_line, compiling
 from axforge.tasks.engines import needs, pipe_of
-from axforge.tasks.failures import Guarded, told
+from axforge.tasks.failures import Guarded, report_user_errors
 from axforge.tasks.plan import Plan
+from axforge.tasks.settings import PROJECT
 
 
-@told
+@report_user_errors
 def task_accuracy() -> Iterator[dict[str, Any]]:
     """accuracy of all models whose data are there, or accuracy:MODEL: fp32 against compiled, with a verdict (status 1 when worse)"""
-    typed = words.read()
+    typed = PROJECT.command_line
     yield {"name": None, "doc": task_accuracy.__doc__}
     if not (typed.everything() or typed.of_group("accuracy")):
         return
@@ -64,7 +65,7 @@ class Accuracy:
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},
-            "params": words.doit_params(words.ALL_OPTIONS),
+            "params": command_line.doit_params(command_line.ALL_OPTIONS),
             "meta": {"model": name, "prints": True},
         }
 
@@ -77,7 +78,7 @@ class Accuracy:
         if self.reason:
             print(f"{self.plan.model.name}: skipped, {self.reason}", flush=True)
             return True
-        from axforge.tasks.judging import judge
+        from axforge.tasks.accuracy_verdict import judge
 
         verdict = judge(self.plan, self.pipe)
         return True if verdict.passed else TaskFailed(verdict.sentence, report=False)  # it has been printed

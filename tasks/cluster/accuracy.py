@@ -6,8 +6,12 @@ The data set and the network travel through the cache like everything else: each
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.cluster.fanout import RUN, cluster_at, job_for
+from axforge.tasks.cluster.client import cluster_at
+from axforge.tasks.cluster.jobs import measure_job
+from axforge.tasks.cluster.messages import PartMeasured
 from axforge.tasks.display import counting
 from axforge.tasks.engines import model_path
 from axforge.tasks.plan import Plan
@@ -27,21 +31,20 @@ def measure_there(plan: Plan, pipe: str) -> "Report":
     limit = plan.options.frames or None
     count = len(dataset) if limit is None else min(limit, len(dataset))
     parts = max(1, min(cluster.slots(), count))
-    network = model_path(plan, pipe)
-    job = job_for(plan, {network.name: network, **dataset_files(plan)})
-    job |= {"pipe": pipe, "network": network.name, "limit": limit}
-    name = f"measure-{plan.model.name}-{pipe}-{RUN}"
-    sent = [cluster.submit(measure_part, {**job, "part": (i, parts)}, f"{name}-{i}") for i in range(parts)]
+    job = measure_job(plan, pipe, model_path(plan, pipe), limit, dataset_files(plan))
+    name = f"measure-{plan.model.name}-{pipe}-{cluster.run}"
+    jobs = [msgspec.structs.replace(job, part=(i, parts)) for i in range(parts)]
+    sent = [cluster.submit(measure_part, part, f"{name}-{i}") for i, part in enumerate(jobs)]
     measured = []
     with counting(f"Measuring {plan.model.name} on {pipe}, {parts} parts") as progress:
         for done, future in enumerate(sent, start=1):
-            measured.append(cluster.result(future, f"part {done} of {plan.model.name}")["measured"])
+            measured.append(cluster.result(future, f"part {done} of {plan.model.name}", PartMeasured).measured)
             progress(done, parts, "")
     return report(plan.descriptor.name, measured)
 
 
 def dataset_files(plan: Plan) -> dict[str, Path]:
-    """All files of a model's data set, by where they are to lie. Raises AxforgeError for a data set that lies outside the data root."""
+    """All files of a model's data set, by where they go on the worker. Raises AxforgeError for a data set outside the data root."""
     wanted, root = plan.descriptor.dataset, plan.settings.data_root
     assert wanted is not None  # else open_dataset has complained
     assert root is not None

@@ -1,0 +1,54 @@
+"""A stage's result, restored or made: the cache, the stage's own log, and its reports of progress brought together."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axforge.axcompiler.stages import Stage
+from axforge.tasks import progress
+from axforge.tasks.plan import Plan
+from axforge.tasks.stages.inputs import StageInputs, inputs_of
+
+if TYPE_CHECKING:
+    from axforge.cache.build import Result
+    from axforge.cache.key import Action
+    from axforge.cache.store import Store
+
+
+def open_cache(plan: Plan) -> "Store":
+    """The cache that is configured for the project; its sentences reach the user at once."""
+    from axforge.cache.config import open_store  # a build with nothing to do opens no cache
+
+    return open_store(plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
+
+
+def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
+    """Restore the outputs of a stage, or run it and keep them."""
+    from axforge.cache.build import obtain
+
+    plan, stage = inputs.plan, inputs.stage
+    return obtain(
+        store,
+        action,
+        plan.folder(stage),
+        lambda folder: _run(store, inputs, folder),
+        label=plan.model.name,
+        scope=scope,
+        force=force,
+        recheck=lambda: inputs_of(plan, stage).action(store),
+    )
+
+
+def obtain_stage(plan: Plan, stage: Stage) -> "Result":
+    """Restore the outputs of a stage of a model as they should be now, or run it."""
+    store, inputs = open_cache(plan), inputs_of(plan, stage)
+    return obtain(store, inputs, inputs.action(store), scope=plan.scope, force=plan.options.force)
+
+
+def _run(store: "Store", inputs: StageInputs, folder: Path) -> str | None:
+    """Run the stage into an empty folder; what it prints is its log."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        inputs.run(store, folder, progress.reporter_of(inputs.plan.model.name, inputs.stage.name))
+    return printed.getvalue() or None

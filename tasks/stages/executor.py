@@ -1,0 +1,38 @@
+"""Who runs a stage whose result is not in the cache: this process, or somebody else."""
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from axforge.axcompiler.stages import Stage
+from axforge.tasks.plan import Plan
+
+if TYPE_CHECKING:
+    from axforge.cache.key import Action
+    from axforge.cache.store import Store
+
+
+class Elsewhere(NamedTuple):
+    """A stage that somebody else ran for this build."""
+
+    worker: str
+    seconds: float
+
+
+class Executor(Protocol):
+    """Sees that stages get done."""
+
+    def announce(self, plan: Plan, stage: Stage) -> None:
+        """A stage belongs to this run. Called for all of them before the first is looked at."""
+
+    def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
+        """See that a stage's result is in the cache; None when it is for the caller to restore or run. Raises AxforgeError."""
+
+
+class Here:
+    """This process."""
+
+    def announce(self, plan: Plan, stage: Stage) -> None:
+        """Nothing to prepare."""
+
+    def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
+        """It is run by the caller."""
+        return None
