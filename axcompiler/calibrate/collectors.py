@@ -15,10 +15,12 @@ class Collectors:
     def __init__(self, plan: Plan, points: Iterable[StatisticPoint], batches: Sequence[ProbeBatch], bins: int) -> None:
         probes = {probe.tensor: probe for batch in batches for probe in batch.probes}
         self._collectors: dict[str, dict[str, Collector]] = {}
-        for point in points:
+        for point in dict.fromkeys(points):  # two algorithms may need the same
             probe = probes[point.tensor]
             sampling = Sampling(plan.view.shapes[point.tensor], probe.row, probe.stride, bins)
-            self._collectors.setdefault(point.tensor, {})[point.statistic.name] = point.statistic.collector(sampling)
+            known = self._collectors.setdefault(point.tensor, {})
+            assert point.statistic.name not in known, f"'{point.tensor}' has two statistics named '{point.statistic.name}'"
+            known[point.statistic.name] = point.statistic.collector(sampling)
 
     def widen(self, extremes: Mapping[str, tuple[float, float]]) -> None:
         """Take in exact extremes of tensors, for those whose range is collected."""

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -30,8 +29,8 @@ def function_of(view: ModelView, unit: Unit, opsets: list[onnx.OperatorSetIdProt
     def apply(x: F64) -> F64:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            results: Any = evaluator.run(None, {source: x})
-        return np.broadcast_to(np.asarray(results[0], np.float64).reshape(-1), x.shape)
+            (result, *_) = evaluator.run(None, {source: x})
+        return np.broadcast_to(np.asarray(result, np.float64).reshape(-1), x.shape)
 
     return apply
 

@@ -6,7 +6,6 @@ T (comes from outside)  T ─► Q ─► DQ ─► T_dq ─► readers on the A
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +22,7 @@ from axforge.axcompiler.placement.units import Unit
 from axforge.axcompiler.quantize import ranges, weights
 from axforge.axcompiler.quantize.layers import QuantizedLayer
 
-Array = NDArray[Any]
+Array = NDArray[np.generic]
 
 
 class Writer:
@@ -37,7 +36,7 @@ class Writer:
         self._names = Names({*names, *(i.name for i in model.graph.input)})
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
-        self._dequantized: dict[tuple[Any, ...], str] = {}
+        self._dequantized: dict[tuple[str, float, int] | tuple[str, int, bytes], str] = {}
         self._protos = [NodeProto.FromString(p.SerializeToString()) for p in self._view.protos]
 
     def write(self) -> onnx.ModelProto:
