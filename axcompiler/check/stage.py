@@ -14,7 +14,8 @@ from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.onnx_graph.net import Net, to_model
 from axforge.axcompiler.onnx_graph.qdq import read
 from axforge.axcompiler.onnx_graph.views import ModelView, view
-from axforge.axcompiler.placement import place
+from axforge.axcompiler.placement import decision, place
+from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.partition import FloatItem, plan
 from axforge.axcompiler.stages import CheckConfig, Progress
 
@@ -39,7 +40,7 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     _refuse_unknown_operators(model, where)
     seen = view(model)
     placements = _keep_quantized(model, seen) if is_quantized(net) else place.place(seen, config, where)
-    place.record(model, placements)
+    decision.record(model, place.decision(placements))
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
     nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.removed.items()]
     counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
@@ -65,6 +66,6 @@ def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
 def _keep_quantized(model: onnx.ModelProto, seen: ModelView) -> list[place.Placement]:
     """The maker of a quantized model has decided: what stands between DequantizeLinear and QuantizeLinear, and nothing else, is int8."""
     reason = "the model came quantized; its own QuantizeLinear and DequantizeLinear decide"
-    on_cpu = {item.proto.name: item.why for item in plan(read(model)).items if isinstance(item, FloatItem)}
+    on_cpu = {item.proto.name: item.why for item in plan(read(lift_copies(model))).items if isinstance(item, FloatItem)}
     where = {name: ("cpu", why) for name, why in on_cpu.items()}
     return [place.Placement(n.name, n.op_type, *where.get(n.name, ("aipu", reason))) for n in seen.nodes]

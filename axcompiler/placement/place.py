@@ -5,21 +5,15 @@ normalisation, behind it decoding: both are a few float operations on values who
 share one int8 scale), so the host does them in float32. Cheap steps that int8 does exactly, or nearly, stay with the network.
 """
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-
-import onnx
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.views import ModelView
 from axforge.axcompiler.operators.base import Part, find_elementwise, nothing_constant
+from axforge.axcompiler.placement.decision import Decision
 from axforge.axcompiler.placement.units import Unit, copies, is_layer, region_bounds, units
 from axforge.axcompiler.stages import CheckConfig
-
-#: key of checked.onnx's metadata that holds the decision
-METADATA = "axforge.places"
-HOST_PLACES = ("cpu", "postprocess", "preprocess")
 
 
 @dataclass(frozen=True)
@@ -165,15 +159,6 @@ def _by_node(view: ModelView, parts: list[Unit], verdict: Verdict) -> list[Place
     return [Placement(node.name, node.op_type, *by_index[i]) for i, node in enumerate(view.nodes)]
 
 
-def record(model: onnx.ModelProto, placements: list[Placement]) -> None:
-    """Write the decision into the model: the nodes of each place but the AIPU."""
-    places = {place: sorted(p.node for p in placements if p.place == place) for place in HOST_PLACES}
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(places, sort_keys=True)})
-
-
-def recorded(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that run on the host, as `record` wrote them. Raises CompileError if the model was not checked."""
-    for entry in model.metadata_props:
-        if entry.key == METADATA:
-            return {name for names in json.loads(entry.value).values() for name in names}
-    raise CompileError("the model was not made by the check stage", where="checked.onnx", fix="Run check on the ONNX file first.")
+def decision(placements: Iterable[Placement]) -> Decision:
+    """The placements as the data that the model carries."""
+    return Decision({p.node: p.place for p in placements if p.place != "aipu"})

@@ -8,8 +8,9 @@ import onnx
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.views import ModelView, view
-from axforge.axcompiler.placement import place
-from axforge.axcompiler.placement.units import Unit, activations, copies, is_join, is_layer, region_bounds, units
+from axforge.axcompiler.placement.decision import Decision, recorded
+from axforge.axcompiler.placement.regions import absorbed
+from axforge.axcompiler.placement.units import Unit, activations, copies, is_join, is_layer, units
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Plan:
 
     fused: bounds units (Relu, Clip) that the unit before them does; no Q/DQ between. quantized: activations that are int8,
     in the order they come to be. source: the tensor whose range each of them has (itself, or what it is a copy of).
+    decision: what the QDQ model says of places and fusions.
     """
 
     view: ModelView
@@ -27,6 +29,7 @@ class Plan:
     fused: frozenset[int]
     quantized: tuple[str, ...]
     source: dict[str, str]
+    decision: Decision
 
     @cached_property
     def maker(self) -> dict[str, int]:
@@ -75,10 +78,11 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Col
     Raises CompileError if a name in `exclude` is no node of the model.
     """
     seen = view(model)
-    host = place.recorded(model)
+    places = recorded(model).places
     _known(seen, exclude)
     parts = tuple(units(seen))
-    aipu = {k for k, u in enumerate(parts) if u.refusal is None and not any(seen.nodes[i].name in host for i in u.nodes)}
+    aipu = {k for k, u in enumerate(parts) if not any(seen.nodes[i].name in places for i in u.nodes)}
+    _verify(seen, parts, aipu)
     partners = _fusions(seen, parts, aipu)
     excluded = {k for k in aipu if any(seen.nodes[i].name in exclude for i in parts[k].nodes)}
     hidden = set(masked)
@@ -92,7 +96,12 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Col
     aipu -= excluded
     fused = frozenset(bound for bound in partners if bound in aipu)
     quantized = _quantized(seen, parts, aipu, fused)
-    return Plan(seen, parts, frozenset(aipu), frozenset(excluded), fused, quantized, _sources(parts, aipu, quantized))
+    names = {k: [seen.nodes[i].name for i in unit.nodes] for k, unit in enumerate(parts)}
+    decision = Decision(
+        {**places, **{name: "cpu" for k in sorted(excluded) for name in names[k]}},
+        {name: names[partners[k]][0] for k in sorted(fused) for name in names[k]},
+    )
+    return Plan(seen, parts, frozenset(aipu), frozenset(excluded), fused, quantized, _sources(parts, aipu, quantized), decision)
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -111,18 +120,26 @@ def _known(seen: ModelView, exclude: Collection[str]) -> None:
         )
 
 
+def _verify(seen: ModelView, parts: tuple[Unit, ...], aipu: set[int]) -> None:
+    """Raises CompileError if a unit that the check stage put on the AIPU cannot run there."""
+    for k in sorted(aipu):
+        if parts[k].refusal is not None:
+            raise CompileError(
+                f"the check stage put '{seen.nodes[parts[k].nodes[0]].name}' on the AIPU, which cannot run it: {parts[k].refusal}",
+                where="checked.onnx",
+                fix="Run the check stage again with this version of axforge.",
+            )
+
+
 def _fusions(seen: ModelView, parts: tuple[Unit, ...], aipu: set[int]) -> dict[int, int]:
-    """{unit that only clips: the accumulating unit before it}, where nobody else reads the value between."""
-    maker = {o: k for k, u in enumerate(parts) for o in u.outputs}
+    """{unit that only clips: the accumulating unit before it}, where both are on the AIPU."""
+    of_node = {i: k for k in aipu for i in parts[k].nodes}
     pairs = {}
     for k in sorted(aipu):
-        if region_bounds(seen, parts[k]) is None:
-            continue
-        name = parts[k].inputs[0]
-        before = maker.get(name, -1)
-        operator = parts[before].operator if before in aipu else None
-        alone = set(seen.users[name]) <= set(parts[k].nodes) and name not in seen.outputs
-        if operator is not None and operator.accumulates(seen.nodes[parts[before].nodes[0]]) and alone:
+        region = parts[k].region
+        layer = absorbed(seen, region) if region else None
+        before = None if layer is None else of_node.get(layer)
+        if before is not None and parts[before].region is None:
             pairs[k] = before
     return pairs
 

@@ -12,6 +12,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph import qdq
 from axforge.axcompiler.onnx_graph.qdq import Qdq
 from axforge.axcompiler.operators import find
+from axforge.axcompiler.placement import decision
 from axforge.axcompiler.qdq import islands as cut
 from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.islands import Group
@@ -22,7 +23,7 @@ def build(model: onnx.ModelProto) -> Graph:
     """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is no tensor."""
     model = lift_copies(model)
     known = qdq.read(model)
-    planned = plan(known)
+    planned = plan(known, decision.find(model))
     lowering = GraphBuilder(qdq=known, names=planned.names, opsets=list(model.opset_import))
     units = cut.group(planned.items)
     _declare(lowering, planned, units)

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.onnx_graph.qdq import Code, Qdq
 from axforge.axcompiler.onnx_graph.views import NodeView, names_read
 from axforge.axcompiler.operators import find, refusal
 from axforge.axcompiler.operators.base import Role
+from axforge.axcompiler.placement.decision import Decision
 from axforge.axcompiler.placement.regions import Region, absorbed, bounds, regions
 
 Names = Mapping[tuple[str, Quant], str]
 NOT_READ = "only 8-bit codes with one scale a tensor (or one an output channel of a weight) run on the AIPU"
+EXCLUDED = "it was excluded from the AIPU"
 NO_BOUNDS = (-math.inf, math.inf)
 
 
@@ -81,9 +84,14 @@ class Plan:
     names: Names
 
 
-def plan(qdq: Qdq) -> Plan:
-    """The items of a model."""
+def plan(qdq: Qdq, decision: Decision | None = None) -> Plan:
+    """The items of a model. decision: what the quantize stage recorded; without it the QDQ form alone decides.
+
+    Raises CompileError if the model does not allow what was decided.
+    """
     aipu, whys = _aipu_units(qdq)
+    if decision is not None:
+        aipu, whys = _as_decided(qdq, aipu, whys, decision)
     floats = [i for i in range(len(qdq.view.nodes)) if i not in qdq.read and i not in {n for unit in aipu for n in unit.nodes}]
     visible = _float_visible(qdq, floats)
     names = _names(qdq, visible)
@@ -117,6 +125,27 @@ def _aipu_units(qdq: Qdq) -> tuple[list[AipuItem], dict[int, str]]:
         if not any(maker in unit.nodes for unit in units):
             _region_unit(qdq, region, units, whys)
     return units, whys
+
+
+def _as_decided(qdq: Qdq, aipu: list[AipuItem], whys: dict[int, str], decision: Decision) -> tuple[list[AipuItem], dict[int, str]]:
+    """The units without those that were decided to stay in float32. Raises CompileError where the rest differs from the decision."""
+    names = [node.name for node in qdq.view.nodes]
+    kept = [unit for unit in aipu if not any(names[i] in decision.places for i in unit.nodes)]
+    whys = whys | {i: EXCLUDED for unit in aipu for i in unit.nodes if names[i] in decision.places}
+    running = {i for unit in kept for i in unit.nodes}
+    for i, why in sorted(whys.items()):
+        if i not in running and names[i] not in decision.places:
+            raise _not_as_decided(f"'{names[i]}' was to run on the AIPU, and {why}")
+    fused = {names[i]: names[unit.nodes[0]] for unit in kept if unit.region is None for i in unit.nodes[1:]}
+    if decision.fused is not None and fused != decision.fused:
+        name = min(name for name in {*fused, *decision.fused} if fused.get(name) != decision.fused.get(name))
+        raise _not_as_decided(f"'{name}' was{' not' if name in fused else ''} to be fused into the operator before it")
+    return kept, whys
+
+
+def _not_as_decided(what: str) -> CompileError:
+    fix = "Run the stages check and quantize again. If the model was edited by hand, remove the metadata that begins with 'axforge.'."
+    return CompileError(f"the model is not what the quantize stage decided: {what}", where="quantized.onnx", fix=fix)
 
 
 def _region_unit(qdq: Qdq, region: Region, units: list[AipuItem], whys: dict[int, str]) -> None:

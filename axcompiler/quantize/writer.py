@@ -17,6 +17,7 @@ from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import has_subgraph, reads, rename_reads
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators.base import Operator, Role, Scale
+from axforge.axcompiler.placement import decision
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import Unit
 from axforge.axcompiler.quantize import ranges, weights
@@ -60,7 +61,10 @@ class Writer:
         graph = helper.make_graph(
             self._nodes, "graph", self._model.graph.input, self._model.graph.output, [*kept, *self._constants.values()]
         )
-        return helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version, producer_name="axforge")
+        opsets, version = self._model.opset_import, self._model.ir_version
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=version, producer_name="axforge")
+        decision.record(model, self._plan.decision)
+        return model
 
     def _constant(self, wanted: str, value: Array) -> str:
         name = self._names.fresh(wanted)
@@ -77,8 +81,6 @@ class Writer:
         if name in self._view.outputs and not outside:
             source, result = self._names.fresh(f"{name}_real"), name
             self._rename_maker(name, source)
-        if self._plan.maker.get(name, -1) in self._plan.excluded:
-            source = self._barrier(name)
         code = self._names.fresh(f"{name}_quantized")
         self._nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero], [code], self._names.fresh(f"{name}_q")))
         self._nodes.append(helper.make_node("DequantizeLinear", [code, scale, zero], [result], self._names.fresh(f"{name}_dq")))
@@ -86,13 +88,6 @@ class Writer:
             if result != name and (not outside or k in self._plan.aipu):
                 for i in self._plan.parts[k].nodes:
                     rename_reads(self._protos[i], name, result)
-
-    def _barrier(self, name: str) -> str:
-        """A Reshape to the same shape: without it, the pattern DQ -> node -> Q would be an int8 operator to whoever reads the model."""
-        shape = self._constant(f"{name}_shape", np.asarray(self._view.shapes[name], np.int64))
-        result = self._names.fresh(f"{name}_float32")
-        self._nodes.append(helper.make_node("Reshape", [name, shape], [result], self._names.fresh(f"{name}_keep_float32")))
-        return result
 
     def _rename_maker(self, name: str, source: str) -> None:
         maker = self._protos[self._view.makers[name]]
