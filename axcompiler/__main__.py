@@ -6,12 +6,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import onnx
 
-from axforge.axcompiler import api
+from axforge.axcompiler import api, inspection
 from axforge.axcompiler.calibrate.arrays import ArraySamples
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.onnx_graph.qdq import is_quantized
 from axforge.axcompiler.quantize import schemes
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
 
@@ -52,11 +54,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes to leave in float32, on the CPU")
     parser.add_argument("--end-node", nargs="+", default=[], metavar="NAME", help="tensors or nodes after which the host takes over")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the artefacts of all stages here")
+    parser.add_argument("--print-passes", action=_PrintPasses, help="list the passes of all stages, and exit")
+    parser.add_argument(
+        "--dump-after", metavar="PASS", help="write the model as text after this pass: into the folder of --keep, else to stderr"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
 
+class _PrintPasses(argparse.Action):
+    """Prints the list of passes and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
+        print(inspection.listing(), end="")
+        parser.exit()
+
+
 def _compile(args: argparse.Namespace) -> None:
+    dump = inspection.Dump(args.dump_after) if args.dump_after else None
     output = args.output or args.model.with_suffix(".axmodel")
     options = api.Options(
         check=CheckConfig(input_shapes=dict(_shape(text) for text in args.input_shape), end_nodes=tuple(args.end_node)),
@@ -70,7 +88,12 @@ def _compile(args: argparse.Namespace) -> None:
         return _samples(args.calibration, checked)
 
     with tempfile.TemporaryDirectory(prefix="axforge-") as scratch:
-        compiled = api.compile(args.model, samples, options, workdir=scratch, progress=None if args.quiet else _show)
+        progress = None if args.quiet else _show
+        compiled = api.compile(args.model, samples, options, workdir=scratch, progress=progress, observe=dump)
+        if dump and args.keep:
+            (Path(scratch) / f"{args.dump_after}.txt").write_text(dump.text, encoding="utf-8")
+        elif dump:
+            print(dump.text, end="", file=sys.stderr)
         if args.keep:
             shutil.copytree(scratch, args.keep, dirs_exist_ok=True)
         compiled.save(output)
@@ -91,7 +114,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _samples(paths: Sequence[Path], checked: onnx.ModelProto) -> api.Samples:
-    if any(node.op_type == "QuantizeLinear" for node in checked.graph.node):
+    if is_quantized(checked.graph.node):
         return ()
     if not paths:
         raise AxforgeError(

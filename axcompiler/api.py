@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import container, graphfile
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.inspection import passes_of
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.pack import read_graph
+from axforge.axcompiler.passes import Observer
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
 
@@ -88,11 +90,13 @@ def compile(
     *,
     workdir: Path | str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    observe: Observer | None = None,
 ) -> Compiled:
     """Compile an ONNX model through all stages.
 
     samples: feeds by input name, pre-processed as the model expects, or a function that makes them of the checked model.
-    workdir: where the artefacts go; a temporary folder without it. progress(stage, done, total) is called from time to time.
+    workdir: where the artefacts go; a temporary folder without it. progress(stage, done, total) is called from time to time,
+    observe(pass, result) after each pass.
     Raises AxforgeError for a model, a configuration or samples that cannot be used.
     """
     options = options or Options()
@@ -110,6 +114,8 @@ def compile(
         extra: dict[str, Any] = {}
         if name == "calibrate":
             extra["samples"] = samples(onnx.load_model(folder / "checked.onnx")) if callable(samples) else samples
+        if observe is not None and passes_of(name):
+            extra["observe"] = observe
         stage.run()(inputs, configs.get(name, stage.config()), folder, _reporter(name, progress), **extra)
     return Compiled(folder, keep)
 

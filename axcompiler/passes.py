@@ -7,7 +7,7 @@ its passes in one tuple, `PASSES`, in the order in which they run.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from axforge.axcompiler.errors import AxforgeError
@@ -121,3 +121,11 @@ class Runner(Generic[T]):
             except Exception as e:
                 raise PassError(f"{when}, the model is not {one.name}: {e}") from e
             self._holding.add(one)
+
+
+P = TypeVar("P", bound=Pass[Any])
+
+
+def with_options(passes: Iterable[P], **options: object) -> tuple[P, ...]:
+    """The passes with those of the options that each of them has."""
+    return tuple(replace(one, **{k: v for k, v in options.items() if k in one.options}) for one in passes)

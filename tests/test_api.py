@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from onnx_models import image_samples, run, save, small_net
 
-from axforge.axcompiler import api
+from axforge.axcompiler import api, inspection
 from axforge.axcompiler.__main__ import main
 from axforge.axcompiler.errors import AxforgeError, FormatError
+from axforge.axcompiler.passes import Pass
 from axforge.axcompiler.stages import QuantizeConfig, TileConfig
 
 
@@ -46,6 +47,13 @@ def test_bad_feeds_are_errors(tmp_path: Path) -> None:
 
 def command(tmp_path: Path, *arguments: str) -> int:
     return main([str(tmp_path / "model.onnx"), "-o", str(tmp_path / "out.axmodel"), "--quiet", *arguments])
+
+
+def calibration(tmp_path: Path) -> list[str]:
+    """Save a model and samples; the options that name the samples."""
+    save(small_net(), tmp_path)
+    np.savez(tmp_path / "samples.npz", x=np.concatenate([s["x"] for s in image_samples(5)]))
+    return ["--calibration", str(tmp_path / "samples.npz")]
 
 
 def test_command_compiles(tmp_path: Path) -> None:
@@ -96,3 +104,40 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pyt
     assert "x.axmodel: the .axmodel cannot be written: " in capsys.readouterr().err
     assert main([*words, "--keep", str(tmp_path / "c.npz" / "kept")]) == 1
     assert "kept: Not a directory" in capsys.readouterr().err
+
+
+def test_every_pass_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-passes"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for stage in ("check", "optimize"):
+        at = lines.index(stage) + 1
+        for one, line in zip(inspection.passes_of(stage), lines[at:], strict=False):
+            assert line.split()[0] == one.name
+            assert line.endswith(one.summary)
+    assert any("shuffles-to-takes largest=4194304 " in line for line in lines)
+
+
+@pytest.mark.parametrize("one", {type(p): p for s in ("check", "optimize") for p in inspection.passes_of(s)}.values(), ids=lambda p: p.name)
+def test_every_pass_shows_its_rewrite_and_reports_a_sentence(one: Pass[Any]) -> None:
+    assert one.summary.endswith((".", ",", ":")) or "," in one.summary
+    assert "becomes" in (type(one).__doc__ or "")
+
+
+def test_the_model_is_dumped_after_a_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tmp_path, *calibration(tmp_path), "--dump-after", "fold-affine") == 0
+    text = capsys.readouterr().err
+    assert text.startswith("# after fold-affine, which\n#   merged 'bn' into ")
+    assert "BatchNormalization" not in text
+    assert "  input x[1, 3, 16, 16]\n" in text
+    assert command(tmp_path, *calibration(tmp_path), "--dump-after", "fuse-tables", "--keep", str(tmp_path / "kept")) == 0
+    text = (tmp_path / "kept" / "fuse-tables.txt").read_text()
+    assert "removed Table 'sigmoid'" in text
+    assert text.splitlines()[-1] == "  output y"
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_pass_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tmp_path, *calibration(tmp_path), "--dump-after", "fuse-table") == 1
+    assert "there is no pass 'fuse-table'" in capsys.readouterr().err

@@ -14,7 +14,7 @@ ONNX = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if sc
 #: what an ONNX file is written with, rather than what a network computes: constants, copies, and the QDQ form
 FORM = {"Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast", "Shape", "Size"}
 #: a rewrite of ONNX nodes is a pattern of operators, and names them; the classes of the fused graph have names of their own
-PATTERNS = ("operators/", "ir/", "tile/", "check/simplify.py", "calibrate/", "quantize/")
+PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "calibrate/", "quantize/")
 
 
 def operator_names(path: Path) -> Iterator[tuple[int, str]]:

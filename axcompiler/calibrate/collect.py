@@ -11,7 +11,8 @@ from axforge.axcompiler.calibrate.collectors import Collectors
 from axforge.axcompiler.calibrate.feeds import Feeds, Sample, checked_feeds, input_extremes
 from axforge.axcompiler.calibrate.rewriting import rewritten
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.placement.plan import is_quantized, make_plan
+from axforge.axcompiler.onnx_graph.qdq import is_quantized
+from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import choice
 from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm
 from axforge.axcompiler.stages import CalibrateConfig, Progress
@@ -31,7 +32,7 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
     algorithms or options.
     """
     model = onnx.load_model(inputs["checked.onnx"])
-    result = Statistics() if is_quantized(model) else collect(model, config, samples, progress)
+    result = Statistics() if is_quantized(model.graph.node) else collect(model, config, samples, progress)
     artefacts.save(result, out)
 
 

@@ -1,31 +1,29 @@
-"""From any ONNX model to a plain one of the same function: `clean` is the whole of it, one step a line."""
+"""From any ONNX model to a plain one that computes the same: static shapes, folded, simplified."""
 
 from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import checker
 
-from axforge.axcompiler.check import fold, normalize, simplify
-from axforge.axcompiler.check.widen import widen
+from axforge.axcompiler.check.passes import BEFORE_SHAPES, ON_MODEL, UNTIL_STABLE, UNTIL_STABLE_QUANTIZED
+from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.name_nodes import name_nodes
+from axforge.axcompiler.check.passes.remove_dead import RemoveDead
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph import shapes
-from axforge.axcompiler.onnx_graph.net import Net, from_model
+from axforge.axcompiler.onnx_graph.net import Net, from_model, reads
+from axforge.axcompiler.onnx_graph.qdq import is_quantized
+from axforge.axcompiler.passes import Observer, Runner, ignore, with_options
 
 
-def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: str) -> Net:
+def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: str, observe: Observer = ignore) -> Net:
     """The model with static shapes, folded and simplified. Raises CompileError on an invalid model or shapes it cannot fix."""
     validate(model, where)
-    normalize.strip(model)
-    model = normalize.inline_functions(model)
-    widen(model)
-    normalize.name_nodes(list(model.graph.node))
-    original = {n.name: n.op_type for n in model.graph.node}
-    net = from_model(normalize.convert_opset(model, where))
-    normalize.name_nodes(net.nodes)
-    normalize.sort_nodes(net)
-    shapes.pin_inputs(net, pinned, where)
-    simplify.tidy(net)
-    _simplify(net, where)
+    runner = Runner(model, observe)
+    runner.run(with_options(ON_MODEL, where=where)[:-1])
+    original = {n.name: n.op_type for n in runner.ir.graph.node}
+    net = _sorted(from_model(runner.run(with_options(ON_MODEL, where=where)[-1:])))
+    _simplify(net, pinned, where, observe)
     present = {n.name for n in net.nodes}
     for name, op_type in original.items():
         if name not in present:
@@ -57,30 +55,50 @@ def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
     return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
-def is_quantized(net: Net) -> bool:
-    """Whether the model has quantized activations already (QuantizeLinear in it)."""
-    return any(n.op_type == "QuantizeLinear" for n in net.nodes)
-
-
-def _simplify(net: Net, where: str) -> None:
+def _simplify(net: Net, pinned: Mapping[str, Sequence[int]], where: str, observe: Observer) -> None:
     """Fold and rewrite until nothing changes. A quantized model is only folded: its graph is what its maker chose."""
-    quantized = is_quantized(net)
-    passes = (simplify.remove_copies, simplify.remove_dead) if quantized else simplify.PASSES
-    fold.constants_to_initializers(net)
+    passes = UNTIL_STABLE_QUANTIZED if is_quantized(net.nodes) else UNTIL_STABLE
+    runner = Runner(net, observe)
+    runner.run(with_options(BEFORE_SHAPES, pinned=pinned, where=where))
     shapes.infer(net, where)
     changed = True
     while changed:
-        changed = fold.fold(net, keep_dequantize=quantized)
+        changed = False
         for one in passes:
-            while one(net):
-                changed = True
-                net.values.clear()
-                if one in _RESHAPING:
-                    shapes.infer(net, where)
+            changed |= _until_stable(runner, one, where)
         if changed:
             shapes.infer(net, where)
-    simplify.remove_dead(net)
+    runner.apply(RemoveDead())
 
 
-#: passes after which shapes of new values must be known before they run again
-_RESHAPING = (simplify.matmul_to_gemm,)
+def _until_stable(runner: Runner[Net], one: NetPass, where: str) -> bool:
+    """Run a pass until it changes nothing (or once, if that is its way). True if it changed anything."""
+    changed = False
+    while runner.apply(one).changed:
+        changed = True
+        if not one.keeps_shapes:
+            shapes.infer(runner.ir, where)
+        if one.once:
+            break
+    return changed
+
+
+def _sorted(net: Net) -> Net:
+    """Name the nodes and put them in an order in which each value is made before it is read; the file's order where that is one."""
+    name_nodes(net.nodes)
+    made = {o for n in net.nodes for o in n.output}
+    done: set[str] = set()
+    waiting, ordered = list(net.nodes), []
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in done or name not in made for name in reads(node)):
+                ordered.append(node)
+                done.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            raise CompileError("the graph has a cycle", where=rest[0].name, fix="Export the model again.")
+        waiting = rest
+    net.nodes = ordered
+    return net

@@ -8,25 +8,29 @@ from typing import Any
 import onnx
 
 from axforge.axcompiler import container, islands
-from axforge.axcompiler.check.clean import clean, is_quantized
+from axforge.axcompiler.check.clean import clean
 from axforge.axcompiler.check.load import load_model
 from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.onnx_graph.net import Net, to_model
-from axforge.axcompiler.onnx_graph.qdq import read
+from axforge.axcompiler.onnx_graph.qdq import is_quantized, read
 from axforge.axcompiler.onnx_graph.views import ModelView, view
+from axforge.axcompiler.passes import Observer, ignore
 from axforge.axcompiler.placement import decision, place
 from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.partition import FloatItem, plan
 from axforge.axcompiler.stages import CheckConfig, Progress
 
 
-def run(inputs: Mapping[str, Path], config: CheckConfig, out: Path, progress: Progress) -> None:
-    """model.onnx -> checked.onnx, support.json. Raises CompileError, a sentence, for every model that cannot be compiled."""
+def run(inputs: Mapping[str, Path], config: CheckConfig, out: Path, progress: Progress, *, observe: Observer = ignore) -> None:
+    """model.onnx -> checked.onnx, support.json. observe: is called after each pass.
+
+    Raises CompileError, a sentence, for every model that cannot be compiled.
+    """
     path = inputs["model.onnx"]
     progress(0, 3, "reading")
     model = load_model(path)
     progress(1, 3, "cleaning")
-    net = clean(model, config.input_shapes, path.name)
+    net = clean(model, config.input_shapes, path.name, observe)
     progress(2, 3, "placing nodes")
     checked, report = checked_model(net, config, path.name)
     container.write_atomic(out / "checked.onnx", checked.SerializeToString(deterministic=True))
@@ -39,12 +43,12 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     model = to_model(net)
     _refuse_unknown_operators(model, where)
     seen = view(model)
-    placements = _keep_quantized(model, seen) if is_quantized(net) else place.place(seen, config, where)
+    placements = _keep_quantized(model, seen) if is_quantized(net.nodes) else place.place(seen, config, where)
     decision.record(model, place.decision(placements))
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
     nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.removed.items()]
     counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
-    return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net), "counts": counts, "nodes": nodes}
+    return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net.nodes), "counts": counts, "nodes": nodes}
 
 
 def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:

@@ -152,3 +152,16 @@ def to_model(net: Net) -> onnx.ModelProto:
     known = [o for o in opsets if (o.domain, o.version) in helper.OP_SET_ID_VERSION_MAP or o.domain == ""]
     model.ir_version = max(8, helper.find_min_ir_version_for(known, ignore_unknown=True))
     return model
+
+
+def check_order(net: Net) -> None:
+    """Raises ValueError unless every value is made once, and before a node reads it."""
+    made = {*net.constants, *(i.name for i in net.inputs)}
+    for node in net.nodes:
+        for name in node.input:
+            if name and name not in made:
+                raise ValueError(f"'{node.name}' reads '{name}' before it is made")
+        for name in filter(None, node.output):
+            if name in made:
+                raise ValueError(f"'{name}' is made twice")
+            made.add(name)

@@ -7,7 +7,7 @@ uint8 activations become int8 by subtracting 128 from code and zero point. What 
 float8, blocks) is not read: those nodes stay what they are, floating-point nodes of an island.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,11 @@ class Qdq:
     dequantized: Mapping[str, Code]
     constants: Mapping[str, ConstantCodes]
     read: frozenset[int]
+
+
+def is_quantized(nodes: Iterable[onnx.NodeProto]) -> bool:
+    """Whether activations are quantized: whether there is a QuantizeLinear."""
+    return any(node.op_type == "QuantizeLinear" for node in nodes)
 
 
 def read(model: onnx.ModelProto) -> Qdq:

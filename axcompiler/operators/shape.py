@@ -67,7 +67,7 @@ def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rear
 
 _operator(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant)
 _operator(("Identity",), _lower_reshape, c.parameters_constant, rearranges=False)
-_operator(("Dropout",), _lower_reshape, inference, rearranges=False, copies_codes=False)
+_operator(("Dropout",), _lower_reshape, c.parameters_constant, inference, rearranges=False, copies_codes=False)
 _operator(("Transpose",), _lower_transpose)
 _operator(("DepthToSpace",), _lower_depth_to_space, four_axes)
 _operator(("SpaceToDepth",), _lower_space_to_depth, four_axes)

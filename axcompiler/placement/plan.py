@@ -104,11 +104,6 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Col
     return Plan(seen, parts, frozenset(aipu), frozenset(excluded), fused, quantized, _sources(parts, aipu, quantized), decision)
 
 
-def is_quantized(model: onnx.ModelProto) -> bool:
-    """Whether the model came with its own QuantizeLinear."""
-    return any(n.op_type == "QuantizeLinear" for n in model.graph.node)
-
-
 def _known(seen: ModelView, exclude: Collection[str]) -> None:
     names = {n.name for n in seen.nodes}
     missing = sorted(set(exclude) - names)

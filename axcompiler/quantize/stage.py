@@ -7,7 +7,8 @@ import onnx
 
 from axforge.axcompiler import container
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.placement.plan import is_quantized, make_plan
+from axforge.axcompiler.onnx_graph.qdq import is_quantized
+from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import algorithms, choice
 from axforge.axcompiler.quantize.algorithm import Algorithm, Phase, Quantization, QuantizingAlgorithm, RewritingAlgorithm
 from axforge.axcompiler.quantize.layers import quantized_layers
@@ -28,7 +29,7 @@ def run(inputs: Mapping[str, Path], config: QuantizeConfig, out: Path, progress:
     model = onnx.load_model(inputs["checked.onnx"])
     measured = artefacts.load(inputs["ranges.json"], inputs["histograms.npz"])
     progress(1, 2, "quantizing")
-    result = model if is_quantized(model) else quantize(model, measured, config)
+    result = model if is_quantized(model.graph.node) else quantize(model, measured, config)
     container.write_atomic(out / "quantized.onnx", result.SerializeToString(deterministic=True))
     progress(2, 2, "done")
 

@@ -1,21 +1,37 @@
-"""One spelling for what ONNX files spell in many ways: functions inlined, opset 13 or later, every node named, no remarks."""
+"""Old opsets become newer ones."""
+
+from dataclasses import dataclass
 
 import onnx
-from google.protobuf.message import Message  # type: ignore[import-untyped]
-from onnx import NodeProto, defs, inliner, version_converter
+from onnx import defs, version_converter
 
 from axforge.axcompiler.check.load import opset_of
+from axforge.axcompiler.check.passes.base import ModelPass
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.names import Names
-from axforge.axcompiler.onnx_graph.net import Net, reads
+from axforge.axcompiler.passes import PassResult
 
-#: the first opset whose DequantizeLinear takes a scale a channel
+#: the first opset whose DequantizeLinear takes a scale for each channel
 TARGET_OPSET = 13
 
 
-def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the bodies of its own functions in place of their calls."""
-    return inliner.inline_local_functions(model) if model.functions else model
+@dataclass(frozen=True)
+class ConvertOpset(ModelPass):
+    """Bring the model to the first opset from 13 on in which its operators mean the same.
+
+    model of opset 9      becomes      model of opset 13
+
+    The newest opsets have operators that onnxruntime does not, QuantizeLinear among them, so the opset is no newer than necessary.
+    where: what an error names.
+    """
+
+    where: str = ""
+
+    def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:
+        """Rewrite the model once. Raises CompileError if onnx cannot convert it."""
+        before = opset_of(model)
+        converted = convert_opset(model, self.where)
+        after = opset_of(converted)
+        return PassResult(converted, (f"opset {before} became {after}",) if converted is not model or before != after else ())
 
 
 def convert_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -68,44 +84,3 @@ def _same_schemas(graph: onnx.GraphProto, opset: int) -> bool:
         if not all(_same_schemas(g, opset) for a in node.attribute for g in (a.g, *a.graphs)):
             return False
     return True
-
-
-def name_nodes(nodes: list[NodeProto]) -> None:
-    """Give every node a name that is its own: the one it has, else operator and first result, with a number where taken."""
-    names = Names()
-    for node in nodes:
-        node.name = names.fresh(node.name or f"{node.op_type}_{next((o for o in node.output if o), '')}")
-
-
-def strip(message: Message) -> None:
-    """Clear doc strings and metadata in a model part, recursively: they decide nothing."""
-    for field in ("doc_string", "metadata_props", "denotation"):
-        if field in message.DESCRIPTOR.fields_by_name:
-            message.ClearField(field)
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE and field.name not in ("raw_data",):
-            for part in value if _repeated(value) else (value,):
-                strip(part)
-
-
-def _repeated(value: object) -> bool:
-    return not isinstance(value, Message)
-
-
-def sort_nodes(net: Net) -> None:
-    """Put the nodes in an order in which each value is made before it is read; the file's order where that is one."""
-    made = {o for n in net.nodes for o in n.output}
-    done: set[str] = set()
-    waiting, ordered = list(net.nodes), []
-    while waiting:
-        rest = []
-        for node in waiting:
-            if all(name in done or name not in made for name in reads(node)):
-                ordered.append(node)
-                done.update(node.output)
-            else:
-                rest.append(node)
-        if len(rest) == len(waiting):
-            raise CompileError("the graph has a cycle", where=rest[0].name, fix="Export the model again.")
-        waiting = rest
-    net.nodes = ordered

@@ -1,13 +1,15 @@
-"""Constant folding: what depends on constants and static shapes alone is computed now, by onnxruntime."""
+"""What depends on constants and static shapes alone is computed in advance, by onnxruntime."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
 
+from axforge.axcompiler.check.passes.base import NetPass
 from axforge.axcompiler.onnx_graph.net import Net, attribute, has_subgraph, reads, to_model
 from axforge.axcompiler.operators import is_random
 
@@ -18,57 +20,39 @@ MAX_BYTES = 1 << 22
 _TYPES = frozenset(helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in "?bBhHiIlLefd")
 
 
-def constants_to_initializers(net: Net) -> bool:
-    """Constant nodes become initializers. True if there were any."""
-    done = []
-    for node in net.nodes:
-        value = _constant_value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
-        if value is None:
-            continue
-        if node.output[0] in net.output_names:  # what the user reads must be made by a node
-            name = net.add_constant(f"{node.output[0]}_value", numpy_helper.to_array(value))
-            del node.attribute[:]
-            node.op_type = "Identity"
-            node.input.append(name)
-        else:
-            value.name = node.output[0]
-            net.constants[node.output[0]] = value
-            done.append(node)
-    net.remove(done, "it is a constant")
-    return bool(done)
+@dataclass(frozen=True)
+class FoldConstants(NetPass):
+    """Compute what depends on constants and static shapes alone.
 
+    constant ── op ── y ── op      becomes      constant y ── op
 
-def _constant_value(node: NodeProto) -> TensorProto | None:
-    a = node.attribute[0]
-    if a.name == "value":
-        return TensorProto.FromString(a.t.SerializeToString())
-    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    return numpy_helper.from_array(np.asarray(helper.get_attribute_value(a), kinds[a.name])) if a.name in kinds else None
-
-
-def fold(net: Net, keep_dequantize: bool) -> bool:
-    """Replace nodes whose inputs are all known by their values. keep_dequantize: leave DequantizeLinear of weights as it is.
-
-    True if anything was folded. Nodes that onnxruntime cannot run stay.
+    Nodes that onnxruntime cannot run stay, and so do constants that would be much larger than what they are made from.
+    keep_dequantize: leave DequantizeLinear of weights as it is.
     """
-    made = _shapes(net)
-    chosen, known = [], set(net.constants)
-    for node in net.nodes:
-        if _foldable(net, node, known, keep_dequantize):
-            chosen.append(node)
-            known.update(o for o in node.output if o)
-    chosen_ids = {id(n) for n in chosen}
-    read = {name for node in net.nodes if id(node) not in chosen_ids for name in reads(node)} | net.output_names
-    wanted = [o for node in chosen for o in node.output if o in read and o not in net.output_names]
-    if not chosen or not wanted:
-        return made
-    kept = _store(net, chosen, _evaluate(net, chosen, wanted))
-    dead = [n for n in chosen if id(n) not in kept and not any(o in net.output_names for o in n.output)]
-    net.remove(dead, "it depends on constants alone and was computed")
-    return made or bool(dead)
+
+    keep_dequantize: bool = False
+    once: ClassVar[bool] = True
+
+    def edit(self, net: Net) -> list[str]:
+        """Rewrite the model, and say what was changed."""
+        made = _shapes(net)
+        chosen, known = [], set(net.constants)
+        for node in net.nodes:
+            if _foldable(net, node, known, self.keep_dequantize):
+                chosen.append(node)
+                known.update(o for o in node.output if o)
+        chosen_ids = {id(n) for n in chosen}
+        read = {name for node in net.nodes if id(node) not in chosen_ids for name in reads(node)} | net.output_names
+        wanted = [o for node in chosen for o in node.output if o in read and o not in net.output_names]
+        if not chosen or not wanted:
+            return made
+        kept = _store(net, chosen, _evaluate(net, chosen, wanted))
+        dead = [n for n in chosen if id(n) not in kept and not any(o in net.output_names for o in n.output)]
+        net.remove(dead, "it depends on constants alone and was computed")
+        return [*made, *(f"computed '{node.name}'" for node in dead)]
 
 
-def _shapes(net: Net) -> bool:
+def _shapes(net: Net) -> list[str]:
     """Shape and Size of values with a static shape are constants."""
     dead = []
     for node in net.nodes:
@@ -82,7 +66,7 @@ def _shapes(net: Net) -> bool:
         net.constants[node.output[0]] = numpy_helper.from_array(value, node.output[0])
         dead.append(node)
     net.remove(dead, "the shape it asks for is static")
-    return bool(dead)
+    return [f"computed the shape '{node.name}'" for node in dead]
 
 
 def _foldable(net: Net, node: NodeProto, known: set[str], keep_dequantize: bool) -> bool:
