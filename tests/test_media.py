@@ -87,7 +87,7 @@ def test_a_truncated_picture_is_an_error_that_names_it(tmp_path: Path, suffix: s
     write_image(path, PICTURE)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(AxforgeError, match="damaged or no picture") as caught:
+    with pytest.raises(AxforgeError, match="damaged or not a picture") as caught:
         read_image(path)
     assert caught.value.where == str(path)
 

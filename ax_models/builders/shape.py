@@ -18,7 +18,7 @@ MARK = "normal std="
 def fill(path: Path) -> onnx.ModelProto:
     """The model at `path` with each marked weight drawn from N(0, std²), seeded by the CRC-32 of the weight's name.
 
-    Raises AxforgeError if there is no such file, or it is no ONNX model.
+    Raises AxforgeError if there is no such file, or it is not an ONNX model.
     """
     try:
         model = onnx.load(path)
@@ -27,7 +27,7 @@ def fill(path: Path) -> onnx.ModelProto:
             f"the graph cannot be read: {e.strerror}", where=str(path), fix="Give the folder that has it as data root."
         ) from e
     except Exception as e:  # protobuf has no public base class for decode errors
-        raise AxforgeError(f"this is no ONNX model: {e}", where=str(path), fix="Copy the file again.") from e
+        raise AxforgeError(f"this is not an ONNX model: {e}", where=str(path), fix="Copy the file again.") from e
     for tensor in model.graph.initializer:
         if tensor.doc_string.startswith(MARK):
             std = np.float32(float(tensor.doc_string.removeprefix(MARK)))

@@ -129,11 +129,11 @@ def _read(f: BinaryIO, size: int) -> dict[str, NDArray[Any]]:
     objects = _Unpickler(f, storages).load()
     keys = _Unpickler(f, storages).load()
     if not isinstance(objects, dict) or not isinstance(keys, list) or sorted(keys) != sorted(storages.by_key):
-        raise ValueError("it is no dictionary of tensors")
+        raise ValueError("it is not a dictionary of tensors")
     _read_storages(f, size, [storages.by_key[key] for key in keys])
     for name, value in objects.items():
         if not isinstance(name, str) or not isinstance(value, _View):
-            raise ValueError(f"entry {name!r} is no tensor")
+            raise ValueError(f"entry {name!r} is not a tensor")
     return {name: value.array() for name, value in objects.items()}
 
 

@@ -1,4 +1,4 @@
-"""Datasets: samples with the truth about them. A sample is read when it is asked for, from a folder below the data root.
+"""Datasets: samples with the truth about them, in a folder below the data root. A sample is read when it is indexed.
 
 type           layout                                                               truth
 image-folder   PATH/labels.txt with lines `file class`                              the class

@@ -3,7 +3,6 @@
 import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from axforge.axcompiler.container import write_atomic
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.lazy import Array
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
@@ -35,8 +35,8 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except _DAMAGED as e:
-        reason = "it is in no format that is known here" if isinstance(e, UnidentifiedImageError) else str(e)
-        raise AxforgeError(f"the picture is damaged or no picture: {reason}", where=where, fix="Replace or remove the file.") from e
+        reason = "its format is unknown" if isinstance(e, UnidentifiedImageError) else str(e)
+        raise AxforgeError(f"the picture is damaged or not a picture: {reason}", where=where, fix="Replace or remove the file.") from e
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -45,7 +45,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def write_image(path: Path, image: NDArray[Any]) -> None:
+def write_image(path: Path, image: Array) -> None:
     """Write a uint8 RGB picture, atomically, in the format that the file name's end says. Raises AxforgeError."""
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:

@@ -52,10 +52,10 @@ def open_sink(path: Path, frames: FrameSource, header: Mapping[str, str]) -> Sin
 
 
 def names_file(path: Path) -> bool:
-    """Whether `path` is a file that some sink writes, by its suffix; else it is a folder."""
+    """Whether the suffix of `path` is one that a sink writes; else it is a folder."""
     return path.suffix.lower() in sink.SUFFIXES
 
 
 def default_suffix(frames: FrameSource) -> str:
-    """Of the file that shows results when nobody names one."""
+    """The suffix of the file that shows results, unless an option names one."""
     return ".mp4" if frames.video else ".png"

@@ -18,7 +18,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class FrameSource(msgspec.Struct, frozen=True):
-    """Frames in order; may be iterated again. total: how many, None where nobody knows. fps: of videos and cameras."""
+    """Frames in order; may be iterated again. total: how many, None where that is unknown. fps: of videos and cameras."""
 
     name: str
     total: int | None
@@ -49,7 +49,7 @@ class Samples(Protocol):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A source that is asked for. text: as it was typed. rest: what follows the scheme's colon, or the path of a file.
+    """What `open_source` was called with. text: as it was typed. rest: what follows the scheme's colon, or the path of a file.
 
     frames: how many at most. dataset: opens the model's dataset, given the split; None without a model.
     """
@@ -61,7 +61,7 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """The file that is asked for."""
+        """The file, for a source that is one."""
         return Path(self.rest)
 
     def limited(self, total: int) -> int:

@@ -16,7 +16,7 @@ from axforge.axcompiler.errors import AxforgeError
 @contextlib.contextmanager
 def _capture(address: str | int, where: str, fix: str) -> Iterator[Any]:
     """An open cv2.VideoCapture, released at the end. Raises AxforgeError when it cannot be opened."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints say less than ours
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our errors say more than its log
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(address)
     try:
@@ -29,7 +29,7 @@ def _capture(address: str | int, where: str, fix: str) -> Iterator[Any]:
 
 
 def probe(path: Path) -> tuple[int | None, float | None]:
-    """Number of frames and frames per second, as far as the file says. Raises AxforgeError when it is no video."""
+    """Number of frames and frames per second, as far as the file says. Raises AxforgeError when it is not a video."""
     with _capture(str(path), str(path), "Check that it is a video that FFmpeg reads.") as capture:
         count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         return (int(count) if count > 0 else None), (float(fps) if 0 < fps < 1000 else None)

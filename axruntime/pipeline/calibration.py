@@ -8,20 +8,18 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.media.files import images_in
 from axforge.axruntime.media.samples import sample_names, sample_path
 from axforge.axruntime.pipeline.descriptor import Calibration, Descriptor
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 #: Seed of the crops that are made of sample photos.
 _SEED = 2024
 _PHOTO = "sample:"
-#: So many crops of a handful of photos say as much as more of them do.
+#: More crops than this, of a handful of photos, add nothing.
 _ENOUGH_CROPS = 96
 
 
@@ -35,9 +33,9 @@ class CalibrationItem:
 
 
 def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: int | None = None) -> list[CalibrationItem]:
-    """The samples that `descriptor` asks for, at most `count` of them, spread evenly over what is there, in a fixed order.
+    """The samples that `descriptor` wants, at most `count` of them, spread evenly over the files, in a fixed order.
 
-    A model of pictures whose model.json names no calibration data gets photos that installed packages ship, as `stand_ins` tells.
+    A model of pictures whose model.json names no calibration data gets photos that installed packages ship (see `stand_ins`).
     Raises AxforgeError when there are none, saying which folder to fill or how to name another.
     """
     wanted = descriptor.calibration
@@ -64,7 +62,7 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
 
 
 def stand_ins(items: Sequence[CalibrationItem]) -> bool:
-    """Whether samples are photos of installed packages instead of pictures of the model's own world."""
+    """Whether samples are photos of installed packages instead of pictures of the kind that the model is for."""
     return any(item.name.startswith(_PHOTO) for item in items)
 
 
@@ -95,7 +93,7 @@ def _of_photos(count: int, model: str) -> list[CalibrationItem]:
     return items
 
 
-def load_sample(item: CalibrationItem, opened: "dict[Path, NDArray[Any]] | None" = None) -> "NDArray[Any]":
+def load_sample(item: CalibrationItem, opened: dict[Path, Array] | None = None) -> Array:
     """The sample as the pipeline takes it: uint8 RGB [H, W, 3], or the row of an .npz. Raises AxforgeError.
 
     opened: files that several samples are parts of, as they were read before; this one is added.
@@ -116,9 +114,7 @@ def load_sample(item: CalibrationItem, opened: "dict[Path, NDArray[Any]] | None"
     return _varied(whole, variant)
 
 
-def _varied(image: "NDArray[Any]", variant: Mapping[str, Any]) -> "NDArray[Any]":
-    import numpy as np
-
+def _varied(image: Array, variant: Mapping[str, Any]) -> Array:
     height, width = image.shape[:2]
     left, top, right, bottom = variant["crop"]
     crop = image[int(top * height) : max(int(bottom * height), 1), int(left * width) : max(int(right * width), 1)]
@@ -128,7 +124,7 @@ def _varied(image: "NDArray[Any]", variant: Mapping[str, Any]) -> "NDArray[Any]"
 
 def feeds(
     descriptor: Descriptor, items: Sequence[CalibrationItem], inputs: Mapping[str, tuple[tuple[int, ...], str]]
-) -> Iterator[dict[str, "NDArray[Any]"]]:
+) -> Iterator[dict[str, Array]]:
     """One feed {input: array} for each of `items`, made by the model's own pre-processing.
 
     inputs: shape (-1 where free) and type of the network's inputs, as `Engine.inputs` or `onnx_inputs` give them.
@@ -138,7 +134,7 @@ def feeds(
     from axforge.axruntime.pipeline.pipeline import fit_input, only_input
 
     name = only_input(inputs, descriptor.name)
-    opened: dict[Path, NDArray[Any]] = {}
+    opened: dict[Path, Array] = {}
     for item in items:
         try:
             prepared = prepare(descriptor.preprocessing, load_sample(item, opened))

@@ -13,7 +13,7 @@ from axforge.axruntime.pipeline import problems
 from axforge.axruntime.pipeline.step import Share
 from axforge.axruntime.pipeline.steps import TASKS, PostStep, PreStep
 
-#: Bump when the code of a pre-processing step gives other values for the same picture.
+#: Increase it when the code of a pre-processing step gives other values for the same picture.
 PREPROCESSING_VERSION = 1
 #: Distributions that decide the values of a feed.
 FEEDING_LIBRARIES = ("numpy", "opencv-python-headless", "pillow")
@@ -53,7 +53,7 @@ class Source(Part, frozen=True):
 class Calibration(Part, frozen=True):
     """Samples to find value ranges with: a folder of images or an .npz below the data root.
 
-    samples: without that folder, take photos that installed packages ship. count: how many samples, when nobody says otherwise.
+    samples: without that folder, take photos that installed packages ship. count: how many samples, unless an option says otherwise.
     """
 
     path: str
@@ -81,7 +81,7 @@ class DatasetSpec(Part, frozen=True):
 
 
 class Reference(Part, frozen=True):
-    """A published or measured figure: metric name, value in per cent, and who says so."""
+    """A published or measured figure: name of the metric, value in per cent, and its source."""
 
     metric: str
     value: float
@@ -132,7 +132,7 @@ def load_descriptor(path: Path, label_roots: Iterable[Path] = ()) -> Descriptor:
     """The descriptor at `path`, its labels read.
 
     A label file is looked for beside model.json, in `labels` beside its folder, and in `label_roots`.
-    Raises AxforgeError when a file is missing or says something unknown.
+    Raises AxforgeError when a file is missing, malformed, or has an unknown key.
     """
     try:
         data = path.read_bytes()
@@ -179,7 +179,7 @@ def _check_compile(overrides: dict[str, dict[str, Any]], where: str) -> None:
 
 
 def stage_options(descriptor: Descriptor, stage: str) -> dict[str, Any]:
-    """What the descriptor says of a stage's configuration, with the types of its fields (tuples, not lists).
+    """The options of a stage that the descriptor sets, with the types of its fields (tuples, not lists).
 
     An option that the stage takes over from another stage comes from there, unless it is given for the stage itself.
     """

@@ -1,4 +1,4 @@
-"""Which models there are: folders with a model.json. Only what is asked for is looked at: a zoo may hold thousands. Light to import."""
+"""Finds models: folders with a model.json. Only the named folder is read, because a zoo may hold thousands. Light to import."""
 
 import os
 import re
@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def find_model(name: str, roots: Sequence[Path]) -> Path:
     """Path of the model.json of `name`: `<root>/<name>/model.json` in the first root that has it.
 
-    Looks at that path alone; only for a name that nobody has are folders listed, to suggest the nearest. Raises AxforgeError.
+    Looks at that path alone; folders are listed only for an unknown name, to suggest the nearest. Raises AxforgeError.
     """
     if NAME.fullmatch(name):
         for root in roots:

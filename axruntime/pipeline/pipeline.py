@@ -2,20 +2,18 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
+from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
 from axforge.axruntime.pipeline.candidates import Context
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.geometry import Prepared
 from axforge.axruntime.results.result import Result
 
-Array = NDArray[Any]
 #: Shape (-1 where free) and NumPy type of each input, by name.
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 

@@ -67,7 +67,7 @@ def _at(document: Any, place: str) -> Any:
     return document
 
 
-def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+def _structs(kind: object) -> Iterator[type[msgspec.Struct]]:
     """All structs that a type annotation mentions."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield kind
@@ -77,7 +77,7 @@ def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 
 def _candidates(root: type[msgspec.Struct], place: str) -> list[type[msgspec.Struct]]:
-    """The structs that may stand at `place`."""
+    """The structs that are possible at `place`."""
     found = [root]
     for segment in _segments(place):
         if isinstance(segment, str):
@@ -87,7 +87,7 @@ def _candidates(root: type[msgspec.Struct], place: str) -> list[type[msgspec.Str
 
 
 def _choices(root: type[msgspec.Struct], place: str) -> list[str]:
-    """The values that may stand at `place`, where its type lists them."""
+    """The values that are possible at `place`, where its type lists them."""
     outer, _, key = place.rpartition(".")
     types = [field.type for s in _candidates(root, outer) for field in msgspec.structs.fields(s) if field.encode_name == key]
     return sorted({str(v) for t in types for part in (t, *get_args(t)) if get_origin(part) is Literal for v in get_args(part)})
@@ -99,7 +99,7 @@ def _tag(struct: type[msgspec.Struct]) -> str | None:
 
 
 def _fields(root: type[msgspec.Struct], data: bytes, place: str) -> list[str]:
-    """Names of the keys that the object at `place` may have."""
+    """Names of the keys that are possible in the object at `place`."""
     value = _at(msgspec.json.decode(data), place)
     tag = value.get("type") if isinstance(value, dict) else None
     structs = _candidates(root, place)
@@ -108,5 +108,5 @@ def _fields(root: type[msgspec.Struct], data: bytes, place: str) -> list[str]:
 
 
 def _steps(root: type[msgspec.Struct], place: str) -> list[str]:
-    """Names of the steps that may stand where `place` (which ends in '.type') points."""
+    """Names of the steps that are possible at `place`, which ends in '.type'."""
     return sorted(tag for s in _candidates(root, place.removesuffix(".type")) if (tag := _tag(s)) is not None)

@@ -11,7 +11,7 @@ from axforge.axruntime.results.result import Column, Metric, Result, Table, Trut
 
 
 class Accuracy(Metric["Classification", int]):
-    """top-1 and, where enough classes are asked for, top-5: share of samples whose class is the best, or among the best five."""
+    """top-1 and, where a result has five classes, top-5: share of samples whose class is the best, or among the best five."""
 
     primary: ClassVar[str] = "top-1"
     truth: ClassVar[TruthKind] = "class"

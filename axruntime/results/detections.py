@@ -16,7 +16,7 @@ Row = dict[str, int | float | list[float]]
 class Boxes(msgspec.Struct, frozen=True):
     """True boxes: float64 [n, 4] as left, top, right, bottom in pixels; class_ids int64 [n].
 
-    crowd: bool [n], COCO's mark of a box around many objects, which costs nobody anything; None where there are none.
+    crowd: bool [n], COCO's mark of a box around many objects, which does not count when it is missed; None where there are none.
     """
 
     boxes: Array

@@ -3,9 +3,12 @@
 import colorsys
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from axforge.axruntime.lazy import Array, Image, ImageDraw, ImageFont, np
+
+if TYPE_CHECKING:
+    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 Colour = tuple[int, int, int]
 _INK: Colour = (20, 20, 20)
@@ -43,11 +46,11 @@ def ground_of(image: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _font(size: int) -> Any:
+def _font(size: int) -> "Font":
     return ImageFont.load_default(size)
 
 
-def _font_for(width: int, height: int) -> Any:
+def _font_for(width: int, height: int) -> "Font":
     return _font(max(10, round(min(width, height) / 38)))
 
 
@@ -79,7 +82,7 @@ def boxes_on(
 def _place(
     draw: "ImageDraw.ImageDraw",
     text: str,
-    font: Any,
+    font: "Font",
     corner: tuple[float, float],
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
@@ -101,13 +104,13 @@ def panel_below(image: Array, rows: list[tuple[str, Colour]]) -> Array:
     if (factor := 160 // max(image.shape[:2])) > 1:
         image = image.repeat(factor, axis=0).repeat(factor, axis=1)
     width = max(image.shape[1], 240)
-    font = _font(max(12, round(width / 32)))
-    step = round(font.size * 1.5)
+    size = max(12, round(width / 32))
+    font, step = _font(size), round(size * 1.5)
     canvas = Image.new("RGB", (width, image.shape[0] + step * len(rows) + step // 2), (30, 30, 34))
     canvas.paste(Image.fromarray(np.ascontiguousarray(image)), ((width - image.shape[1]) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     for i, (text, colour) in enumerate(rows):
         top = image.shape[0] + step // 4 + i * step
         draw.rectangle((8, top + step // 4, 8 + step // 2, top + step // 4 + step // 2), fill=colour)
-        draw.text((16 + step // 2, top + (step - font.size) // 2), text, font=font, fill=_PAPER)
+        draw.text((16 + step // 2, top + (step - size) // 2), text, font=font, fill=_PAPER)
     return np.asarray(canvas)

@@ -7,7 +7,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.media.source import Frame, FrameSource, Request, register
 
-#: Frames of a video that never ends by itself, when nobody says how many.
+#: Frames of the video, unless an option says how many.
 DEFAULT_FRAMES = 100
 _SIZE = re.compile(r"^(\d{1,5})x(\d{1,5})$")
 
