@@ -46,6 +46,16 @@ def test_engines_give_the_same_answer(project: Project, pipe: str) -> None:
     assert len(list((project.root / "out" / "pictures").glob("*.png"))) == 4
 
 
+def test_a_list_of_pictures_becomes_a_table(project: Project) -> None:
+    (project.root / "some.txt").write_text("pictures/img_2.png\npictures/img_0.png\n")
+    done = project.doit("infer:tiny:some.txt", "--pipe", "onnx", "--save-output", "out/found.csv")
+    assert done.status == 0, done.out + done.err
+    lines = (project.root / "out" / "found.csv").read_text().splitlines()
+    assert lines[0] == "frame,source,class,score"
+    assert [line.split(",")[1] for line in lines[1:]] == ["img_2.png"] * 3 + ["img_0.png"] * 3
+    assert sorted(path.name for path in (project.root / "out").iterdir()) == ["found.csv", "found.json"]
+
+
 def test_pictures_of_one_stem_do_not_overwrite_each_other(project: Project) -> None:
     folder = project.root / "alike"
     folder.mkdir()
