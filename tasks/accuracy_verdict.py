@@ -9,7 +9,7 @@ from axforge.tasks.engines import FLOAT, open_for
 from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axforge.axruntime.evaluate.evaluate import Report
+    from axforge.axruntime.evaluate.evaluate import AccuracyReport
 
 #: Points of the primary metric that a compiled model may lose when its model.json does not say.
 MAX_LOSS = 2.0
@@ -47,7 +47,7 @@ def judge(plan: Plan, pipe: str) -> Verdict:
     return verdict
 
 
-def measure(plan: Plan, pipe: str) -> "Report":
+def measure(plan: Plan, pipe: str) -> "AccuracyReport":
     """One model on its dataset, here or in parts on a cluster."""
     if plan.cluster:
         from axforge.tasks.cluster.accuracy import measure_there
@@ -66,7 +66,7 @@ def measure(plan: Plan, pipe: str) -> "Report":
         engine.close()
 
 
-def verdict_of(plan: Plan, float_report: "Report", report: "Report") -> Verdict:
+def verdict_of(plan: Plan, float_report: "AccuracyReport", report: "AccuracyReport") -> Verdict:
     """Whether the compiled model is as good as model.json asks (`dataset.max_loss`, in points)."""
     dataset = plan.descriptor.dataset
     allowed = MAX_LOSS if dataset is None or dataset.max_loss is None else dataset.max_loss

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from axforge.axruntime.evaluate.datasets import Dataset
     from axforge.axruntime.media.sink import Sink
     from axforge.axruntime.media.source import Frame, FrameSource
-    from axforge.axruntime.results.result import Result
+    from axforge.axruntime.results.result import PipelineResult
 
 #: Rows of a table on the screen; the JSON has all.
 ROWS = 20
@@ -42,7 +42,7 @@ def run(plan: Plan, text: str, pipe: str) -> dict[str, object]:
     engine = open_for(plan, pipe)
     try:
         pipeline = Pipeline(plan.descriptor, engine)
-        output = Output(plan, pipe, source, text)
+        output = RunOutput(plan, pipe, source, text)
         start = time.perf_counter()
         with output, counting(f"{plan.model.name} on {pipe}") as progress:
             for done, frame in enumerate(source, start=1):
@@ -64,7 +64,7 @@ def where(text: str, plan: Plan) -> str:
 
 
 @dataclass
-class Output:
+class RunOutput:
     """Where results of one run go: into the file or the folder that was named, or the model's own, and into a JSON beside it."""
 
     plan: Plan
@@ -72,7 +72,7 @@ class Output:
     source: "FrameSource"
     text: str
     count: int = 0
-    results: "list[tuple[str, Result]]" = field(default_factory=list)
+    results: "list[tuple[str, PipelineResult]]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from axforge.axruntime.media.files import slug
@@ -89,7 +89,7 @@ class Output:
         self.sinks: list[Sink] = [open_sink(file, self.source, header) for file in dict.fromkeys((path, self.json))]
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Output":
+    def __enter__(self) -> "RunOutput":
         for sink in self.sinks:
             self._stack.enter_context(sink)
         return self
@@ -97,7 +97,7 @@ class Output:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, frame: "Frame", result: "Result") -> None:
+    def add(self, frame: "Frame", result: "PipelineResult") -> None:
         """Give a result to the sinks, and keep it for the table."""
         self.count += 1
         self.results.append((frame.name, result))
@@ -106,7 +106,7 @@ class Output:
             sink.add(frame, result)
 
 
-def _report(output: Output, engine_seconds: float, seconds: float) -> dict[str, object]:
+def _report(output: RunOutput, engine_seconds: float, seconds: float) -> dict[str, object]:
     """Print the table, the speed and where everything was written; returns what a script may want to know."""
     title, head, rows = rows_of(output)
     if rows:
@@ -123,7 +123,7 @@ def _report(output: Output, engine_seconds: float, seconds: float) -> dict[str, 
     return {"json": str(output.json), "frames": output.count}
 
 
-def rows_of(output: Output) -> tuple[str, list[str], list[list[str]]]:
+def rows_of(output: RunOutput) -> tuple[str, list[str], list[list[str]]]:
     """Title, head and rows of the table: of one picture its results, of many a line each, of a video what was seen how often."""
     name = masked(output.text)
     if len(output.results) == 1:

@@ -124,5 +124,5 @@ def test_the_variant_decides_the_row_of_an_npz(tmp_path: Path) -> None:
 def test_a_damaged_npz_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "cal.npz").write_bytes(content)
     descriptor = described(calibration={"path": "cal.npz"})
-    with pytest.raises(AxforgeError, match=r"cal\.npz.*no \.npz file"):
+    with pytest.raises(AxforgeError, match=r"cal\.npz.*not an \.npz file"):
         load_sample(calibration_samples(descriptor, tmp_path)[0])

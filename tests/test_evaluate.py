@@ -26,7 +26,7 @@ from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
 from axforge.axruntime.pipeline.postprocessing.yolox import DecodeYolox
-from axforge.axruntime.results.classification import Accuracy, Classification
+from axforge.axruntime.results.classification import Classification, TopAccuracy
 from axforge.axruntime.results.detections import Boxes, Detections, MeanAveragePrecision
 from axforge.axruntime.results.segmentation import IntersectionOverUnion, Segmentation
 
@@ -39,14 +39,14 @@ def classes(*ids: int) -> Classification:
 
 
 def test_top_1_and_top_5_count_ranks() -> None:
-    metric = Accuracy()
+    metric = TopAccuracy()
     for found, truth in (((3, 1, 2, 0, 4), 3), ((3, 1, 2, 0, 4), 4), ((3, 1, 2, 0, 4), 9), ((9, 1, 2, 0, 4), 9)):
         metric.add(classes(*found), truth, IMAGE)
     assert metric.values() == {"top-1": 50.0, "top-5": 75.0}
 
 
 def test_top_5_is_not_claimed_for_two_classes() -> None:
-    metric = Accuracy()
+    metric = TopAccuracy()
     metric.add(classes(0, 1), 0, IMAGE)
     assert metric.values() == {"top-1": 100.0}
 

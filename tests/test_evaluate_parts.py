@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from axforge.axruntime.evaluate.metrics import metric_for
 from axforge.axruntime.results.classification import Classification
 from axforge.axruntime.results.detections import Boxes, Detections
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 from axforge.axruntime.results.segmentation import Segmentation
 
 
@@ -39,7 +39,7 @@ def segmentation(rng: np.random.Generator) -> tuple[Any, Any]:
     return Segmentation(np.where(rng.random((6, 7)) < 0.7, truth % 255, 1), ("a", "b", "c")), truth
 
 
-KINDS: dict[str, tuple[type[Result], Any]] = {
+KINDS: dict[str, tuple[type[PipelineResult], Any]] = {
     "class": (Classification, classification),
     "boxes": (Detections, detection),
     "mask": (Segmentation, segmentation),

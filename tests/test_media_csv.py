@@ -10,11 +10,11 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.opening import open_sink, open_source
 from axforge.axruntime.results.classification import Classification
 from axforge.axruntime.results.detections import Detections
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 from axforge.axruntime.results.segmentation import Segmentation
 
 
-def written(path: Path, results: list[Result]) -> list[list[str]]:
+def written(path: Path, results: list[PipelineResult]) -> list[list[str]]:
     source = open_source("fakevideo:8x8", frames=len(results))
     with open_sink(path, source, {}) as sink:
         for frame, result in zip(source, results, strict=True):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
 from axforge.axruntime.pipeline.postprocessing.fastestdet import DecodeFastestDet
 from axforge.axruntime.pipeline.postprocessing.nms import Nms, iou
@@ -32,7 +32,7 @@ LABELS = ("cat", "dog", "owl")
 
 def run(chain: tuple[PostStep, ...], outputs: dict[str, Array], side: int = SIDE) -> Any:
     prepared = prepare((), np.zeros((side, side, 3), np.uint8))
-    return finish(chain, outputs, Context(prepared, LABELS))
+    return finish(chain, outputs, DecoderContext(prepared, LABELS))
 
 
 def logit(p: Array | float) -> Any:
@@ -229,7 +229,7 @@ def test_segmentation_lies_over_the_source_pixel_by_pixel() -> None:
 def test_super_resolution_keeps_the_colour_and_takes_the_luminance() -> None:
     prepared = prepare((), np.full((SIDE, SIDE, 3), (200, 100, 50), np.uint8))
     luminance = np.full((1, 1, 3 * SIDE, 3 * SIDE), (0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 255, np.float32)
-    found = SuperResolution()({"o": luminance}, Context(prepared))
+    found = SuperResolution()({"o": luminance}, DecoderContext(prepared))
     assert isinstance(found, Picture)
     assert found.image.shape == (192, 192, 3)
     assert np.abs(found.image.astype(int) - [200, 100, 50]).max() <= 3

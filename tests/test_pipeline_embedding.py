@@ -15,14 +15,14 @@ from axforge.axruntime.evaluate.metrics import metric_for
 from axforge.axruntime.media.opening import open_sink, open_source
 from axforge.axruntime.media.source import Frame
 from axforge.axruntime.media.sources.fakevideo import fake_picture
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.chain import prepare
 from axforge.axruntime.pipeline.descriptor import parse_descriptor
 from axforge.axruntime.pipeline.postprocessing.embedding import Embed
 from axforge.axruntime.results.embedding import Embedding, Gallery, Match, Retrieval
 from axforge.axruntime.results.result import annotate
 
-CONTEXT = Context(prepare((), np.zeros((8, 8, 3), np.uint8)))
+CONTEXT = DecoderContext(prepare((), np.zeros((8, 8, 3), np.uint8)))
 PICTURE = fake_picture(64, 48, 0)
 
 

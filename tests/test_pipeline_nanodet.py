@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
 from axforge.axruntime.pipeline.postprocessing.nanodet import DecodeNanoDet
 
@@ -18,7 +18,7 @@ from axforge.axruntime.pipeline.postprocessing.nanodet import DecodeNanoDet
 WIDTH, HEIGHT = 50, 35
 STRIDES = (8, 16)
 COUNT = 7 * 5 + 4 * 3
-CONTEXT = Context(prepare((), np.zeros((HEIGHT, WIDTH, 3), np.uint8)), ("cat", "dog"))
+CONTEXT = DecoderContext(prepare((), np.zeros((HEIGHT, WIDTH, 3), np.uint8)), ("cat", "dog"))
 
 
 def output(seed: int, bins: int = 8) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.chain import prepare
 from axforge.axruntime.pipeline.preprocessing.centercrop import CenterCrop
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
-from axforge.axruntime.pipeline.preprocessing.layout import Layout
+from axforge.axruntime.pipeline.preprocessing.layout import InputLayout
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
 
@@ -25,7 +25,7 @@ def test_without_steps_a_picture_becomes_nchw_float() -> None:
 
 
 def test_layout_nhwc_leaves_the_channels_last() -> None:
-    assert np.array_equal(prepare((Layout(to="NHWC"),), PICTURE).tensor[0], PICTURE)
+    assert np.array_equal(prepare((InputLayout(to="NHWC"),), PICTURE).tensor[0], PICTURE)
 
 
 def test_normalize_divides_then_subtracts_then_divides() -> None:

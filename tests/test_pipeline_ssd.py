@@ -15,7 +15,7 @@ from axforge import ax_models
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines.onnx import OnnxEngine
 from axforge.axruntime.media.images import read_image
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import prepare
 from axforge.axruntime.pipeline.descriptor import load_descriptor, parse_descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
@@ -24,7 +24,7 @@ from axforge.axruntime.pipeline.postprocessing.ultraface import DecodeUltraFace
 
 ZOO = Path(ax_models.__file__).parent
 WIDTH, HEIGHT = 96, 64
-CONTEXT = Context(prepare((), np.zeros((HEIGHT, WIDTH, 3), np.uint8)))
+CONTEXT = DecoderContext(prepare((), np.zeros((HEIGHT, WIDTH, 3), np.uint8)))
 GRIDS = ((3, 2), (2, 1))
 ANCHORS = ((0.2, 0.3, 0.5, 0.25), (0.6, 0.7, 0.4, 0.9, 0.8, 0.3))
 COUNT = 3 * 2 * 2 + 2 * 1 * 3
@@ -99,7 +99,7 @@ def test_a_real_network_that_decodes_its_boxes_gives_the_same_as_with_its_own_de
     pipeline = Pipeline(descriptor, OnnxEngine(shared / descriptor.source.file, threads=1))
     prepared = prepare(descriptor.preprocessing, read_image(shared / "images" / "crowd.jpg"))
     results = pipeline.infer(prepared)
-    own, ssd = (step(results, Context(prepared)) for step in (DecodeUltraFace(), DecodeSsd(classes=1)))
+    own, ssd = (step(results, DecoderContext(prepared)) for step in (DecodeUltraFace(), DecodeSsd(classes=1)))
     assert isinstance(ssd, Candidates)
     assert len(own.scores) > 20
     for name in ("boxes", "scores", "class_ids"):

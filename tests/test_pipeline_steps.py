@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import kind_of_result, prepare
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
@@ -18,7 +18,7 @@ from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.tensors import Tensors
 
 NEW_STEP = '''
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
 
 @register
@@ -26,7 +26,7 @@ class DecodeNothing(BoxDecoder, frozen=True, tag="decode_nothing"):
     """Finds nothing."""
     takes = "anything"
     patience: Count = 3
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         raise NotImplementedError
 '''
 USE = """
@@ -73,7 +73,7 @@ def test_two_steps_of_one_name_are_refused() -> None:
 def test_a_decoder_works_alone() -> None:
     head = np.zeros((1, 5, 3), np.float32)
     head[0, :, :2] = np.float32([[50, 20, 20, 10, 0.9], [51, 20, 20, 10, 0.8]]).T
-    context = Context(prepare((), np.zeros((40, 80, 3), np.uint8)), ("cat",))
+    context = DecoderContext(prepare((), np.zeros((40, 80, 3), np.uint8)), ("cat",))
     found = DecodeYolov8(classes=1)({"any": head}, context)
     assert isinstance(found, Candidates)
     assert found.boxes.tolist() == [[40, 15, 60, 25], [41, 15, 61, 25]]

@@ -4,10 +4,10 @@ datasets.py
     open_dataset(descriptor, data_root: Path | None, split: str | None = None) -> Dataset     what model.json names as `dataset`
     Dataset: name, type, truth, len(), iterable of Sample(name, image, truth)
 evaluate.py
-    evaluate(pipeline, dataset, *, limit=None, progress=silent) -> Report
+    evaluate(pipeline, dataset, *, limit=None, progress=silent) -> AccuracyReport
         limit: measure on that many samples, spread evenly. progress(done, total, note) as in axcompiler.stages.
         Detection thresholds are those of the descriptor's `dataset`, not of its pipeline.
-    Report(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
+    AccuracyReport(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
         .images_per_second: of the engine alone; .value: of the primary metric; .as_json()
 
 metrics.py

@@ -14,11 +14,11 @@ from axforge.axruntime.evaluate.metrics import metric_for
 from axforge.axruntime.pipeline.chain import kind_of_result
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.pipeline import Pipeline
-from axforge.axruntime.results.result import Metric, Result
+from axforge.axruntime.results.result import Metric, PipelineResult
 
 
 @dataclass(frozen=True)
-class Report:
+class AccuracyReport:
     """What came out. metrics: in per cent. engine_seconds: time in the engine alone; seconds: all, with reading pictures."""
 
     model: str
@@ -55,7 +55,7 @@ class Measured(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def evaluate(pipeline: Pipeline, dataset: Dataset, *, limit: int | None = None, progress: Progress = silent) -> Report:
+def evaluate(pipeline: Pipeline, dataset: Dataset, *, limit: int | None = None, progress: Progress = silent) -> AccuracyReport:
     """Run `dataset`, or `limit` of its samples spread evenly, through the pipeline's engine and judge the results.
 
     Raises AxforgeError when a sample cannot be read or dataset and pipeline do not fit each other.
@@ -83,7 +83,7 @@ def measure(
     return Measured(metric, pipeline.engine.name, dataset.name, after - first, measured.engine_seconds, seconds)
 
 
-def report(model: str, parts: Sequence[Measured]) -> Report:
+def report(model: str, parts: Sequence[Measured]) -> AccuracyReport:
     """All parts of a data set, in their order, as one: the same figures as in one piece, whatever the number of parts.
 
     Seconds are sums: images a second are those of one engine, not of all together.
@@ -91,7 +91,7 @@ def report(model: str, parts: Sequence[Measured]) -> Report:
     metric = type(parts[0].metric)()
     for part in parts:
         metric.merge(part.metric)
-    return Report(
+    return AccuracyReport(
         model=model,
         engine=parts[0].engine,
         dataset=parts[0].dataset,
@@ -112,7 +112,7 @@ def for_measuring(descriptor: Descriptor) -> Descriptor:
     return msgspec.structs.replace(descriptor, postprocessing=chain)
 
 
-def _mapped(result: Result, descriptor: Descriptor) -> Result:
+def _mapped(result: PipelineResult, descriptor: Descriptor) -> PipelineResult:
     """The result in the dataset's classes, where model.json says how the network's outputs map to them."""
     table = descriptor.dataset.class_map if descriptor.dataset else None
     return result if table is None else result.mapped(table)

@@ -6,10 +6,10 @@ import numpy as np
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array
-from axforge.axruntime.results.result import Metric, Result, TruthKind
+from axforge.axruntime.results.result import Metric, PipelineResult, TruthKind
 
 
-def metric_for(kind: type[Result], truth: TruthKind) -> Metric[Any, Any]:
+def metric_for(kind: type[PipelineResult], truth: TruthKind) -> Metric[Any, Any]:
     """A new metric for results of a kind, on a dataset that knows `truth` of its samples. Raises AxforgeError when they do not fit."""
     if kind.metric is None or kind.metric.truth != truth:
         what = f"the dataset knows the {truth} of each sample, and the pipeline gives {kind.__name__.lower()}"

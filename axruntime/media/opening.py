@@ -8,7 +8,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime import discovery
 from axforge.axruntime.media import sink, source
 from axforge.axruntime.media.samples import sample_names
-from axforge.axruntime.media.sink import Sink, Target
+from axforge.axruntime.media.sink import Sink, SinkTarget
 from axforge.axruntime.media.source import FrameSource, Request, Samples
 from axforge.axruntime.media.sources import pictures
 
@@ -48,7 +48,7 @@ def open_sink(path: Path, frames: FrameSource, header: Mapping[str, str]) -> Sin
     kind = sink.SUFFIXES.get(path.suffix.lower())
     if kind is None or not kind.takes(frames):
         kind = sink.SUFFIXES[default_suffix(frames)]
-    return kind(Target(path, frames, dict(header)))
+    return kind(SinkTarget(path, frames, dict(header)))
 
 
 def names_file(path: Path) -> bool:

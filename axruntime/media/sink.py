@@ -9,10 +9,10 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.source import Frame, FrameSource
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 
-class Target(msgspec.Struct, frozen=True):
+class SinkTarget(msgspec.Struct, frozen=True):
     """Where a sink writes to, of which frames, and what is known about the whole run."""
 
     path: Path
@@ -28,7 +28,7 @@ class Sink:
 
     name: ClassVar[str]
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SinkTarget) -> None:
         self.target = target
         self.written: list[Path] = []
 
@@ -37,7 +37,7 @@ class Sink:
         """Whether results of such frames can be written by this sink at all; else pictures are written."""
         return True
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: Frame, result: PipelineResult) -> None:
         """Take the result of one frame. Raises AxforgeError when it cannot be written."""
         raise NotImplementedError
 

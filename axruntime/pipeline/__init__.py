@@ -14,18 +14,20 @@ descriptor.py (light)
 step.py (light)
     PreStep, PostStep, Decoder, BoxDecoder: what a step derives from; register: the decorator that makes it known
 preprocessing/, postprocessing/ (light)
-    one module for each step, found by steps.py; a step is callable: `DecodeX(parameters)(outputs, context) -> Candidates | Result`
+    one module for each step, found by steps.py; each is callable:
+    `DecodeX(parameters)(outputs, context) -> Candidates | PipelineResult`
 candidates.py
-    Candidates(boxes, scores, class_ids); Context(prepared, labels) with .detections(candidates) -> Detections
+    Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels) with .detections(candidates) -> Detections
 chain.py
-    prepare(steps, image) -> Prepared; finish(steps, outputs, context) -> Result; kind_of_result(steps) -> type[Result]
+    prepare(steps, image) -> Prepared; finish(steps, outputs, context) -> PipelineResult
+    kind_of_result(steps) -> type[PipelineResult]
 calibration.py (light until feeds are asked for)
     calibration_samples(descriptor, data_root: Path | None, count: int | None = None) -> list[CalibrationItem]
     CalibrationItem(name, path, variant): the sample is decided by the bytes of `path` and by `variant`, a string
     feeds(descriptor, items, inputs: Mapping[str, (shape, dtype)]) -> Iterator[dict[str, Array]]
         one dict for each sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
 pipeline.py
-    Pipeline(descriptor, engine).run(image) -> Result                  image: uint8 RGB [H, W, 3], or a dataset's own array
+    Pipeline(descriptor, engine).run(image) -> PipelineResult          image: uint8 RGB [H, W, 3], or a dataset's own array
     .infer(prepared), .finish(outputs, prepared)                       its halves; `.engine_seconds` sums time in the engine
 documents.py
     schema_text() -> str, page_text(page) -> str                       JSON Schema of model.json; docs/models.md with its tables

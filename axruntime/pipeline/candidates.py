@@ -23,7 +23,7 @@ class Candidates(msgspec.Struct, frozen=True):
         return Candidates(self.boxes[index], self.scores[index], self.class_ids[index])
 
 
-class Context(msgspec.Struct, frozen=True):
+class DecoderContext(msgspec.Struct, frozen=True):
     """What a step of post-processing knows besides the network's outputs: the picture as it was fed, and the names of the classes."""
 
     prepared: Prepared

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from axforge.axruntime.lazy import Array
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.geometry import Draft, Geometry, Prepared
 from axforge.axruntime.pipeline.step import Outputs, PostStep, PreStep
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 from axforge.axruntime.results.tensors import Tensors
 
 
@@ -31,9 +31,9 @@ def _to_tensor(value: Array, layout: str) -> Array:
     return np.ascontiguousarray(value[np.newaxis] if layout == "NHWC" else value.transpose(2, 0, 1)[np.newaxis])
 
 
-def finish(chain: Sequence[PostStep], outputs: Outputs, context: Context) -> Result:
+def finish(chain: Sequence[PostStep], outputs: Outputs, context: DecoderContext) -> PipelineResult:
     """What the steps of `chain` make of the network's outputs; the outputs themselves when the chain is empty."""
-    found: Candidates | Result | None = None
+    found: Candidates | PipelineResult | None = None
     for step in chain:
         found = step.follow(outputs, found, context)
     if isinstance(found, Candidates):
@@ -41,6 +41,6 @@ def finish(chain: Sequence[PostStep], outputs: Outputs, context: Context) -> Res
     return Tensors(dict(outputs)) if found is None else found
 
 
-def kind_of_result(chain: Sequence[PostStep]) -> type[Result]:
+def kind_of_result(chain: Sequence[PostStep]) -> type[PipelineResult]:
     """The kind of result that `finish` gives with these steps."""
     return chain[-1].gives if chain else Tensors

@@ -26,11 +26,11 @@ else:  # of the kinds of result that there are
     Task = Literal[TASKS]
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DescriptorPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An object in model.json."""
 
 
-class Source(Part, frozen=True):
+class Source(DescriptorPart, frozen=True):
     """Where the ONNX comes from: one of `file` (below the data root), `url` (with a checksum) or `builder` (module:function).
 
     A builder is called with (data_root: Path | None, out: Path). reads: files below the data root that a builder reads.
@@ -50,7 +50,7 @@ class Source(Part, frozen=True):
             raise ValueError("A `url` needs `sha256` or `md5`")
 
 
-class Calibration(Part, frozen=True):
+class Calibration(DescriptorPart, frozen=True):
     """Samples to find value ranges with: a folder of images or an .npz below the data root.
 
     samples: without that folder, take photos that installed packages ship. count: how many samples, unless an option says otherwise.
@@ -61,7 +61,7 @@ class Calibration(Part, frozen=True):
     samples: bool = False
 
 
-class DatasetSpec(Part, frozen=True):
+class DatasetSpec(DescriptorPart, frozen=True):
     """What accuracy is measured on, below the data root.
 
     The thresholds replace those of the pipeline while measuring: a mean average precision needs the unlikely boxes too.
@@ -80,7 +80,7 @@ class DatasetSpec(Part, frozen=True):
     max_loss: Annotated[float, Meta(ge=0, le=100)] | None = None
 
 
-class Reference(Part, frozen=True):
+class PublishedFigure(DescriptorPart, frozen=True):
     """A published or measured figure: name of the metric, value in per cent, and its source."""
 
     metric: str
@@ -108,7 +108,7 @@ class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     dataset: DatasetSpec | None = None
     compile: dict[str, dict[str, Any]] = {}
     license: str = ""
-    reference: tuple[Reference, ...] = ()
+    reference: tuple[PublishedFigure, ...] = ()
 
     @property
     def label_names(self) -> tuple[str, ...]:

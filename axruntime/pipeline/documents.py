@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 import msgspec
 
 from axforge.axruntime.pipeline.descriptor import Descriptor
-from axforge.axruntime.pipeline.step import BoxDecoder, PostStep, Step
+from axforge.axruntime.pipeline.step import BoxDecoder, PipelineStep, PostStep
 from axforge.axruntime.pipeline.steps import POST_STEPS, PRE_STEPS
 
 SCHEMA = Path("ax_models/model.schema.json")
@@ -35,14 +35,14 @@ def page_text(page: str) -> str:
     return page
 
 
-def _table(steps: Mapping[str, type[Step]]) -> str:
+def _table(steps: Mapping[str, type[PipelineStep]]) -> str:
     post = any(issubclass(step, PostStep) for step in steps.values())
     head = ["step", "takes", "gives", "what it does", "parameters (default)"] if post else ["step", "what it does", "parameters (default)"]
     rows = [head, ["---"] * len(head), *(_row(step) for step in steps.values())]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _row(step: type[Step]) -> list[str]:
+def _row(step: type[PipelineStep]) -> list[str]:
     shared = BoxDecoder.__struct_fields__ if issubclass(step, BoxDecoder) else ()
     parameters = ", ".join(_parameter(field) for field in msgspec.structs.fields(step) if field.name not in shared)
     sides = [step.takes, step.gives.__name__.lower()] if issubclass(step, PostStep) else []

@@ -9,10 +9,10 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.geometry import Prepared
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 #: Shape (-1 where free) and NumPy type of each input, by name.
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]
@@ -26,7 +26,7 @@ class Pipeline:
         self.engine_seconds = 0.0
         self._input = only_input(engine.inputs, descriptor.name)
 
-    def run(self, image: Array) -> Result:
+    def run(self, image: Array) -> PipelineResult:
         """The result for one picture (uint8 RGB [H, W, 3], or an array of the model's dataset). Raises AxforgeError."""
         prepared = chain.prepare(self.descriptor.preprocessing, image)
         return self.finish(self.infer(prepared), prepared)
@@ -39,9 +39,9 @@ class Pipeline:
         self.engine_seconds += time.perf_counter() - start
         return outputs
 
-    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> Result:
+    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> PipelineResult:
         """What post-processing makes of `outputs`."""
-        return chain.finish(self.descriptor.postprocessing, outputs, Context(prepared, self.descriptor.label_names))
+        return chain.finish(self.descriptor.postprocessing, outputs, DecoderContext(prepared, self.descriptor.label_names))
 
 
 def only_input(inputs: Inputs, name: str) -> str:

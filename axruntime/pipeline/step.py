@@ -14,11 +14,11 @@ from msgspec import Meta
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.results.detections import Detections
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 Size = Annotated[int, Meta(ge=1, le=16384)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -30,7 +30,7 @@ Outputs = Mapping[str, Array]
 Certainty = Literal["certain", "likely", "guess"]
 
 
-class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+class PipelineStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
     """What all steps are: read-only, and strict about their parameters."""
 
     @classmethod
@@ -39,7 +39,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return str(cls.__struct_config__.tag)
 
 
-class PreStep(Step, frozen=True):
+class PreStep(PipelineStep, frozen=True):
     """A step between the source picture and the network."""
 
     def __call__(self, draft: Draft) -> Draft:
@@ -47,16 +47,16 @@ class PreStep(Step, frozen=True):
         raise NotImplementedError
 
 
-class PostStep(Step, frozen=True):
+class PostStep(PipelineStep, frozen=True):
     """A step between the network and the result.
 
     takes: what the step reads, for the documentation. gives: the kind of result of a pipeline that ends with this step.
     """
 
     takes: ClassVar[str]
-    gives: ClassVar[type[Result]]
+    gives: ClassVar[type[PipelineResult]]
 
-    def follow(self, outputs: Outputs, found: Candidates | Result | None, context: Context) -> Candidates | Result:
+    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates | PipelineResult:
         """Do the step after others that gave `found` (None: it is the first)."""
         raise NotImplementedError
 
@@ -92,11 +92,11 @@ class Decoder(PostStep, frozen=True):
         """How this decoder would read the outputs of `network`, judged by their shapes and how the graph ends; None: it would not."""
         return None
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates | Result:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates | PipelineResult:
         """What the outputs mean. Raises AxforgeError for outputs of another number or shape."""
         raise NotImplementedError
 
-    def follow(self, outputs: Outputs, found: Candidates | Result | None, context: Context) -> Candidates | Result:
+    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates | PipelineResult:
         return self(outputs, context)
 
     def only(self, outputs: Outputs) -> Array:
@@ -129,7 +129,7 @@ class BoxDecoder(Decoder, frozen=True, kw_only=True):
     confidence_threshold: Share = 0.25
     multi_label: bool = False
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         raise NotImplementedError
 
     def for_measuring(self, confidence_threshold: float | None, iou_threshold: float | None) -> Self:
@@ -148,8 +148,8 @@ class BoxDecoder(Decoder, frozen=True, kw_only=True):
         return Candidates(boxes[keep], top[keep], best[keep])
 
 
-S = TypeVar("S", bound=Step)
-_STEPS: dict[str, type[Step]] = {}
+S = TypeVar("S", bound=PipelineStep)
+_STEPS: dict[str, type[PipelineStep]] = {}
 
 
 def register(step: type[S]) -> type[S]:

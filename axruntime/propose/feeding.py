@@ -7,7 +7,7 @@ from axforge.axruntime.pipeline.postprocessing.super_resolution import SuperReso
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
 from axforge.axruntime.pipeline.preprocessing.centercrop import CenterCrop
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
-from axforge.axruntime.pipeline.preprocessing.layout import Layout
+from axforge.axruntime.pipeline.preprocessing.layout import InputLayout
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
 from axforge.axruntime.pipeline.step import Certainty, Fit, PreStep
@@ -137,7 +137,7 @@ def _by_convention(e: Evidence) -> tuple[Normalize, Certainty, str]:
 
 def _order(e: Evidence) -> Iterator[tuple[PreStep | None, Decision]]:
     if e.nhwc:
-        yield Layout(to="NHWC"), Decision("layout", "NHWC", "certain", f"The last axis of the input has length {e.channels}.")
+        yield InputLayout(to="NHWC"), Decision("layout", "NHWC", "certain", f"The last axis of the input has length {e.channels}.")
 
 
 def _range(step: Normalize) -> str:

@@ -1,11 +1,11 @@
 """The kinds of result, one module each. Importing this package loads nothing.
 
 result.py
-    Result: what every kind says of itself: `as_json`, `draw`, `table`, `seen`, `brief`, `mapped`, and the `metric` that judges it
-    Metric: counts how good results are; Table, Column: rows of full precision with the format that a screen shows
+    PipelineResult: what every kind says of itself: `as_json`, `draw`, `table`, `seen`, `brief`, `mapped`, and the `metric` that judges it
+    Metric: counts how good results are; ResultTable, Column: rows of full precision with the format that a screen shows
     label(names, class_id) -> str
 drawing.py
     boxes_on, panel_below, class_colour, ink_on, ground_of: what the kinds draw with
-classification.py, detections.py, segmentation.py, picture.py, tensors.py
-    one kind each, with its metric and the truth it is compared with
+classification.py, detections.py, segmentation.py, picture.py, tensors.py, embedding.py
+    one kind each, with the metric that judges it
 """

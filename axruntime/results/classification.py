@@ -7,10 +7,10 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind
+from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
 
 
-class Accuracy(Metric["Classification", int]):
+class TopAccuracy(Metric["Classification", int]):
     """top-1 and, where a result has five classes, top-5: share of samples whose class is the best, or among the best five."""
 
     primary: ClassVar[str] = "top-1"
@@ -31,11 +31,11 @@ class Accuracy(Metric["Classification", int]):
         return {f"top-{k}": 100 * float((ranks < k).mean()) for k in (1, 5) if k <= self.depth}
 
 
-class Classification(Result, frozen=True):
+class Classification(PipelineResult, frozen=True):
     """The likeliest classes, best first. scores: probabilities after a softmax step, else what the network gave."""
 
     task = "classification"
-    metric = Accuracy
+    metric = TopAccuracy
     class_ids: tuple[int, ...]
     scores: tuple[float, ...]
     labels: tuple[str, ...]
@@ -44,8 +44,8 @@ class Classification(Result, frozen=True):
         rows = zip(self.class_ids, self.scores, self.labels, strict=True)
         return {"type": "classification", "classes": [{"class_id": c, "label": name, "score": s} for c, s, name in rows]}
 
-    def table(self) -> Table:
-        return Table((Column("class"), Column("score", "{:.4f}")), tuple(zip(self.labels, self.scores, strict=True)))
+    def table(self) -> ResultTable:
+        return ResultTable((Column("class"), Column("score", "{:.4f}")), tuple(zip(self.labels, self.scores, strict=True)))
 
     def draw(self, image: Array) -> Array:
         """The picture with the classes in a panel below it."""

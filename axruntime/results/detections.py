@@ -7,7 +7,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import boxes_on
-from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind
+from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
 
 #: A row of a COCO document.
 Row = dict[str, int | float | list[float]]
@@ -76,7 +76,7 @@ def _xywh(boxes: Array) -> list[list[float]]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
 
 
-class Detections(Result, frozen=True):
+class Detections(PipelineResult, frozen=True):
     """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n]."""
 
     task = "detection"
@@ -93,10 +93,10 @@ class Detections(Result, frozen=True):
         rows = zip(self.class_ids.tolist(), self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
         return {"type": "detections", "detections": [{"class_id": c, "label": n, "score": s, "box": b} for c, n, s, b in rows]}
 
-    def table(self) -> Table:
+    def table(self) -> ResultTable:
         sides = (Column(side, "{:.1f}") for side in ("left", "top", "right", "bottom"))
         rows = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
-        return Table((Column("object"), Column("score", "{:.3f}"), *sides), tuple((name, score, *box) for name, score, box in rows))
+        return ResultTable((Column("object"), Column("score", "{:.3f}"), *sides), tuple((name, score, *box) for name, score, box in rows))
 
     def draw(self, image: Array) -> Array:
         """The picture with the boxes and their labels."""

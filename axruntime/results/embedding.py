@@ -10,7 +10,7 @@ import msgspec
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind
+from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
 
 #: Rows compared with all others at once: bounds the memory that a large dataset takes.
 _ROWS = 1024
@@ -92,7 +92,7 @@ class Retrieval(Metric["Embedding", int]):
         return {f"recall@{k}": 100 * n / max(len(judged), 1) for k, n in hits.items()}
 
 
-class Embedding(Result, frozen=True):
+class Embedding(PipelineResult, frozen=True):
     """vector: float64 [n]. matches: the most similar entries of a gallery, best first; empty without one."""
 
     task = "embedding"
@@ -113,10 +113,10 @@ class Embedding(Result, frozen=True):
         matches = [{"label": match.label, "similarity": match.similarity} for match in self.matches]
         return {"type": "embedding", "vector": self.vector.tolist(), "matches": matches}
 
-    def table(self) -> Table:
+    def table(self) -> ResultTable:
         if self.matches:
-            return Table((Column("match"), Column("similarity", "{:.4f}")), tuple((m.label, m.similarity) for m in self.matches))
-        return Table((Column("numbers"), Column("length", "{:.4f}")), ((self.vector.size, float(np.linalg.norm(self.vector))),))
+            return ResultTable((Column("match"), Column("similarity", "{:.4f}")), tuple((m.label, m.similarity) for m in self.matches))
+        return ResultTable((Column("numbers"), Column("length", "{:.4f}")), ((self.vector.size, float(np.linalg.norm(self.vector))),))
 
     def draw(self, image: Array) -> Array:
         """The picture with the matches in a panel below it."""

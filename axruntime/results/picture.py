@@ -1,10 +1,10 @@
 """A picture that a network made."""
 
 from axforge.axruntime.lazy import Array
-from axforge.axruntime.results.result import Column, Result, Table
+from axforge.axruntime.results.result import Column, PipelineResult, ResultTable
 
 
-class Picture(Result, frozen=True):
+class Picture(PipelineResult, frozen=True):
     """A picture that the network made: uint8 RGB [H, W, 3]. luminance: what it gave, float32 [H, W], for measuring."""
 
     task = "super-resolution"
@@ -14,8 +14,8 @@ class Picture(Result, frozen=True):
     def as_json(self) -> dict[str, object]:
         return {"type": "picture", "height": self.image.shape[0], "width": self.image.shape[1]}
 
-    def table(self) -> Table:
-        return Table((Column("picture"), Column("size")), (("made by the model", f"{self.image.shape[1]}x{self.image.shape[0]}"),))
+    def table(self) -> ResultTable:
+        return ResultTable((Column("picture"), Column("size")), (("made by the model", f"{self.image.shape[1]}x{self.image.shape[0]}"),))
 
     def draw(self, image: Array) -> Array:
         """The picture that the network made, in place of `image`."""

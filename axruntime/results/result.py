@@ -23,7 +23,7 @@ class Column(msgspec.Struct, frozen=True):
     form: str = "{}"
 
 
-class Table(msgspec.Struct, frozen=True):
+class ResultTable(msgspec.Struct, frozen=True):
     """Rows of values of full precision, with their columns."""
 
     columns: tuple[Column, ...]
@@ -60,7 +60,7 @@ class Metric(msgspec.Struct, Generic[R, T]):
         raise NotImplementedError
 
 
-class Result(msgspec.Struct, frozen=True):
+class PipelineResult(msgspec.Struct, frozen=True):
     """What a pipeline gives for one picture. Every number keeps the precision it was computed with; `as_json` loses none of it.
 
     task: what model.json may call the task of a model that gives this; '' for none. metric: what judges it; None where nothing does.
@@ -73,7 +73,7 @@ class Result(msgspec.Struct, frozen=True):
         """The result as JSON, with its kind as "type"."""
         raise NotImplementedError
 
-    def table(self) -> Table:
+    def table(self) -> ResultTable:
         """The result as rows: a line for each class, box or whatever it consists of."""
         raise NotImplementedError
 
@@ -89,7 +89,7 @@ class Result(msgspec.Struct, frozen=True):
         """The result in a few words."""
         return ", ".join(f"{n} {name}" if n > 1 else name for name, n in Counter(self.seen()).most_common(6)) or "nothing"
 
-    def mapped(self, class_map: Sequence[int]) -> "Result":
+    def mapped(self, class_map: Sequence[int]) -> "PipelineResult":
         """The result in the classes of a dataset. class_map: the dataset's class of each class of the network."""
         return self
 
@@ -99,6 +99,6 @@ def label(names: tuple[str, ...], class_id: int) -> str:
     return names[class_id] if 0 <= class_id < len(names) else f"class {class_id}"
 
 
-def annotate(image: Array, result: Result) -> Array:
+def annotate(image: Array, result: PipelineResult) -> Array:
     """A uint8 RGB picture that shows `result` on `image`; an array that is not a picture is shown as one, in grey."""
     return result.draw(ground_of(image))

@@ -7,7 +7,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, Result, Table, TruthKind, label
+from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind, label
 
 #: Value of a pixel in a true mask that is not judged.
 IGNORED = 255
@@ -55,7 +55,7 @@ class IntersectionOverUnion(Metric["Segmentation", Array]):
         }
 
 
-class Segmentation(Result, frozen=True):
+class Segmentation(PipelineResult, frozen=True):
     """mask: class of each pixel of the source picture, uint8 or int32 [H, W]. labels: name of each class ('' where it has none)."""
 
     task = "segmentation"
@@ -79,10 +79,10 @@ class Segmentation(Result, frozen=True):
         areas = [{"class_id": c, "label": label(self.labels, c), "pixels": n} for c, n in self.areas().items()]
         return {"type": "segmentation", "height": self.mask.shape[0], "width": self.mask.shape[1], "classes": areas, "runs": self.runs()}
 
-    def table(self) -> Table:
+    def table(self) -> ResultTable:
         largest = sorted(self.areas().items(), key=lambda item: -item[1])
         rows = tuple((label(self.labels, c), pixels, 100 * pixels / self.mask.size) for c, pixels in largest)
-        return Table((Column("class"), Column("pixels"), Column("share", "{:.1f} %")), rows)
+        return ResultTable((Column("class"), Column("pixels"), Column("share", "{:.1f} %")), rows)
 
     def draw(self, image: Array) -> Array:
         """The picture with every class but 0 tinted, and the classes with their share of the picture in a panel below it."""

@@ -17,10 +17,10 @@ from axforge.tasks.engines import model_path
 from axforge.tasks.plan import Plan
 
 if TYPE_CHECKING:
-    from axforge.axruntime.evaluate.evaluate import Report
+    from axforge.axruntime.evaluate.evaluate import AccuracyReport
 
 
-def measure_there(plan: Plan, pipe: str) -> "Report":
+def measure_there(plan: Plan, pipe: str) -> "AccuracyReport":
     """One model on its data set. Raises AxforgeError."""
     from axforge.axruntime.evaluate.datasets import open_dataset
     from axforge.axruntime.evaluate.evaluate import report

@@ -4,9 +4,9 @@ import csv
 import io
 
 from axforge.axcompiler.container import write_atomic
-from axforge.axruntime.media.sink import Sink, Target, register, unwritable
+from axforge.axruntime.media.sink import Sink, SinkTarget, register, unwritable
 from axforge.axruntime.media.source import Frame
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 
 @register(".csv")
@@ -18,13 +18,13 @@ class CsvSink(Sink):
 
     name = "table"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
         self._text = io.StringIO()
         self._writer = csv.writer(self._text, lineterminator="\n")
         self._head: list[str] = []
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: Frame, result: PipelineResult) -> None:
         table = result.table()
         if not self._head:
             self._head = ["frame", "source", *table.head()]

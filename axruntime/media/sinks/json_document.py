@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 
 from axforge.axcompiler.container import write_atomic
-from axforge.axruntime.media.sink import Sink, Target, register, unwritable
+from axforge.axruntime.media.sink import Sink, SinkTarget, register, unwritable
 from axforge.axruntime.media.source import Frame
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 
 @register(".json")
@@ -16,11 +16,11 @@ class JsonSink(Sink):
 
     name = "results"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
         self._frames: list[dict[str, object]] = []
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: Frame, result: PipelineResult) -> None:
         self._frames.append(result_document(frame, result))
 
     def finish(self) -> None:
@@ -28,7 +28,7 @@ class JsonSink(Sink):
         self.written.append(self.target.path)
 
 
-def result_document(frame: Frame, result: Result) -> dict[str, object]:
+def result_document(frame: Frame, result: PipelineResult) -> dict[str, object]:
     """What the JSON says about one frame."""
     height, width = frame.image.shape[:2]
     return {"frame": frame.index, "source": frame.name, "width": width, "height": height, "result": result.as_json()}

@@ -7,9 +7,9 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.files import slug
 from axforge.axruntime.media.images import write_image
-from axforge.axruntime.media.sink import Sink, Target, register
+from axforge.axruntime.media.sink import Sink, SinkTarget, register
 from axforge.axruntime.media.source import Frame
-from axforge.axruntime.results.result import Result, annotate
+from axforge.axruntime.results.result import PipelineResult, annotate
 
 
 @register(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -18,13 +18,13 @@ class PictureSink(Sink):
 
     name = "picture"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
         self._stems: Counter[str] = Counter()
         if target.frames.video:
             raise AxforgeError("A video cannot be written as a picture.", where=str(target.path), fix="Name a folder or an .mp4.")
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: Frame, result: PipelineResult) -> None:
         if frame.image.ndim != 3 or frame.image.shape[-1] != 3:
             return  # a sample that is not a picture
         path = self.target.path if self.target.frames.total == 1 else self._one_of_many(frame.name)

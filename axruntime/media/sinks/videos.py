@@ -6,9 +6,9 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, cv2
-from axforge.axruntime.media.sink import Sink, Target, register, unwritable
+from axforge.axruntime.media.sink import Sink, SinkTarget, register, unwritable
 from axforge.axruntime.media.source import Frame, FrameSource
-from axforge.axruntime.results.result import Result, annotate
+from axforge.axruntime.results.result import PipelineResult, annotate
 
 
 @register(".mp4", ".avi", ".mkv", ".mov", ".webm")
@@ -17,7 +17,7 @@ class VideoSink(Sink):
 
     name = "video"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
         self._writer = VideoWriter(target.path, target.frames.fps or 25.0)
 
@@ -25,7 +25,7 @@ class VideoSink(Sink):
     def takes(cls, frames: FrameSource) -> bool:
         return frames.video
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: Frame, result: PipelineResult) -> None:
         self._writer.write(annotate(frame.image, result))
 
     def finish(self) -> None:

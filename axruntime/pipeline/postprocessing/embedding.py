@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from axforge.axruntime.lazy import np
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.step import Count, Decoder, Outputs, register
 from axforge.axruntime.results.embedding import Embedding, Gallery, unit
 
@@ -25,7 +25,7 @@ class Embed(Decoder, frozen=True, tag="embedding"):
     k: Count = 5
     unit_length: bool = True
 
-    def __call__(self, outputs: Outputs, context: Context) -> Embedding:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Embedding:
         output = self.only(outputs)
         if output.size != max(output.shape, default=0) or not output.size:
             raise self.misfit(output.shape, "[1, n]")

@@ -2,7 +2,7 @@
 
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
@@ -33,7 +33,7 @@ class DecodeFastestDet(BoxDecoder, frozen=True, tag="decode_fastestdet"):
         steps = (cls(classes=classes, confidence_threshold=0.5), Nms(iou_threshold=0.45))
         return Fit(steps, "likely", why, classes=classes, feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         if output.ndim != 4 or output.shape[:2] != (1, 5 + self.classes):
             raise self.misfit(output.shape, f"[1, {5 + self.classes}, H, W]")

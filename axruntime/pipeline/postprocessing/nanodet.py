@@ -2,7 +2,7 @@
 
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import expected_bin, grid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, Share, register
 
 
@@ -21,7 +21,7 @@ class DecodeNanoDet(BoxDecoder, frozen=True, tag="decode_nanodet"):
     bins: Count = 8
     offset: Share = 0.0
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         height, width = context.prepared.picture.shape[:2]
         shapes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]  # maps are rounded up

@@ -6,10 +6,10 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.step import Count, Outputs, PostStep, Share, register
 from axforge.axruntime.results.detections import Detections
-from axforge.axruntime.results.result import Result
+from axforge.axruntime.results.result import PipelineResult
 
 
 @register
@@ -39,7 +39,7 @@ class Nms(PostStep, frozen=True, tag="nms"):
         index = np.array(kept, np.int64)
         return found.take(index[np.argsort(-found.scores[index], kind="stable")][: self.max_detections])
 
-    def follow(self, outputs: Outputs, found: Candidates | Result | None, context: Context) -> Candidates:
+    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates:
         if not isinstance(found, Candidates):
             raise AxforgeError("there are no boxes to choose from", where="postprocessing: nms", fix="Put a decode step before it.")
         return self(found)

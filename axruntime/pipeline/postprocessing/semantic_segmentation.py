@@ -1,7 +1,7 @@
 """Semantic segmentation."""
 
 from axforge.axruntime.lazy import Array, cv2, np
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.step import Certainty, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.segmentation import Segmentation
@@ -33,7 +33,7 @@ class SemanticSegmentation(Decoder, frozen=True, tag="semantic_segmentation"):
         check = "Whether these are scores of classes, and not a picture or features." if sure == "guess" else ""
         return Fit((cls(),), sure, why, check, classes)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Segmentation:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Segmentation:
         output = self.only(outputs)
         if output.ndim != 4 or output.shape[0] != 1:
             raise self.misfit(output.shape, "[1, classes, H, W]")
@@ -51,7 +51,7 @@ class SemanticSegmentation(Decoder, frozen=True, tag="semantic_segmentation"):
         return Segmentation(mask, context.labels)
 
 
-def _source_to_map(context: Context, shape: tuple[int, ...]) -> Array:
+def _source_to_map(context: DecoderContext, shape: tuple[int, ...]) -> Array:
     """The affine matrix [2, 3] from pixel centres of the source to those of the network's map of `shape` [H, W]."""
     g = context.prepared.geometry
     height, width = context.prepared.picture.shape[:2]

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
 
 Four = Annotated[tuple[float, ...], Meta(min_length=4, max_length=4)]
@@ -43,7 +43,7 @@ class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
         if any(len(sizes) % 2 or not sizes or min(sizes) <= 0 for sizes in self.anchors):
             raise ValueError("`anchors` are (width, height) pairs above 0, at least one for each map")
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)
         width = self.classes + self.background
         if scores.ndim != 3 or scores.shape[0] != 1 or scores.shape[2] != width or boxes.shape != (*scores.shape[:2], 4):

@@ -1,7 +1,7 @@
 """Super-resolution of luminance."""
 
 from axforge.axruntime.lazy import cv2, np
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.step import Decoder, Fit, Outputs, register
 from axforge.axruntime.results.picture import Picture
@@ -24,7 +24,7 @@ class SuperResolution(Decoder, frozen=True, tag="super_resolution"):
             return None
         return Fit((cls(),), "likely", f"one channel in, and one channel that is {times} times larger out")
 
-    def __call__(self, outputs: Outputs, context: Context) -> Picture:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Picture:
         output = self.only(outputs)
         if output.ndim != 4 or output.shape[:2] != (1, 1):
             raise self.misfit(output.shape, "[1, 1, H, W]")

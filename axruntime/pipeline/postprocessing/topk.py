@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.candidates import Context
+from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.heads import Network, flat_length
 from axforge.axruntime.pipeline.step import Certainty, Count, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.classification import Classification
@@ -40,7 +40,7 @@ class TopK(Decoder, frozen=True, tag="topk"):
         step = cls(k=min(5, classes), softmax=head.last not in ("Softmax", "Sigmoid"), skip=int(background))
         return Fit((step,), sure, why, check, classes)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Classification:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Classification:
         output = self.only(outputs)
         scores = output.ravel()
         if scores.size != max(output.shape, default=0) or scores.size <= self.skip:

@@ -1,7 +1,7 @@
 """UltraFace."""
 
 from axforge.axruntime.lazy import np
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
@@ -34,7 +34,7 @@ class DecodeUltraFace(BoxDecoder, frozen=True, tag="decode_ultraface"):
         decoder = cls(scores=by_width[2].name, boxes=by_width[4].name, confidence_threshold=0.7)
         return Fit((decoder, Nms(iou_threshold=0.3)), "likely" if known else "guess", why, check, 1, feeding, ("face",))
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)
         if scores.ndim != 3 or scores.shape[2] != 2 or boxes.shape != (*scores.shape[:2], 4):
             raise self.misfit(scores.shape, "[1, N, 2] with boxes [1, N, 4]")

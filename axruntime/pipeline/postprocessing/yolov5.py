@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
@@ -65,7 +65,7 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
         check = "The anchors, and that centres and sizes are decoded as by YOLOv5: YOLOv3 and v4 have the same shapes and another formula."
         return Fit((), "likely" if network.believable(classes) else "guess", why, check, classes)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         width = 5 + self.classes
         values = list(outputs.values())
         if len(values) == 1 and values[0].ndim == 3:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, expected_bin, grid, sigmoid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
@@ -46,7 +46,7 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
         feeding = (Resize(width=network.width, height=network.height, letterbox=True), Normalize())
         return replace(fit, steps=(*fit.steps, Nms(iou_threshold=0.7)), feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         values = list(outputs.values())
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[1] != 4 + self.classes:

@@ -2,7 +2,7 @@
 
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import corners, grid
-from axforge.axruntime.pipeline.candidates import Candidates, Context
+from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
@@ -48,7 +48,7 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
         sure: Certainty = "certain" if head.tail and network.believable(classes) else "likely"
         return Fit(steps, sure, why, classes=classes, feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: Context) -> Candidates:
+    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         height, width = context.prepared.picture.shape[:2]
         shapes = [(height // s, width // s) for s in self.strides]

@@ -9,7 +9,7 @@ from axforge.axruntime.pipeline.step import PreStep, register
 
 
 @register
-class Layout(PreStep, frozen=True, tag="layout"):
+class InputLayout(PreStep, frozen=True, tag="layout"):
     """The order of axes the network takes. Without this step: NCHW."""
 
     to: Literal["NCHW", "NHWC"]
