@@ -95,10 +95,16 @@ class StridedView(Generic[B]):
 
     def bounds(self) -> tuple[int, int]:
         """The lowest byte of any element, and one past the highest, counted from the buffer's start; (offset, offset) without elements."""
-        if not self.size:
-            return self.offset, self.offset
-        reach = [(d - 1) * s for d, s in zip(self.shape, self.strides, strict=True)]
-        return self.offset + sum(r for r in reach if r < 0), self.offset + sum(r for r in reach if r > 0) + ITEMSIZE[self.kind]
+        low, high = span(self.shape, self.strides, ITEMSIZE[self.kind])
+        return self.offset + low, self.offset + high
+
+
+def span(shape: Sequence[int], strides: Sequence[int], itemsize: int = 1) -> tuple[int, int]:
+    """The lowest byte of elements of `itemsize` bytes with these strides, and one past the highest, from the first element on."""
+    if 0 in shape:
+        return 0, 0
+    reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + itemsize
 
 
 def row_major(shape: Sequence[int], itemsize: int = 1) -> Shape:

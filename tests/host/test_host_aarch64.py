@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
 from axforge.axruntime.engines.host.compile import build
 from axforge.axruntime.engines.host.features import PATHS
 from axforge.axruntime.engines.host.plan import make
-from axforge.axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
 
 unicorn = pytest.importorskip("unicorn", reason="needs the aarch64 emulator of the package unicorn")
 arm64 = pytest.importorskip("unicorn.arm64_const")
@@ -62,8 +62,9 @@ def run_emulated(graph, feeds):
     plan.constants.move(constants)
     params = machine.put(plan.params)
     addresses = np.array(code.offsets) + CODE
-    # columns 2 and 3: the alternatives that take and give codes
-    program = np.stack([addresses[plan.program[:, 2]], plan.program[:, 3] + params], axis=1).astype(np.int64)
+    # the alternatives, which take and give codes
+    kernel, at, flag = plan.calls[:, 1].T
+    program = np.stack([addresses[kernel], at + params, flag], axis=1).astype(np.int64)
     bases = np.zeros(plan.arrays, np.int64)
     bases[ARENA], bases[CONSTS] = machine.put(np.zeros(plan.arena, np.uint8)), machine.put(constants)
     bases[SCRATCH] = machine.put(np.zeros(1 << 16, np.uint8))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 
 from axforge.axruntime.engines.host.codegen.module import KERNEL, module_text
+from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.objcode import Code, link
-from axforge.axruntime.engines.host.steps import Key
 
 
 def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:
@@ -23,7 +23,7 @@ def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:
     return target.create_target_machine(features=isa.llvm_features, opt=3, reloc="pic", codemodel="small")
 
 
-def optimized(kernels: Sequence[Key], isa: Isa, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+def optimized(kernels: Sequence[Kernel], isa: Isa, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     """The verified and optimized module."""
     module = llvm.parse_assembly(module_text(kernels, isa))
     module.triple = machine.triple
@@ -38,7 +38,7 @@ def optimized(kernels: Sequence[Key], isa: Isa, machine: llvm.TargetMachine) -> 
     return module
 
 
-def compile_object(kernels: Sequence[Key], isa: Isa, triple: str = "") -> bytes:
+def compile_object(kernels: Sequence[Kernel], isa: Isa, triple: str = "") -> bytes:
     """ELF relocatable object with the kernels and the driver."""
     machine = target_machine(isa, _elf(triple))
     return bytes(machine.emit_object(optimized(kernels, isa, machine)))
@@ -50,12 +50,12 @@ def _elf(triple: str) -> str:
     return triple if "linux" in triple else triple.split("-")[0].replace("arm64", "aarch64") + "-unknown-linux-gnu"
 
 
-def assembly(kernels: Sequence[Key], isa: Isa) -> str:
+def assembly(kernels: Sequence[Kernel], isa: Isa) -> str:
     """The same as assembler text, to look at."""
     machine = target_machine(isa)
     return str(machine.emit_assembly(optimized(kernels, isa, machine)))
 
 
-def build(kernels: Sequence[Key], isa: Isa, triple: str = "") -> Code:
+def build(kernels: Sequence[Kernel], isa: Isa, triple: str = "") -> Code:
     """Linked code of the kernels in order, then of the driver. triple: another machine's, to try its code in an emulator."""
     return link(compile_object(kernels, isa, triple), [*(KERNEL.format(i) for i in range(len(kernels))), "run"])

@@ -16,13 +16,14 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands
-from axforge.axruntime.engines.host.codegen.amx import SCRATCH_BYTES
+from axforge.axruntime.engines.host.codegen.kernels.amx import SCRATCH_BYTES
+from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
 from axforge.axruntime.engines.host.features import choose
 from axforge.axruntime.engines.host.layout import quantized
 from axforge.axruntime.engines.host.native import ObjectCache, default_cache, load
 from axforge.axruntime.engines.host.objcode import Mapped
-from axforge.axruntime.engines.host.plan import Port, make
-from axforge.axruntime.engines.host.steps import ARENA, CONSTS, SCRATCH
+from axforge.axruntime.engines.host.plan import make
+from axforge.axruntime.engines.host.ports import Port
 from axforge.axruntime.engines.host.threads import Pool
 
 Array = NDArray[Any]
@@ -130,9 +131,8 @@ class Context:
         self.bases[ARENA], self.bases[CONSTS], self.bases[SCRATCH] = (a.ctypes.data for a in (self.arena, engine.constants, self.scratch))
         addresses = np.array([*engine.code.addresses, 0], np.int64)
         at = plan.params.ctypes.data
-        self.plain = np.stack([addresses[plan.program[:, 0]], plan.program[:, 1] + at], axis=1)
-        self.other = np.stack([addresses[plan.program[:, 2]], plan.program[:, 3] + at], axis=1)
-        self.program = self.plain.copy()
+        self.calls = np.stack([addresses[plan.calls[..., 0]], plan.calls[..., 1] + at, plan.calls[..., 2]], axis=-1)
+        self.program = self.calls[:, 0].copy()
         self.held: list[Array] = []
 
     def run(self, feeds: Mapping[str, Array], raw: bool) -> dict[str, Array]:
@@ -168,16 +168,17 @@ class Context:
         return value
 
     def _bind(self, port: Port, array: Array, codes: bool) -> None:
+        """Gives a port its array; codes: the alternative of its step converts it."""
         self.bases[port.array] = array.ctypes.data
         self.held.append(array)
         if port.step >= 0:
-            self.program[port.step] = (self.other if codes else self.plain)[port.step]
+            self.program[port.step] = self.calls[port.step, int(codes)]
 
     def _native(self, first: int, last: int) -> None:
         if first == last:
             return
         call, rest = self.engine.native, (self.barrier.ctypes.data, self.engine.yield_address)
-        bases, program = self.bases.ctypes.data, self.program.ctypes.data + 16 * first
+        bases, program = self.bases.ctypes.data, self.program[first:].ctypes.data
         # the job refers to addresses only: a worker that still leaves it keeps nothing alive
         self.engine.pool.run(lambda thread, threads: call(bases, program, last - first, thread, threads, *rest))
 
@@ -203,7 +204,7 @@ class Context:
     def single_step(self) -> Callable[[int], None]:
         """A function that runs step i alone on one thread, with the arrays of the last `run` (which the caller must not have released)."""
         bases, barrier = self.bases.ctypes.data, self.barrier.ctypes.data
-        return lambda i: self.engine.native(bases, self.program.ctypes.data + 16 * i, 1, 0, 1, barrier, None)
+        return lambda i: self.engine.native(bases, self.program[i:].ctypes.data, 1, 0, 1, barrier, None)
 
     def release(self) -> None:
         """Lets go of the caller's arrays."""

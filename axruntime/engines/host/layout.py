@@ -11,31 +11,28 @@ from dataclasses import dataclass, field
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph, quant_of
+from axforge.axcompiler.strides import StridedView, row_major
 
 Border = tuple[int, int, int, int]
 
 
+#: the engine names its buffers
+View = StridedView[str]
+
+
 @dataclass(frozen=True)
-class View:
-    """A tensor in memory: logical shape, byte stride of each logical axis, byte offset of element 0 in buffer `root`."""
-
-    root: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass
 class Root:
-    """A buffer: its size in bytes, and the border around each of its images with the byte that fills it."""
+    """A buffer: its size in bytes, and the border around each of its images with the byte that fills it.
+
+    array: -1 for a buffer of the arena, else the number of the caller's array that it is.
+    """
 
     name: str
     size: int
     view: View
     border: Border = (0, 0, 0, 0)
     fill: int = 0
-    first: int = -1
-    last: int = -1
+    array: int = -1
 
 
 @dataclass(frozen=True)
@@ -62,21 +59,7 @@ def dense_strides(shape: tuple[int, ...], border: Border = (0, 0, 0, 0)) -> tupl
         _, c, h, w = shape
         row = (w + border[1] + border[3]) * c
         return (row * (h + border[0] + border[2]), 1, row, c)
-    strides, step = [], 1
-    for d in reversed(shape):
-        strides.append(step)
-        step *= max(d, 1)
-    return tuple(reversed(strides))
-
-
-def is_flat(view: View) -> bool:
-    """Whether the bytes lie in row-major order of the logical shape without gaps (axes of size 1 do not matter)."""
-    step = 1
-    for d, s in zip(reversed(view.shape), reversed(view.strides), strict=True):
-        if d > 1 and s != step:
-            return False
-        step *= d
-    return True
+    return row_major(shape)
 
 
 def quantized(graph: Graph, name: str) -> bool:
@@ -102,14 +85,15 @@ def layout(graph: Graph) -> Layouts:
     for name, tensor in graph.tensors.items():
         if quantized(graph, name) and name not in graph.constants and name not in out.placed:
             border = borders.get(name, (0, 0, 0, 0))
-            out.roots[name] = _root(name, tensor.shape, border, quant_of(graph, name).zero_point + 128)
+            out.roots[name] = root_of(name, tensor.shape, border, quant_of(graph, name).zero_point + 128)
     for name in graph.tensors:
         if quantized(graph, name) and name not in graph.constants:
             _view(name, graph, out)
     return out
 
 
-def _root(name: str, shape: tuple[int, ...], border: Border, fill: int) -> Root:
+def root_of(name: str, shape: tuple[int, ...], border: Border = (0, 0, 0, 0), fill: int = 0) -> Root:
+    """A buffer of the arena for one tensor."""
     strides = dense_strides(shape, border)
     if len(shape) == 4:
         size = shape[0] * strides[0]
@@ -127,9 +111,7 @@ def _view(name: str, graph: Graph, out: Layouts) -> View:
     else:
         place = out.placed[name]
         parent = _view(place.parent, graph, out)
-        offset = parent.offset + sum(a * s for a, s in zip(place.starts, parent.strides, strict=True))
-        strides = tuple(s * k for s, k in zip(parent.strides, place.steps, strict=True))
-        view = View(parent.root, offset, graph.tensors[name].shape, strides)
+        view = parent.window(place.starts, graph.tensors[name].shape, place.steps)
     out.views[name] = view
     return view
 

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.objcode import Code, from_bytes
-from axforge.axruntime.engines.host.steps import Key
 
 
 @cache
@@ -19,7 +19,7 @@ def engine_version() -> str:
     """Digest of the sources that decide machine code: a changed kernel never meets code of the old one."""
     here = Path(__file__).parent
     h = hashlib.blake2b(digest_size=20)
-    for path in (*sorted((here / "codegen").glob("*.py")), here / "compile.py", here / "features.py", here / "objcode.py"):
+    for path in (*sorted((here / "codegen").rglob("*.py")), here / "compile.py", here / "features.py", here / "objcode.py"):
         h.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return h.hexdigest()
 
@@ -71,13 +71,13 @@ def default_cache() -> FolderCache:
     return FolderCache(root / "native")
 
 
-def code_key(kernels: Sequence[Key], isa: Isa) -> str:
+def code_key(kernels: Sequence[Kernel], isa: Isa) -> str:
     """Everything the machine code depends on: kernels, path, engine, instruction set. (LLVM's version changes speed only.)"""
     text = repr((engine_version(), isa.name, isa.features, platform.machine(), list(kernels)))
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
-def load(kernels: Sequence[Key], isa: Isa, store: ObjectCache) -> Code:
+def load(kernels: Sequence[Kernel], isa: Isa, store: ObjectCache) -> Code:
     """Code of the kernels in order, then of the driver; from the cache, or compiled and put there."""
     key = code_key(kernels, isa)
     data = store.get(key)

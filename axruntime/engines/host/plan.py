@@ -1,39 +1,24 @@
 """A graph as a plan: steps with their parameters, constants, and an arena that is planned by liveness."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
-from axforge.axruntime.engines.host import emit_conv
+from axforge.axruntime.engines.host import emission
 from axforge.axruntime.engines.host.arena import Life, allocate
-from axforge.axruntime.engines.host.codegen import families
-from axforge.axruntime.engines.host.emit import EMITTERS, Emitter
-from axforge.axruntime.engines.host.emit_ports import cross
+from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, Ref, kernel_of, packed, signature
+from axforge.axruntime.engines.host.emitter import Emitter, emit
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
-from axforge.axruntime.engines.host.steps import ARENA, CONSTS, FIRST_ARRAY, Constants, IslandStep, Key, Step
+from axforge.axruntime.engines.host.plan_check import SLACK, check
+from axforge.axruntime.engines.host.ports import Port, Ports
+from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step
 
-assert emit_conv  # its import fills EMITTERS
-
-#: bytes past a buffer's end that a kernel may read (never write): one whole tile row
-SLACK = 256
-
-
-@dataclass(frozen=True)
-class Port:
-    """A crossing between a caller's logical array and the arena.
-
-    array: number of its base address; step: number of the native step that converts.
-    """
-
-    tensor: str
-    array: int
-    step: int
+assert emission  # its import registers all operators
 
 
 @dataclass(frozen=True)
@@ -49,9 +34,9 @@ class Segment:
 class Plan:
     """Everything an engine needs besides code.
 
-    kernels: specialisations, numbered. program: (kernel, byte offset of its parameters in `params` plus 1 if the next step is of the same
-    phase, both for the plain step and for its alternative) a step; the alternative converts int8 instead of float32 and equals the
-    plain one elsewhere.
+    calls: int64 [steps, 2, 3], for every step the plain call and its alternative: number of the kernel, byte offset of its parameters in
+    `params`, and 1 if threads need not wait for each other after it. The alternative converts int8 instead of float32; it equals the
+    plain call elsewhere.
     """
 
     steps: tuple[Step, ...]
@@ -59,102 +44,59 @@ class Plan:
     constants: Constants
     arena: int
     params: NDArray[np.int64]
-    program: NDArray[np.int64]
-    kernels: tuple[Key, ...]
+    calls: NDArray[np.int64]
+    kernels: tuple[Kernel, ...]
     entries: dict[str, Port]
     exits: dict[str, Port]
     feeds: dict[str, dict[str, Port]]
     arrays: int
 
 
-class _Ports:
-    """Numbers the caller's arrays and emits their conversions."""
-
-    def __init__(self, m: Emitter) -> None:
-        self.m, self.count = m, 0
-        self.alternatives: dict[int, Step] = {}
-
-    def entry(self, name: str, real: bool) -> Port:
-        """Into the arena: float32 (or, as alternative, codes) if `real`, else codes."""
-        return self._convert(name, ("quantize", "enter") if real else ("enter",))
-
-    def exit(self, name: str, real: bool) -> Port:
-        """Out of the arena: float32 (or codes) if `real`, else codes."""
-        return self._convert(name, ("dequantize", "leave") if real else ("leave",))
-
-    def _convert(self, name: str, ops: Sequence[str]) -> Port:
-        array = FIRST_ARRAY + self.count
-        self.count += 1
-        if math.prod(self.m.graph.tensors[name].shape) == 0:
-            return Port(name, array, -1)
-        for op in reversed(ops):
-            if op != ops[-1]:
-                codes = self.m.steps.pop()
-                assert isinstance(codes, Step)
-                self.alternatives[len(self.m.steps)] = codes
-            cross(self.m, name, op, array)
-        return Port(name, array, len(self.m.steps) - 1)
-
-
 def make(graph: Graph, isa: Isa) -> Plan:
     """Plans `graph` for one path."""
     layouts = layout(graph)
     m = Emitter(graph, isa, layouts)
-    ports = _Ports(m)
+    ports = Ports(m)
     entries = {n: ports.entry(n, True) for n in graph.inputs if quantized(graph, n)}
     feeds: dict[str, dict[str, Port]] = {}
     for op in graph.ops:
         if isinstance(op, ir.Island):
             feeds[op.name] = {n: ports.exit(n, False) for n in dict.fromkeys(op.inputs) if quantized(graph, n)}
-            m.steps.append(IslandStep(op.name, op))
+            m.steps.append(IslandStep(op))
             feeds[op.name] |= {n: ports.entry(n, False) for n in op.outputs if quantized(graph, n)}
         else:
-            EMITTERS[type(op)](m, op)
+            emit(m, op)
     exits = {n: ports.exit(n, True) for n in dict.fromkeys(graph.outputs) if quantized(graph, n)}
-    return _assemble(m, layouts, ports, entries, exits, feeds)
+    check([*(s for s in m.steps if isinstance(s, Step)), *ports.alternatives.values()], layouts.roots, m.consts)
+    return _assembled(m, layouts, ports, entries, exits, feeds)
 
 
-def _assemble(
-    m: Emitter, layouts: Layouts, ports: _Ports, entries: dict[str, Port], exits: dict[str, Port], feeds: dict[str, dict[str, Port]]
+def _assembled(
+    m: Emitter, layouts: Layouts, ports: Ports, entries: dict[str, Port], exits: dict[str, Port], feeds: dict[str, dict[str, Port]]
 ) -> Plan:
-    native = [i for i, s in enumerate(m.steps) if isinstance(s, Step)]
-    number = {at: i for i, at in enumerate(native)}
+    # ports number all steps, a plan only the native ones
+    number = {at: i for i, at in enumerate(at for at, s in enumerate(m.steps) if isinstance(s, Step))}
     steps = [s for s in m.steps if isinstance(s, Step)]
     phases = _phases(m.steps)
     offsets, size = allocate(_lives(steps, phases, layouts.roots))
-    kernels: dict[Key, int] = {}
-    params: list[int] = []
-    program = np.zeros((len(steps), 4), np.int64)
-    for at, i in number.items():
-        for column, step in ((0, steps[i]), (2, ports.alternatives.get(at, steps[i]))):
-            if column and step is steps[i]:
-                program[i, 2:] = program[i, :2]
-                continue
-            program[i, column] = kernels.setdefault(step.key, len(kernels))
-            program[i, column + 1] = len(params)
-            params += _parameters(step, offsets)
-
-    for i in range(len(steps) - 1):
-        # bit 0 of a parameter's address tells the driver that no thread need wait after the step
-        program[i, 1] = program[i, 1] * 8 + (phases[i] == phases[i + 1])
-        program[i, 3] = program[i, 3] * 8 + (phases[i] == phases[i + 1])
-    program[-1:, 1::2] *= 8
+    alternatives = {number[at]: step for at, step in ports.alternatives.items()}
+    kernels, params, calls = _calls(steps, alternatives, phases, _Addresses(layouts.roots, offsets))
 
     def renumber(group: dict[str, Port]) -> dict[str, Port]:
-        return {n: Port(n, p.array, number.get(p.step, -1)) for n, p in group.items()}
+        return {n: replace(p, step=number.get(p.step, -1)) for n, p in group.items()}
 
     return Plan(
-        tuple(steps),
-        tuple(_segments(m.steps)),
-        m.consts,
-        size + SLACK,
-        np.array(params, np.int64),
-        program,
-        tuple(kernels),
-        renumber(entries),
-        renumber(exits),
-        {k: renumber(v) for k, v in feeds.items()},
-        FIRST_ARRAY + ports.count,
+        steps=tuple(steps),
+        segments=tuple(_segments(m.steps)),
+        constants=m.consts,
+        arena=size + SLACK,
+        params=params,
+        calls=calls,
+        kernels=kernels,
+        entries=renumber(entries),
+        exits=renumber(exits),
+        feeds={k: renumber(v) for k, v in feeds.items()},
+        arrays=FIRST_ARRAY + ports.count,
     )
 
 
@@ -172,22 +114,22 @@ def _segments(steps: Sequence[Step | IslandStep]) -> list[Segment]:
 def _phases(steps: Sequence[Step | IslandStep]) -> list[int]:
     """Phase of every native step. Threads meet between phases only: steps of one phase touch nothing that another of them writes."""
     phases: list[int] = []
-    now, reads, writes, apart = 0, set[str](), set[str](), set[str]()
+    now, reads, writes, disjoint = 0, set[str](), set[str](), set[str]()
     for step in steps:
         if isinstance(step, IslandStep):
-            now, reads, writes, apart = now + 1, set(), set(), set()
+            now, reads, writes, disjoint = now + 1, set(), set(), set()
             continue
-        others = set() if step.apart else writes
-        clash = set(step.writes) & (reads | others) or set(step.reads) & (writes | apart)
+        others = set() if step.disjoint_writes else writes
+        clash = set(step.writes) & (reads | others) or set(step.reads) & (writes | disjoint)
         if clash:
-            now, reads, writes, apart = now + 1, set(), set(), set()
+            now, reads, writes, disjoint = now + 1, set(), set(), set()
         reads |= set(step.reads)
-        (apart if step.apart else writes).update(step.writes)
+        (disjoint if step.disjoint_writes else writes).update(step.writes)
         phases.append(now)
     return phases
 
 
-def _lives(steps: Sequence[Step], phases: Sequence[int], roots: dict[str, Root]) -> dict[str, Life]:
+def _lives(steps: Sequence[Step], phases: Sequence[int], roots: Mapping[str, Root]) -> dict[str, Life]:
     spans: dict[str, tuple[int, int]] = {}
     for step, phase in zip(steps, phases, strict=True):
         for root in (*step.reads, *step.writes):
@@ -195,13 +137,40 @@ def _lives(steps: Sequence[Step], phases: Sequence[int], roots: dict[str, Root])
     return {name: Life(roots[name].size, *span) for name, span in spans.items()}
 
 
-def _parameters(step: Step, offsets: dict[str, int]) -> list[int]:
-    """The kernel's int64 parameters in the order of its names; what a step does not give is 0 (and not read)."""
-    values = dict(step.numbers)
-    for name, ref in step.operands.items():
-        base = ref.array if ref.array >= 0 else ARENA if ref.root else CONSTS
-        values[name + ".base"], values[name] = base, ref.offset + (offsets[ref.root] if ref.root else 0)
-    names = families[step.key[0]][0](step.key[1])
-    unknown = values.keys() - set(names)
-    assert not unknown, f"{step.key}: no parameter {sorted(unknown)}"
-    return [values.get(n, 0) for n in names]
+@dataclass(frozen=True)
+class _Addresses:
+    """What kernels get for a reference: the number of a base address, and a byte offset."""
+
+    roots: Mapping[str, Root]
+    offsets: Mapping[str, int]
+
+    def __call__(self, ref: Ref) -> tuple[int, int]:
+        if not ref.root:
+            return CONSTS, ref.offset
+        array = self.roots[ref.root].array
+        return (array, ref.offset) if array >= 0 else (ARENA, self.offsets[ref.root] + ref.offset)
+
+
+def _calls(
+    steps: Sequence[Step], alternatives: Mapping[int, Step], phases: Sequence[int], address: _Addresses
+) -> tuple[tuple[Kernel, ...], NDArray[np.int64], NDArray[np.int64]]:
+    """The kernels, the parameter blocks of all steps, and `Plan.calls`."""
+    numbers: dict[object, int] = {}
+    kernels: list[Kernel] = []
+    params: list[int] = []
+
+    def call(step: Step) -> tuple[int, int]:
+        kernel = numbers.setdefault(signature(step.params), len(kernels))
+        if kernel == len(kernels):
+            kernels.append(kernel_of(step.params))
+        at = 8 * len(params)
+        params.extend(packed(step.params, address))
+        return kernel, at
+
+    calls = np.zeros((len(steps), 2, 3), np.int64)
+    for i, step in enumerate(steps):
+        calls[i, :, :2] = call(step)
+        if i in alternatives:
+            calls[i, 1, :2] = call(alternatives[i])
+        calls[i, :, 2] = i + 1 < len(steps) and phases[i] == phases[i + 1]
+    return tuple(kernels), np.array(params, np.int64), calls

@@ -1,4 +1,4 @@
-"""A matrix product over an image, before a kernel is chosen for it."""
+"""Convolutions and matrix products over images, before a kernel is chosen for them."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler.ir import Epilogue
 from axforge.axruntime.engines.host.codegen.epilogue import Finish
-from axforge.axruntime.engines.host.emit import Emitter
+from axforge.axruntime.engines.host.codegen.params import Ref
+from axforge.axruntime.engines.host.emitter import Emitter
 from axforge.axruntime.engines.host.layout import View
-from axforge.axruntime.engines.host.steps import Ref
 from axforge.axruntime.engines.host.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
 
 #: weights of one chunk of channels stay in the second-level cache while the pixels pass
@@ -18,9 +18,48 @@ CHUNK_BYTES = 768 << 10
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """x: the operand, with its padding around it and channels next to each other; y: the result. pads: of x, above and to the left.
+
+    weight: [M, C / groups, KH, KW]; bias, multiplier: [M]; zero_byte: the byte of x that is 0.0.
+    """
+
+    x: View
+    y: View
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.float32]
+    zero_byte: int
+    epilogue: Epilogue
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    @property
+    def first(self) -> Ref:
+        """Address of tap 0 of output pixel 0."""
+        _, _, row, pixel = self.x.strides
+        return Ref(self.x.buffer, self.x.offset - self.pads[0] * row - self.pads[1] * pixel)
+
+    @property
+    def distances(self) -> tuple[int, int, int]:
+        """Distances of output images, rows and pixels in the operand, in bytes."""
+        image, _, row, pixel = self.x.strides
+        return image, self.strides[0] * row, self.strides[1] * pixel
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.y.shape[0] * math.prod(self.y.shape[2:]) * self.weight.size
+
+
+@dataclass(frozen=True)
 class Product:
-    """`x` is the address of tap 0 of output pixel 0, in_* the distances of output images, rows and pixels in the input,
-    `y` the result with channels next to each other."""
+    """x: address of tap 0 of output pixel 0; in_*: distances of output images, rows and pixels in the input, in bytes.
+
+    y: the result, with channels next to each other. weight: [M, C, KH, KW]; bias, multiplier: [M]; zero_byte: the byte of x that is 0.0.
+    """
 
     x: Ref
     in_ns: int
@@ -31,7 +70,7 @@ class Product:
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     multiplier: NDArray[np.float32]
-    zero_point: int
+    zero_byte: int
     epilogue: Epilogue
 
     @property
@@ -50,26 +89,41 @@ def runs(p: Product) -> tuple[int, int, int]:
     return n, oh, ow
 
 
-def weight_operands(m: Emitter, p: Product, seg: Segments, block: int) -> tuple[dict[str, Ref], dict[str, int], int]:
-    """Operands and numbers that come from weights and epilogue, and the number of groups a segment has."""
+@dataclass(frozen=True)
+class PackedWeights:
+    """Weights, bias and multipliers of a product in `blocks` blocks of channels, each of `step` bytes and `groups` groups a segment.
+
+    chunk: blocks that are used together.
+    """
+
+    weight: Ref
+    bias: Ref
+    multiplier: Ref
+    blocks: int
+    step: int
+    groups: int
+    chunk: int
+
+
+def packed_weights(m: Emitter, p: Product, seg: Segments, block: int) -> PackedWeights:
+    """The weights of a product, packed for blocks of `block` channels."""
     isa, count = m.isa, p.weight.shape[0]
     k = depth(seg, isa.group)
     blocks, size = -(-count // block), packed_bytes(count, k, block, isa)
-    wstep = size // blocks
-    operands, numbers = m.epilogue(p.epilogue)
-    operands |= {
-        "x": p.x,
-        "y": Ref(p.y.root, p.y.offset),
-        "w": m.consts.later(size, lambda: pack(matrix(p.weight, seg, isa.group), block, isa)),
-        "bias": m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_point), block)),
-        "mult": m.consts.add(padded(p.multiplier, block)),
-    }
-    chunk = max(1, min(blocks, CHUNK_BYTES // wstep))
+    step = size // blocks
+    chunk = max(1, min(blocks, CHUNK_BYTES // step))
     if size > p.macs // p.weight.size * p.in_ps:
         # more weights than pixels: two threads read half of the weights each rather than all of them
         chunk = min(chunk, -(-blocks // 2))
-    numbers |= {"nblocks": blocks, "chunk": chunk, "oc": count, "wstep": wstep}
-    return operands, numbers, k // len(seg.offsets) // isa.group
+    return PackedWeights(
+        weight=m.consts.later(size, lambda: pack(matrix(p.weight, seg, isa.group), block, isa)),
+        bias=m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_byte), block)),
+        multiplier=m.consts.add(padded(p.multiplier, block)),
+        blocks=blocks,
+        step=step,
+        groups=k // len(seg.offsets) // isa.group,
+        chunk=chunk,
+    )
 
 
 def finish_of(e: Epilogue, multiplier: NDArray[np.float32]) -> Finish:

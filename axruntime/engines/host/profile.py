@@ -18,12 +18,13 @@ from axforge.axcompiler import graphfile
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axruntime.engines.host import native
-from axforge.axruntime.engines.host.codegen.peak import PeakSpec, macs_per_turn
-from axforge.axruntime.engines.host.emit_tiles import tile_config
+from axforge.axruntime.engines.host.codegen.kernels.peak import PeakParams, PeakSpec, macs_per_turn
+from axforge.axruntime.engines.host.codegen.params import CONSTS, Ref, kernel_of, packed
 from axforge.axruntime.engines.host.engine import Context, HostEngine
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.objcode import Mapped
-from axforge.axruntime.engines.host.steps import CONSTS, Step
+from axforge.axruntime.engines.host.steps import Step
+from axforge.axruntime.engines.host.tile_products import tile_config
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,19 @@ def report(lines: Sequence[Line], peak: float, top: int) -> str:
 
 
 def _kernel(step: Step) -> str:
-    op = getattr(step.key[1], "op", "")
-    return f"{step.key[0]}:{op}" if op else str(step.key[0])
+    op = getattr(step.params.spec, "op", "")
+    return f"{step.params.family}:{op}" if op else step.params.family
 
 
 def measure_peak(isa: Isa) -> float:
     """Multiply-accumulates a second of the path's product instruction, on registers."""
-    code = Mapped(native.load([("peak", PeakSpec())], isa, native.default_cache()))
-    scratch, turns = np.zeros(8192, np.uint8), 20000
+    turns, cfg_ref = 20000, Ref("", 0) if isa.dot == "amx" else None
+    peak: PeakParams[Ref, int, np.float32] = PeakParams(spec=PeakSpec(), n=turns, cfg=cfg_ref)
+    code = Mapped(native.load([kernel_of(peak)], isa, native.default_cache()))
+    scratch = np.zeros(8192, np.uint8)
     cfg = tile_config(16)
     bases = np.array([0, cfg.ctypes.data, scratch.ctypes.data], np.int64)
-    params = np.array([turns, CONSTS, 0], np.int64)
+    params = np.array(packed(peak, lambda _: (CONSTS, 0)), np.int64)
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(code.addresses[0])
     best = float("inf")
     for _ in range(20):

@@ -1,51 +1,39 @@
-"""What a plan is made of: steps, references to memory, and the constants that kernels read."""
+"""What a plan is made of: steps, and the constants that kernels read."""
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: indices of the base addresses a kernel gets
-ARENA, CONSTS, SCRATCH, FIRST_ARRAY = 0, 1, 2, 3
-
-Key = tuple[Any, ...]
+from axforge.axcompiler import ir
+from axforge.axruntime.engines.host.codegen.params import Extent, Ref, TableRef, Values
 
 
 @dataclass(frozen=True)
-class Ref:
-    """An address: byte `offset` in a root buffer of the arena, in the constants (root ''), or in array number `array` of the caller."""
-
-    root: str
-    offset: int
-    array: int = -1
-
-
-@dataclass
 class Step:
-    """One kernel call: which kernel (family and specialisation), its operands and its numbers.
+    """One kernel call: its parameters, whose class names the kernel family, and the bytes it reaches.
 
-    name: the operator it belongs to, macs: its multiply-accumulates, for the profile. reads, writes: roots.
-    apart: it writes only where no other step writes.
+    name: the operator it belongs to; macs: its multiply-accumulates, for the profile. reads, writes: buffers of the arena.
+    disjoint_writes: it writes only where no other step writes.
     """
 
     name: str
-    key: Key
-    operands: dict[str, Ref]
-    numbers: dict[str, int]
+    params: Values
+    extents: tuple[Extent, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
     macs: int = 0
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    apart: bool = False
+    disjoint_writes: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class IslandStep:
     """An operator that Python runs, between two native calls."""
 
-    name: str
-    op: Any
+    op: ir.Island
 
 
 @dataclass
@@ -57,6 +45,7 @@ class Constants:
 
     parts: list[Callable[[], NDArray[Any]]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     size: int = 0
     _seen: dict[bytes, int] = field(default_factory=dict)
 
@@ -71,13 +60,25 @@ class Constants:
             self._seen[key] = ref.offset
         return ref
 
+    def add_offsets(self, array: NDArray[np.int64], dtype: type[np.int32] | type[np.int64] = np.int64) -> TableRef:
+        """Stores a table of offsets [rows] or [rows, columns], whose lowest and highest are kept for the check of the plan."""
+        columns = array.reshape(len(array), -1).T
+        ranges = tuple((int(column.min()), int(column.max())) for column in columns)
+        return TableRef("", self.add(array.astype(dtype)).offset, ranges)
+
     def later(self, size: int, make: Callable[[], NDArray[Any]]) -> Ref:
         """Stores the `size` bytes of the array that `make` gives when the block is written."""
         at = self.size
         self.parts.append(make)
         self.starts.append(at)
+        self.ends.append(at + size)
         self.size += -(-size // 64) * 64
         return Ref("", at)
+
+    def piece(self, offset: int) -> tuple[int, int]:
+        """First byte of the piece that holds byte `offset`, and one past its last."""
+        i = bisect_right(self.starts, offset) - 1
+        return self.starts[i], self.ends[i]
 
     def move(self, into: NDArray[np.uint8], between: Callable[[], None] = lambda: None) -> None:
         """Writes all pieces to their offsets and lets go of them. between: called after every large piece."""
@@ -88,18 +89,9 @@ class Constants:
                 between()
         self.parts.clear()
         self.starts.clear()
-
-
-def table_bytes(table: NDArray[Any]) -> NDArray[np.uint8]:
-    """An int8[256] table (indexed by code + 128) as the engine keeps it: from byte to byte, both code + 128."""
-    return (np.asarray(table, np.int8).view(np.uint8) ^ 0x80).astype(np.uint8)
+        self.ends.clear()
 
 
 def code_bytes(codes: NDArray[Any]) -> NDArray[np.uint8]:
-    """int8 codes as the engine keeps them."""
+    """int8 codes, or a table of them that codes index, as the engine keeps them: bytes, code + 128."""
     return (np.asarray(codes, np.int8).view(np.uint8) ^ 0x80).astype(np.uint8)
-
-
-def numbers(values: Mapping[str, int | float | None]) -> dict[str, int]:
-    """Drops absent numbers and makes plain integers."""
-    return {k: int(v) for k, v in values.items() if v is not None}

@@ -1,4 +1,4 @@
-"""Weights as the convolution kernels read them: packed once, at load, or taken from the cache of packed weights."""
+"""Weights as the convolution kernels read them: packed once, at load."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +79,7 @@ def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
     return out
 
 
-def shifted_bias(bias: NDArray[np.int32], weight: NDArray[np.int8], zero_point: int) -> NDArray[np.int32]:
-    """Bias for products with bytes (code + 128): bias - (zero_point + 128) * sum of weights [M, ...], modulo 2**32 as all int32 sums."""
-    total = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64) * (zero_point + 128)
+def shifted_bias(bias: NDArray[np.int32], weight: NDArray[np.int8], zero_byte: int) -> NDArray[np.int32]:
+    """Bias for products with bytes (code + 128): bias - zero_byte * sum of weights [M, ...], modulo 2**32 as all int32 sums."""
+    total = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64) * zero_byte
     return (bias.astype(np.int64) - total).astype(np.int32)

@@ -5,16 +5,31 @@ value can be rounded by adding 1.5 * 2**23: the sum's low mantissa bits are the 
 The clamp's comparisons let NaN through, whose low byte is then 0 as in NumPy's conversion on x86.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from axforge.axruntime.engines.host.codegen.kit import Fn, Val, lanes, vec
+import numpy as np
+
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, lanes, vec
+from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, R, Ref
 
 #: 1.5 * 2**23
 MAGIC = 12582912.0
 
-#: parameters of an epilogue: lo and hi are float32 bits (bounds less the zero point), shift is zero_point + 128
-EPILOGUE = ("lo", "hi", "shift", "table.base", "table")
+
+@dataclass(frozen=True, kw_only=True)
+class EpilogueParams(Group[A, I, R]):
+    """lo, hi: bounds less the zero point; shift: zero_point + 128; table: 256 bytes, indexed by code + 128."""
+
+    lo: R
+    hi: R
+    shift: I
+    table: A | None = None
+
+    def extents(self: "EpilogueParams[Ref, int, np.float32]") -> Iterator[Extent]:
+        """The bytes that an epilogue reads."""
+        if self.table is not None:
+            yield Extent(self.table, 0, 256)
 
 
 @dataclass(frozen=True)
@@ -41,17 +56,27 @@ class Epilogue:
     small: bool = False
 
 
-def load_epilogue(f: Fn, finish: "Finish | bool") -> Epilogue:
-    """Reads the parameters of EPILOGUE; True is a table and nothing known of bounds and values."""
-    kind = finish if isinstance(finish, Finish) else Finish(finish)
-    table = kind.table
-    e = Epilogue(f.param_f32("lo"), f.param_f32("hi"), f.param("shift").cast("trunc", "i8"), f.base("table") if table else None)
-    if e.table is not None and f.isa.vbmi:
-        e.banks = tuple(f.load("<64 x i8>", e.table, 64 * i) for i in range(4))
+def read_epilogue(f: Fn, params: EpilogueParams[Param, Param, Param], kind: Finish) -> Epilogue:
+    """Reads the parameters of an epilogue here."""
+    values: EpilogueParams[Val, Val, Val] = f.values(params)
+    return load_epilogue(f, values, kind)
+
+
+def load_epilogue(f: Fn, p: EpilogueParams[Val, Val, Val], kind: Finish) -> Epilogue:
+    """The constants of an epilogue from its parameters."""
+    assert (p.table is not None) == kind.table
+    e = Epilogue(p.lo, p.hi, p.shift.cast("trunc", "i8"), p.table)
+    if e.table is not None:
+        e.banks = load_banks(f, e.table)
     if f.isa.avx512:
         e.lowest, e.highest = (v.cast("fptosi", "i32").cast("trunc", "i8") + e.shift for v in (e.lo, e.hi))
         e.clamp, e.small = kind.clamp, kind.small
     return e
+
+
+def load_banks(f: Fn, table: Val) -> tuple[Val, ...]:
+    """A table in the four registers that AVX-512 VBMI looks it up in; () on other CPUs."""
+    return tuple(f.load("<64 x i8>", table, 64 * i) for i in range(4)) if f.isa.vbmi else ()
 
 
 def requantize(f: Fn, e: Epilogue, t: Val) -> Val:

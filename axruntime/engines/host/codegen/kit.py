@@ -2,14 +2,17 @@
 
 Kernels are written in it once for every CPU; vector types wider than the CPU's registers are split by LLVM.
 Every kernel has the signature `void (ptr bases, ptr params, i64 thread, i64 threads)`: `bases` holds base addresses
-(arena, constants, scratch, caller's arrays), `params` int64 values that `plan.py` laid out by the kernel's list of names.
+(arena, constants, scratch, caller's arrays), `params` is the parameter block (see `params.py`).
 """
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from axforge.axruntime.engines.host.codegen.params import Kernel, Slot, mapped
 from axforge.axruntime.engines.host.features import Isa
 
 _INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "div": "sdiv", "rem": "srem"}
@@ -29,11 +32,6 @@ def lanes(ty: str) -> int:
 def vec(n: int, ty: str) -> str:
     """Vector type of n elements; the scalar type itself for n = 1, so kernels can be written for any width."""
     return f"<{n} x {ty}>" if n > 1 else ty
-
-
-def float_bits(x: float) -> int:
-    """Bits of a float32 as the int64 a parameter holds."""
-    return int(struct.unpack("<I", struct.pack("<f", x))[0])
 
 
 def literal(ty: str, value: float | bool) -> str:
@@ -125,12 +123,32 @@ class Var:
         self.f.line(f"store {self.ty} {value.ref}, ptr {self.ref}")
 
 
-class Fn:
-    """One kernel in the making. `params` names the int64 parameters in their order."""
+@dataclass(frozen=True)
+class Param:
+    """A parameter in the block: number `index` of its int64, and the next one for an address."""
 
-    def __init__(self, name: str, isa: Isa, params: Sequence[str]) -> None:
+    f: "Fn"
+    slot: Slot
+    index: int
+
+    def get(self) -> Val:
+        """Reads it here: an address as ptr, an integer as i64, a float as float."""
+        if self.slot is Slot.INTEGER:
+            return self._word(0)
+        if self.slot is Slot.FLOAT:
+            return self._word(0).cast("trunc", "i32").cast("bitcast", "float")
+        base = self.f.load("ptr", self.f.at(Val(self.f, "ptr", "%bases"), self._word(0) * 8), align=8)
+        return self.f.at(base, self._word(1))
+
+    def _word(self, i: int) -> Val:
+        return self.f.load("i64", Val(self.f, "ptr", "%p"), 8 * (self.index + i), align=8)
+
+
+class Fn:
+    """One kernel under construction."""
+
+    def __init__(self, name: str, isa: Isa) -> None:
         self.name, self.isa = name, isa
-        self._slots = {p: i for i, p in enumerate(params)}
         self._head: list[str] = []
         self._body: list[str] = []
         self._n = 0
@@ -186,19 +204,21 @@ class Fn:
         """0, 1, ..., n - 1."""
         return Val(self, vec(n, ty), "<" + ", ".join(f"{ty} {i}" for i in range(n)) + ">" if n > 1 else "0")
 
-    def param(self, name: str) -> Val:
-        return self.load("i64", Val(self, "ptr", "%p"), 8 * self._slots[name], align=8)
+    def params(self, kernel: Kernel) -> Any:
+        """The kernel's parameters as `Param`, each of which is read from the block where the code needs it."""
+        place = itertools.count()
 
-    def param_f32(self, name: str) -> Val:
-        return self.param(name).cast("trunc", "i32").cast("bitcast", "float")
+        def param(slot: Slot) -> Param:
+            index = next(place)
+            if slot is Slot.ADDRESS:
+                next(place)
+            return Param(self, slot, index)
 
-    def param_i32(self, name: str) -> Val:
-        return self.param(name).cast("trunc", "i32")
+        return mapped(kernel, param)
 
-    def base(self, name: str) -> Val:
-        """Address of operand `name`, whose parameters are `name.base` (which base) and `name` (byte offset)."""
-        at = self.at(Val(self, "ptr", "%bases"), self.param(f"{name}.base") * 8)
-        return self.at(self.load("ptr", at, align=8), self.param(name))
+    def values(self, params: Any) -> Any:
+        """The same parameters as values that are read here, in the order of the block. (LLVM drops what is not used.)"""
+        return mapped(params, Param.get)
 
     def base_at(self, index: int) -> Val:
         return self.load("ptr", Val(self, "ptr", "%bases"), 8 * index, align=8)

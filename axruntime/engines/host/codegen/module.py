@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from axforge.axruntime.engines.host.codegen import families
+from axforge.axruntime.engines.host.codegen.families import generate
+from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.steps import Key
 
 #: symbol of kernel i
 KERNEL = "k{}"
 
-# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address) a step; an odd parameter
-# address says that no thread need wait after it. The barrier is two
+# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address, flag) a step; the flag says
+# that no thread need wait after it. The barrier is two
 # int32: arrivals and generation. A thread waits by spinning a while, then gives its time slice away between looks.
 _DRIVER = """
 define void @run(ptr %bases, ptr %program, i64 %steps, i64 %tid, i64 %nt, ptr %barrier, ptr %yield) nounwind {{
@@ -23,16 +23,15 @@ head:
   %more = icmp slt i64 %i, %steps
   br i1 %more, label %body, label %exit
 body:
-  %at = shl i64 %i, 4
+  %at = mul i64 %i, 24
   %pf = getelementptr i8, ptr %program, i64 %at
   %pp = getelementptr i8, ptr %pf, i64 8
+  %ps = getelementptr i8, ptr %pf, i64 16
   %f = load ptr, ptr %pf, align 8
-  %pi = load i64, ptr %pp, align 8
-  %bit = and i64 %pi, 1
-  %pc = and i64 %pi, -2
-  %p = inttoptr i64 %pc to ptr
+  %p = load ptr, ptr %pp, align 8
   call void %f(ptr %bases, ptr %p, i64 %tid, i64 %nt)
-  %same_phase = icmp ne i64 %bit, 0
+  %same = load i64, ptr %ps, align 8
+  %same_phase = icmp ne i64 %same, 0
   %go = or i1 %alone, %same_phase
   br i1 %go, label %done, label %arrive
 arrive:
@@ -51,8 +50,8 @@ spin:
   %k = phi i32 [ 0, %arrive ], [ %k1, %again ]
   {pause}
   %now = load atomic i32, ptr %gen acquire, align 4
-  %same = icmp eq i32 %now, %g
-  br i1 %same, label %wait, label %done
+  %unchanged = icmp eq i32 %now, %g
+  br i1 %unchanged, label %wait, label %done
 wait:
   %k1 = add i32 %k, 1
   %long = icmp ugt i32 %k1, 300
@@ -73,12 +72,12 @@ exit:
 """
 
 
-def module_text(kernels: Sequence[Key], isa: Isa) -> str:
+def module_text(kernels: Sequence[Kernel], isa: Isa) -> str:
     """LLVM IR of the kernels k0, k1, ... and of `run`."""
     declares: set[str] = set()
     bodies = []
-    for i, (family, spec) in enumerate(kernels):
-        f = families[family][1](KERNEL.format(i), spec, isa)
+    for i, kernel in enumerate(kernels):
+        f = generate(KERNEL.format(i), kernel, isa)
         bodies.append(f.text())
         declares |= f.declares
     x86 = bool(isa.features)

@@ -1,12 +1,16 @@
 """A loop of nothing but the path's product instruction: what a profile calls peak."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from axforge.axruntime.engines.host.codegen.kit import Fn, Val, vec
+import numpy as np
+
+from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
+from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref
 from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.steps import SCRATCH
 
-PEAK = ("n", "cfg.base", "cfg")
 #: independent accumulators: more than the instruction's latency needs, no more than there are registers
 _CHAINS = 12
 
@@ -24,29 +28,43 @@ def macs_per_turn(isa: Isa) -> int:
     )
 
 
-def build(name: str, s: PeakSpec, isa: Isa) -> Fn:
+@dataclass(frozen=True, kw_only=True)
+class PeakParams(Params[A, I, R]):
+    """n: turns of the loop; cfg: the tile configuration, where there are tiles."""
+
+    family: ClassVar[str] = "peak"
+    spec: PeakSpec
+    n: I
+    cfg: A | None = None
+
+    def extents(self: "PeakParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        if self.cfg is not None:
+            yield Extent(self.cfg, 0, 64)
+
+
+@kernel(PeakParams)
+def build(f: Fn, params: PeakParams[Param, Param, Param]) -> None:
     """The loop, `n` turns."""
-    f = Fn(name, isa, PEAK)
-    if isa.dot == "amx":
-        f.call("void", "llvm.x86.ldtilecfg", f.base("cfg"))
+    p: PeakParams[Val, Val, Val] = f.values(params)
+    if p.cfg is not None:
+        f.call("void", "llvm.x86.ldtilecfg", p.cfg)
         for t in range(8):
             f.call("void", "llvm.x86.tilezero", f"i8 {t}")
-        with f.loop(0, f.param("n")):
+        with f.loop(0, p.n):
             for t in range(4):
                 f.call("void", "llvm.x86.tdpbusd", f"i8 {t}", f"i8 {4 + t // 2}", f"i8 {6 + t % 2}")
         f.call("void", "llvm.x86.tilerelease")
-        return f
-    lanes = isa.width // 32
+        return
+    lanes = f.isa.width // 32
     scratch = f.base_at(SCRATCH)
     acc = [f.var(vec(lanes, "i32"), f.c(0, vec(lanes, "i32"))) for _ in range(_CHAINS)]
-    with f.loop(0, f.param("n")) as i:
+    with f.loop(0, p.n) as i:
         a = i.cast("trunc", "i32").splat(lanes)
         for v in acc:
-            v.set(_product(f, isa, v.get(), a))
+            v.set(_product(f, f.isa, v.get(), a))
     for v in acc:
         f.store(v.get(), scratch)
         scratch = f.at(scratch, 4 * lanes)
-    return f
 
 
 def _product(f: Fn, isa: Isa, acc: Val, a: Val) -> Val:

@@ -1,16 +1,29 @@
 """Steps of matrix products in tile registers: which pixels share a tile, and whether their bytes are gathered first."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.engines.host.codegen.amx import MOST_GATHERED, AmxSpec, Gather
-from axforge.axruntime.engines.host.emit import Emitter
-from axforge.axruntime.engines.host.product import Product, finish_of, runs, weight_operands
+from axforge.axruntime.engines.host.codegen.kernels.amx import MOST_GATHERED, AmxParams, AmxSpec, Gather
+from axforge.axruntime.engines.host.codegen.params import Ref, TableRef
+from axforge.axruntime.engines.host.emitter import Emitter, ref
+from axforge.axruntime.engines.host.product import Product, finish_of, packed_weights, runs
 from axforge.axruntime.engines.host.weights import Segments
 
 #: nanoseconds, measured on a Granite Rapids core; only their ratios matter
 _STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Byte offsets [tiles, (input, output)] of tiles of `rows` pixels; pixels: output offset of each of 16 pixels of a tile, -1 for none,
+    where they do not follow each other."""
+
+    at: NDArray[np.int64]
+    rows: int
+    pixels: NDArray[np.int64] | None = None
 
 
 def tile_product(m: Emitter, name: str, p: Product) -> None:
@@ -19,27 +32,50 @@ def tile_product(m: Emitter, name: str, p: Product) -> None:
     # gathered runs lie one after the other
     seg = Segments((0,), len(p.seg.offsets), p.seg.length, p.seg.length) if gather else p.seg
     across = _across(p, -(-seg.length // 64) * len(seg.offsets))
-    operands, numbers, groups = weight_operands(m, p, seg, 16 * across)
-    steps = groups * len(seg.offsets)
-    pixels: NDArray[np.int64] | None = None
-    at, rows = _row_tiles(p)
-    plain = _row_by_row_cost(len(at), rows, steps)
-    linear = _linear_tiles(p)
-    if linear is not None and _row_by_row_cost(len(linear[0]), linear[2], steps) < 0.95 * plain:
-        at, pixels, rows = linear
-        operands["pixels"] = m.consts.add(pixels.astype(np.int32))
-    if max(int(at.max(initial=0)), int(pixels.max(initial=0)) if pixels is not None else 0) >= 2**31 - 1:
-        raise AxforgeError(f"the operator '{name}' works on an image of more than 2 GiB", fix="Use a smaller input or batch.")
-    offsets = [o + 64 * g for o in seg.offsets for g in range(groups)]
-    operands |= {
-        "segs": m.consts.add(np.array(p.seg.offsets if gather else offsets, np.int64)),
-        "cfg": m.consts.add(tile_config(rows)),
-        "at": m.consts.add(at.astype(np.int32)),
-    }
-    numbers |= {"nseg": len(offsets), "in_ps": p.in_ps, "out_ps": p.y.strides[3], "rows": rows, "mtiles": len(at)}
+    epilogue = m.epilogue(p.epilogue)
+    weights = packed_weights(m, p, seg, 16 * across)
+    tiles = _tiles(name, p, weights.groups * len(seg.offsets))
+    offsets = [o + 64 * g for o in seg.offsets for g in range(weights.groups)]
     single = across == 2 and len(offsets) == 1
-    spec = AmxSpec(finish_of(p.epilogue, p.multiplier), across, single, pixels is not None, gather)
-    m.step(name, ("amx", spec), operands, numbers, [p.y.root], p.macs)
+    params: AmxParams[Ref, int, np.float32] = AmxParams(
+        spec=AmxSpec(finish_of(p.epilogue, p.multiplier), across, single, tiles.pixels is not None, gather),
+        x=p.x,
+        w=weights.weight,
+        bias=weights.bias,
+        mult=weights.multiplier,
+        pixels=None if tiles.pixels is None else _pixels(m, tiles.pixels),
+        segs=m.consts.add_offsets(np.array(p.seg.offsets if gather else offsets, np.int64)),
+        y=ref(p.y),
+        cfg=m.consts.add(tile_config(tiles.rows)),
+        at=m.consts.add_offsets(tiles.at, np.int32),
+        nseg=len(offsets),
+        in_ps=p.in_ps,
+        out_ps=p.y.strides[3],
+        rows=tiles.rows,
+        mtiles=len(tiles.at),
+        nblocks=weights.blocks,
+        chunk=weights.chunk,
+        oc=p.weight.shape[0],
+        wstep=weights.step,
+        epilogue=epilogue,
+    )
+    m.step(name, params, p.macs)
+
+
+def _tiles(name: str, p: Product, steps: int) -> _Tiles:
+    """Tiles row by row, or over the ends of rows if that costs less."""
+    tiles, linear = _row_tiles(p), _linear_tiles(p)
+    if linear is not None and _cost(linear, steps) < 0.95 * _cost(tiles, steps):
+        tiles = linear
+    if max(int(a.max(initial=0)) for a in (tiles.at, tiles.pixels) if a is not None) >= 2**31 - 1:
+        raise AxforgeError(f"the operator '{name}' works on an image of more than 2 GiB", fix="Use a smaller input or batch.")
+    return tiles
+
+
+def _pixels(m: Emitter, pixels: NDArray[np.int64]) -> TableRef:
+    """The table of output offsets, of which -1 is none."""
+    used = pixels[pixels >= 0]
+    return TableRef("", m.consts.add(pixels.astype(np.int32)).offset, ((int(used.min()), int(used.max())),))
 
 
 def _across(p: Product, steps: int) -> int:
@@ -47,27 +83,24 @@ def _across(p: Product, steps: int) -> int:
     return 1 if steps >= 9 or p.weight.shape[0] <= 16 else 2
 
 
-def _row_by_row_cost(tiles: int, rows: int, steps: int) -> float:
-    """Two channel tiles a pixel tile and step."""
-    return tiles * (2 * steps * max(_LEAST, _STEP_ROW * rows) + _FIXED)
+def _cost(tiles: _Tiles, steps: int) -> float:
+    """Nanoseconds of two channel tiles a pixel tile and step."""
+    return len(tiles.at) * (2 * steps * max(_LEAST, _STEP_ROW * tiles.rows) + _FIXED)
 
 
-def _row_tiles(p: Product) -> tuple[NDArray[np.int64], int]:
-    """Tiles within runs of pixels that follow each other on both sides: byte offsets [tiles, (input, output)], and rows of a tile."""
+def _row_tiles(p: Product) -> _Tiles:
+    """Tiles within runs of pixels that follow each other on both sides."""
     images, oh, run = runs(p)
     tiles = -(-run // 16)
     rows = -(-run // tiles)
     start = np.minimum(np.arange(tiles) * rows, run - rows)
     x = np.arange(images)[:, None, None] * p.in_ns + np.arange(oh)[:, None] * p.in_rs + start * p.in_ps
     y = np.arange(images)[:, None, None] * p.y.strides[0] + np.arange(oh)[:, None] * p.y.strides[2] + start * p.y.strides[3]
-    return np.stack([x.reshape(-1), y.reshape(-1)], axis=1), rows
+    return _Tiles(np.stack([x.reshape(-1), y.reshape(-1)], axis=1), rows)
 
 
-def _linear_tiles(p: Product) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:
-    """Tiles along the input from its first to its last pixel, over the ends of rows; pixels between rows are computed and not stored.
-
-    Returns tiles as `_row_tiles` does, the output offset of every pixel (-1: none), and the rows of a tile.
-    """
+def _linear_tiles(p: Product) -> _Tiles | None:
+    """Tiles along the input from its first to its last pixel, over the ends of rows; pixels between rows are computed and not stored."""
     n, _, oh, ow = p.y.shape
     if p.in_ps == 0 or p.in_rs % p.in_ps or p.in_rs // p.in_ps < ow or p.in_rs // p.in_ps > 2 * ow:
         return None
@@ -84,7 +117,7 @@ def _linear_tiles(p: Product) -> tuple[NDArray[np.int64], NDArray[np.int64], int
     x = (images * p.in_ns + start * p.in_ps).reshape(-1)
     y = np.where(inside, images[:, :, None] * p.y.strides[0] + offset, -1)
     at = np.stack([x, np.zeros_like(x)], axis=1).astype(np.int64)
-    return at, y.reshape(-1, 16), rows
+    return _Tiles(at, rows, y.reshape(-1, 16))
 
 
 def _gather(p: Product) -> Gather | None:

@@ -5,17 +5,18 @@ tap), each `glen` groups of `isa.group` bytes long; bytes past a segment's end m
 distance, so one base address serves them all. The last tile of a run overlaps the one before it, so there is no remainder code.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Epilogue, Finish, finish, load_epilogue, store_part
-from axforge.axruntime.engines.host.codegen.kit import Fn, Val, Var, vec
+import numpy as np
+
+from axforge.axcompiler.strides import span
+from axforge.axruntime.engines.host.codegen.epilogue import Epilogue, EpilogueParams, Finish, finish, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, vec
+from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
 from axforge.axruntime.engines.host.features import Isa
-
-CONV = (
-    *("x.base", "x", "w.base", "w", "bias.base", "bias", "mult.base", "mult", "segs.base", "segs", "y.base", "y"),
-    *("nseg", "glen", "oh", "in_ns", "in_rs", "in_ps", "out_ns", "out_rs", "out_ps", "run", "tiles", "rows", "mtiles"),
-    *("nblocks", "chunk", "oc", "wstep", *EPILOGUE),
-)
 
 
 @dataclass(frozen=True)
@@ -34,52 +35,100 @@ def lanes_of(isa: Isa) -> int:
     return isa.width // 32
 
 
-def build(name: str, s: ConvSpec, isa: Isa) -> Fn:
+@dataclass(frozen=True, kw_only=True)
+class ConvParams(Params[A, I, R]):
+    """x: tap 0 of the first output pixel; segs: byte offsets of the `nseg` segments from there, of `glen` groups each.
+
+    in_*, out_*: distances of images, rows and pixels in bytes. An image has `oh` runs of `run` pixels, in `tiles` tiles of `rows`
+    pixels; `mtiles` tiles in all. Weights are `nblocks` blocks of `wstep` bytes for `oc` channels, `chunk` blocks are used together.
+    """
+
+    family: ClassVar[str] = "conv"
+    spec: ConvSpec
+    nseg: I
+    glen: I
+    oh: I
+    in_ns: I
+    in_rs: I
+    in_ps: I
+    out_ns: I
+    out_rs: I
+    out_ps: I
+    run: I
+    tiles: I
+    rows: I
+    mtiles: I
+    nblocks: I
+    chunk: I
+    oc: I
+    wstep: I
+    x: A
+    y: A
+    w: A
+    bias: A
+    mult: A
+    segs: A
+    epilogue: EpilogueParams[A, I, R]
+
+    def extents(self: "ConvParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        pixels = (self.mtiles // (self.oh * self.tiles), self.oh, self.run)
+        assert isinstance(self.segs, TableRef)
+        ((first, last),) = self.segs.ranges
+        low, high = span(pixels, (self.in_ns, self.in_rs, self.in_ps))
+        # the bytes of the last group that are past the segment's end meet zero weights
+        yield Extent(self.x, low + first, high + last + (self.glen - 1) * isa.group, spill=isa.group - 1)
+        yield Extent(self.y, *span((*pixels, self.oc), (self.out_ns, self.out_rs, self.out_ps, 1)), writes=True)
+        yield Extent(self.w, 0, self.nblocks * self.wstep)
+        channels = self.nblocks * lanes_of(isa) * self.spec.vectors
+        yield Extent(self.bias, 0, 4 * channels)
+        yield Extent(self.mult, 0, 4 * channels)
+        yield Extent(self.segs, 0, 8 * self.nseg)
+        yield from self.epilogue.extents()
+
+
+@kernel(ConvParams)
+def build(f: Fn, params: ConvParams[Param, Param, Param]) -> None:
     """The kernel of the paths without tile registers."""
-    f = Fn(name, isa, CONV)
-    k = _Kernel(f, s)
-    chunks = (k.p["nblocks"] + k.p["chunk"] - 1) // k.p["chunk"]
-    first, last = f.share(chunks * k.p["mtiles"])
+    p: ConvParams[Val, Val, Val] = f.values(params)
+    k = _Kernel(f, p)
+    chunks = (p.nblocks + p.chunk - 1) // p.chunk
+    first, last = f.share(chunks * p.mtiles)
     with f.loop(first, last) as item:
-        x, y = tile_address(f, k.p, item % k.p["mtiles"], k.x, k.y)
-        begin = (item // k.p["mtiles"]) * k.p["chunk"]
-        with f.loop(begin, f.min(begin + k.p["chunk"], k.p["nblocks"])) as nb:
+        x, y = _tile_address(f, p, item % p.mtiles)
+        begin = (item // p.mtiles) * p.chunk
+        with f.loop(begin, f.min(begin + p.chunk, p.nblocks)) as nb:
             k.block(x, y, nb)
-    return f
 
 
-def tile_address(f: Fn, p: dict[str, Val], m: Val, x: Val, y: Val) -> tuple[Val, Val]:
+def _tile_address(f: Fn, p: ConvParams[Val, Val, Val], m: Val) -> tuple[Val, Val]:
     """Addresses of the first input byte and of the first output pixel of tile m."""
-    run, tile = m // p["tiles"], m % p["tiles"]
-    start = f.min(tile * p["rows"], p["run"] - p["rows"])
-    image, row = run // p["oh"], run % p["oh"]
-    px = f.at(x, image * p["in_ns"] + row * p["in_rs"] + start * p["in_ps"])
-    py = f.at(y, image * p["out_ns"] + row * p["out_rs"] + start * p["out_ps"])
-    return px, py
+    run, tile = m // p.tiles, m % p.tiles
+    start = f.min(tile * p.rows, p.run - p.rows)
+    image, row = run // p.oh, run % p.oh
+    x = f.at(p.x, image * p.in_ns + row * p.in_rs + start * p.in_ps)
+    y = f.at(p.y, image * p.out_ns + row * p.out_rs + start * p.out_ps)
+    return x, y
 
 
 class _Kernel:
-    def __init__(self, f: Fn, s: ConvSpec) -> None:
-        self.f, self.s, self.isa = f, s, f.isa
+    def __init__(self, f: Fn, p: ConvParams[Val, Val, Val]) -> None:
+        self.f, self.p, self.s, self.isa = f, p, p.spec, f.isa
         self.lanes = lanes_of(f.isa)
-        self.width = self.lanes * s.vectors
-        self.p = {n: f.param(n) for n in CONV if n not in EPILOGUE and "." not in n and n not in ("x", "w", "bias", "mult", "segs", "y")}
-        self.x, self.y, self.w = f.base("x"), f.base("y"), f.base("w")
-        self.bias, self.mult, self.segs = f.base("bias"), f.base("mult"), f.base("segs")
-        self.e: Epilogue = load_epilogue(f, s.finish)
+        self.width = self.lanes * self.s.vectors
+        self.e: Epilogue = load_epilogue(f, p.epilogue, self.s.finish)
 
     def block(self, x: Val, y: Val, nb: Val) -> None:
         """One tile of pixels times one block of channels."""
         f, s = self.f, self.s
         n0 = nb * self.width
         ty = vec(self.lanes, "i32")
-        start = [f.load(ty, self.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
+        start = [f.load(ty, self.p.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
         acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
-        w = f.var("ptr", f.at(self.w, nb * self.p["wstep"]))
+        w = f.var("ptr", f.at(self.p.w, nb * self.p.wstep))
         group_bytes = self.width * self.isa.group * (2 if self.isa.dot == "pair" else 1)
-        with f.loop(0, self.p["nseg"]) as seg:
-            px = f.at(x, f.load("i64", self.segs, seg * 8, align=8))
-            with f.loop(0, self.p["glen"], s.unroll) as g:
+        with f.loop(0, self.p.nseg) as seg:
+            px = f.at(x, f.load("i64", self.p.segs, seg * 8, align=8))
+            with f.loop(0, self.p.glen, s.unroll) as g:
                 pg, pw = f.at(px, g * self.isa.group), w.get()
                 for u in range(s.unroll):
                     self._group(f.at(pg, u * self.isa.group), f.at(pw, u * group_bytes), acc)
@@ -127,13 +176,13 @@ class _Kernel:
     def _store(self, y: Val, n0: Val, acc: list[list[Var]]) -> None:
         f, s = self.f, self.s
         ty = vec(self.lanes, "float")
-        mult = [f.load(ty, self.mult, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
+        mult = [f.load(ty, self.p.mult, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
         scaled = [row[v].get().cast("sitofp", "float") * mult[v] for row in acc for v in range(s.vectors)]
         codes = finish(f, self.e, scaled)
         for r in range(s.rows):
             for v in range(s.vectors):
-                at = f.at(y, self.p["out_ps"] * r + n0 + v * self.lanes)
-                store_channels(f, codes[r * s.vectors + v], at, self.p["oc"] - n0 - v * self.lanes)
+                at = f.at(y, self.p.out_ps * r + n0 + v * self.lanes)
+                store_channels(f, codes[r * s.vectors + v], at, self.p.oc - n0 - v * self.lanes)
 
 
 def store_channels(f: Fn, code: Val, ptr: Val, left: Val) -> None:

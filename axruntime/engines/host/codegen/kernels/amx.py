@@ -4,12 +4,17 @@ Tiles 0 to 3 accumulate, 4 and 5 hold pixels (loaded straight from the image, on
 the bias, loaded with a row distance of zero. Registers are named explicitly, so LLVM has none to allocate.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from axforge.axruntime.engines.host.codegen.epilogue import EPILOGUE, Finish, finish64, load_epilogue, store_part
-from axforge.axruntime.engines.host.codegen.kit import Fn, Val
+import numpy as np
+
+from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish64, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
+from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref, TableRef
 from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.steps import SCRATCH
 
 #: steps of 64 products by which weights are fetched ahead of their use, into the first- and the second-level cache
 AHEAD, FAR_AHEAD = 2, 12
@@ -19,10 +24,6 @@ MOST_GATHERED = 512
 SLOTS = 2
 #: bytes of scratch a thread needs: four tiles of 16 x 16 int32 a slot, and 64 gathered rows
 SCRATCH_BYTES = 4096 * SLOTS + 64 * MOST_GATHERED + 64
-AMX = (
-    *("x.base", "x", "w.base", "w", "bias.base", "bias", "mult.base", "mult", "segs.base", "segs", "y.base", "y", "cfg.base", "cfg"),
-    *("at.base", "at", "pixels.base", "pixels", "nseg", "in_ps", "out_ps", "rows", "mtiles", "nblocks", "chunk", "oc", "wstep", *EPILOGUE),
-)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class AmxSpec:
     """across: channel tiles of a block, 2 (times two pixel tiles) or 1 (times four, which reads weights half as often).
 
     single: the sum is one step deep (and `across` is 2), so pixels stay in their tiles for all channel blocks.
-    scattered: every pixel has an offset of its own (below 0: it is none), else they follow each other by `out_ps`. gather: see there.
+    scattered: every pixel has an output offset of its own (negative: pixel unused), else they follow each other by `out_ps`.
+    gather: how rows are gathered before the product (None: they are not), see `Gather`.
     """
 
     finish: Finish
@@ -50,24 +52,80 @@ class AmxSpec:
     gather: Gather | None = None
 
 
-def build(name: str, s: AmxSpec, isa: Isa) -> Fn:
+@dataclass(frozen=True, kw_only=True)
+class AmxParams(Params[A, I, R]):
+    """x: tap 0 of the first output pixel; segs: byte offset from there of every step of 64 (of every segment if rows are gathered).
+
+    cfg: the tile configuration; at: int32 offsets into x and y of each of the `mtiles` tiles of `rows` pixels; pixels: of a scattered
+    tile, int32 offset into y of each of 16 pixels. in_ps, out_ps: distances of pixels in bytes. Weights are `nblocks` blocks of `wstep`
+    bytes for `oc` channels, `chunk` blocks are used together.
+    """
+
+    family: ClassVar[str] = "amx"
+    spec: AmxSpec
+    nseg: I
+    in_ps: I
+    out_ps: I
+    rows: I
+    mtiles: I
+    nblocks: I
+    chunk: I
+    oc: I
+    wstep: I
+    x: A
+    y: A
+    w: A
+    at: A
+    bias: A
+    mult: A
+    segs: A
+    pixels: A | None = None
+    epilogue: EpilogueParams[A, I, R]
+    cfg: A
+
+    def extents(self: "AmxParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        assert isinstance(self.at, TableRef)
+        assert isinstance(self.segs, TableRef)
+        (first, last), (to_first, to_last) = self.at.ranges
+        ((near, far),) = self.segs.ranges
+        g = self.spec.gather
+        useful, loaded = (g.length, g.width) if g else (1, 64)
+        yield Extent(self.x, first + near, last + far + (self.rows - 1) * self.in_ps + useful, spill=loaded - useful)
+        if self.pixels is not None:
+            assert isinstance(self.pixels, TableRef)
+            ((to_first, to_last),) = self.pixels.ranges
+            yield Extent(self.pixels, 0, 4 * 16 * self.mtiles)
+        else:
+            to_last += (self.rows - 1) * self.out_ps
+        yield Extent(self.y, to_first, to_last + self.oc, writes=True)
+        yield Extent(self.w, 0, self.nblocks * self.wstep)
+        channels = self.nblocks * 16 * self.spec.across
+        yield Extent(self.bias, 0, 4 * channels)
+        yield Extent(self.mult, 0, 4 * channels)
+        yield Extent(self.segs, 0, 8 * (g.count if g else self.nseg))
+        yield Extent(self.cfg, 0, 64)
+        yield Extent(self.at, 0, 8 * self.mtiles)
+        yield from self.epilogue.extents()
+
+
+@kernel(AmxParams)
+def build(f: Fn, params: AmxParams[Param, Param, Param]) -> None:
     """The kernel. Some blocks are multiplied before their sums are finished: every change between tile and vector instructions costs
     about 30 ns, in which nothing overlaps."""
-    f = Fn(name, isa, AMX)
-    k = _Kernel(f, s)
-    p = k.p
-    f.call("void", "llvm.x86.ldtilecfg", f.base("cfg"))
-    high = 4 // s.across
-    pairs = (p["mtiles"] + high - 1) // high
-    chunks = (p["nblocks"] + p["chunk"] - 1) // p["chunk"]
+    p: AmxParams[Val, Val, Val] = f.values(params)
+    k = _Kernel(f, p)
+    f.call("void", "llvm.x86.ldtilecfg", p.cfg)
+    high = 4 // p.spec.across
+    pairs = (p.mtiles + high - 1) // high
+    chunks = (p.nblocks + p.chunk - 1) // p.chunk
     first, last = f.share(chunks * pairs)
     count = f.var("i64", f.c(0))
     with f.loop(first, last) as item:
         m0 = (item % pairs) * high
-        tiles = [f.min(m0 + i, p["mtiles"] - 1) for i in range(high)]
+        tiles = [f.min(m0 + i, p.mtiles - 1) for i in range(high)]
         xs = k.sources(tiles)
-        begin = (item // pairs) * p["chunk"]
-        with f.loop(begin, f.min(begin + p["chunk"], p["nblocks"])) as nb:
+        begin = (item // pairs) * p.chunk
+        with f.loop(begin, f.min(begin + p.chunk, p.nblocks)) as nb:
             slot = count.get()
             k.product(xs, nb, f.at(k.scratch, slot * 4096))
             k.note(slot, tiles, nb)
@@ -77,19 +135,13 @@ def build(name: str, s: AmxSpec, isa: Isa) -> Fn:
                 count.set(f.c(0))
     k.finish_all(count.get())
     f.call("void", "llvm.x86.tilerelease")
-    return f
 
 
 class _Kernel:
-    def __init__(self, f: Fn, s: AmxSpec) -> None:
-        self.f, self.s = f, s
-        self.width = 16 * s.across
-        names = AMX[18 : -len(EPILOGUE)]
-        self.p = {n: f.param(n) for n in names}
-        self.x, self.y, self.w, self.at = f.base("x"), f.base("y"), f.base("w"), f.base("at")
-        self.bias, self.mult, self.segs = f.base("bias"), f.base("mult"), f.base("segs")
-        self.pixels = f.base("pixels")
-        self.e = load_epilogue(f, s.finish)
+    def __init__(self, f: Fn, p: AmxParams[Val, Val, Val]) -> None:
+        self.f, self.p, self.s = f, p, p.spec
+        self.width = 16 * self.s.across
+        self.e = load_epilogue(f, p.epilogue, self.s.finish)
         self.scratch = f.at(f.base_at(SCRATCH), f.tid * SCRATCH_BYTES)
         self.rows = f.at(self.scratch, 4096 * SLOTS)
         self.notes = f.buffer(40 * SLOTS)
@@ -109,16 +161,16 @@ class _Kernel:
     def sources(self, tiles: list[Val]) -> list[Val]:
         """Addresses of the first byte of each tile's first row; gathers the rows if that is wanted."""
         f = self.f
-        xs = [f.at(self.x, f.load("i32", self.at, m * 8).cast("sext", "i64")) for m in tiles]
+        xs = [f.at(self.p.x, f.load("i32", self.p.at, m * 8).cast("sext", "i64")) for m in tiles]
         if self.s.gather is None:
-            self._hold(xs, self.p["in_ps"])
+            self._hold(xs, self.p.in_ps)
             return xs
         g = self.s.gather
-        offsets = [f.load("i64", self.segs, 8 * i) for i in range(g.count)]
+        offsets = [f.load("i64", self.p.segs, 8 * i) for i in range(g.count)]
         rows = [f.at(self.rows, 16 * g.row * t) for t in range(len(tiles))]
         for x, to in zip(xs, rows, strict=True):
-            with f.loop(0, self.p["rows"]) as r:
-                px, py = f.at(x, r * self.p["in_ps"]), f.at(to, r * g.row)
+            with f.loop(0, self.p.rows) as r:
+                px, py = f.at(x, r * self.p.in_ps), f.at(to, r * g.row)
                 for i, offset in enumerate(offsets):
                     f.store(f.load(f"<{g.width} x i8>", px, offset), py, i * g.length)
         self._hold(rows, f.c(g.row))
@@ -127,22 +179,22 @@ class _Kernel:
     def _hold(self, xs: list[Val], distance: Val) -> None:
         """A single step keeps its pixels in tiles 4 and 5 for all channel blocks."""
         if self.s.single:
-            off = self.f.c(0) if self.s.gather else self.f.load("i64", self.segs)
+            off = self.f.c(0) if self.s.gather else self.f.load("i64", self.p.segs)
             for i, x in enumerate(xs):
                 self._load(4 + i, self.f.at(x, off), distance)
 
     def product(self, xs: list[Val], nb: Val, scratch: Val) -> None:
         """scratch = bias + pixels times weights. `segs` lists the byte offset of every step of 64."""
         f, p, g, wide = self.f, self.p, self.s.gather, self.s.across
-        w, bias = f.at(self.w, nb * p["wstep"]), f.at(self.bias, nb * 4 * self.width)
+        w, bias = f.at(self.p.w, nb * p.wstep), f.at(self.p.bias, nb * 4 * self.width)
         for t in range(4):
             self._load(t, f.at(bias, 64 * (t % wide)), f.c(0))
         if self.s.single:
             self._step(None, w, f.c(0))
         else:
-            distance = f.c(g.row) if g else p["in_ps"]
-            with f.loop(0, g.row // 64 if g else p["nseg"]) as k:
-                off = k * 64 if g else f.load("i64", self.segs, k * 8, align=8)
+            distance = f.c(g.row) if g else p.in_ps
+            with f.loop(0, g.row // 64 if g else p.nseg) as k:
+                off = k * 64 if g else f.load("i64", self.p.segs, k * 8, align=8)
                 pw = f.at(w, k * (1024 * wide))
                 if not g:
                     self._prefetch(pw, AHEAD, 3)
@@ -174,18 +226,18 @@ class _Kernel:
     def finish(self, nb: Val, tiles: list[Val], scratch: Val) -> None:
         """Codes from sums, 64 at a time: two pixels of 32 channels or four of 16."""
         f, p, wide, width = self.f, self.p, self.s.across, self.width
-        scales = [f.load("<16 x float>", self.mult, nb * 4 * width + 64 * h) for h in range(wide)]
-        y = f.at(self.y, nb * width)
-        ys = [] if self.s.scattered else [f.at(y, f.load("i32", self.at, m * 8 + 4).cast("sext", "i64")) for m in tiles]
-        left = p["oc"] - nb * width
-        with f.loop(0, p["rows"]) as r:
+        scales = [f.load("<16 x float>", self.p.mult, nb * 4 * width + 64 * h) for h in range(wide)]
+        y = f.at(self.p.y, nb * width)
+        ys = [] if self.s.scattered else [f.at(y, f.load("i32", self.p.at, m * 8 + 4).cast("sext", "i64")) for m in tiles]
+        left = p.oc - nb * width
+        with f.loop(0, p.rows) as r:
             acc = [f.load("<16 x i32>", scratch, r * 64 + 1024 * t, align=64) for t in range(4)]
             codes = finish64(f, self.e, [acc[t].cast("sitofp", "float") * scales[t % wide] for t in range(4)])
             for t, m in enumerate(tiles):
                 pixel = f.shuffle(codes, codes, range(width * t, width * (t + 1)))
-                if self.s.scattered:
-                    off = f.load("i32", self.pixels, (m * 16 + r) * 4).cast("sext", "i64")
+                if p.pixels is not None:
+                    off = f.load("i32", p.pixels, (m * 16 + r) * 4).cast("sext", "i64")
                     with f.if_(off.cmp("sge", 0)):
                         store_part(f, pixel, f.at(y, off), left)
                 else:
-                    store_part(f, pixel, f.at(ys[t], r * p["out_ps"]), left)
+                    store_part(f, pixel, f.at(ys[t], r * p.out_ps), left)

@@ -1,0 +1,1 @@
+"""One module a kernel family: its parameters, what it is specialised by, the bytes it reaches, and its code generator."""

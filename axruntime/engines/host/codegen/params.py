@@ -1,0 +1,155 @@
+"""Parameters of kernels: one dataclass a kernel family, which gives the block of numbers that a step hands over and what the code reads.
+
+A family declares its parameters once, as a generic frozen dataclass:
+
+    @dataclass(frozen=True, kw_only=True)
+    class CopyParams(Params[A, I, R]):
+        family: ClassVar[str] = "copy"
+        spec: CopySpec      # what the code is specialised by; not in the block
+        x: A                # an address: two int64 of the block, a base and a byte offset
+        count: I            # an int64
+        scale: R            # a float32, as its bits in an int64
+
+A step holds `CopyParams[Ref, int, np.float32]`. The code generator gets `CopyParams[Param, Param, Param]`, which reads a value from the
+block where the code asks for it; `Fn.values` makes `CopyParams[Val, Val, Val]` of it, all read at once. A parameter may be a tuple, a
+`Group` of parameters, or None where a specialisation has none. A kernel is specialised by its `spec` and by which parameters it has, so
+code cannot read what a step did not give.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from axforge.axruntime.engines.host.features import Isa
+
+#: indices of the base addresses a kernel gets; the caller's arrays follow
+ARENA, CONSTS, SCRATCH, FIRST_ARRAY = 0, 1, 2, 3
+
+A = TypeVar("A")
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An address: byte `offset` of the buffer `root`, or of the constants (root '')."""
+
+    root: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class TableRef(Ref):
+    """The address of a table of offsets, with the lowest and the highest of each of its columns."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Slot(Enum):
+    """What the parameter block holds for a parameter."""
+
+    ADDRESS = "address"
+    INTEGER = "integer"
+    FLOAT = "float"
+
+
+class Extent(NamedTuple):
+    """Bytes [first, last) from address `ref` on that a step reads or writes; up to `spill` bytes after them are loaded and not used."""
+
+    ref: Ref
+    first: int
+    last: int
+    writes: bool = False
+    spill: int = 0
+
+
+class Group(Generic[A, I, R]):
+    """Parameters that several families share. Derived classes are frozen dataclasses."""
+
+
+class Params(Group[A, I, R]):
+    """All parameters of a kernel family, whose name is `family`. The field `spec` is what the code is specialised by."""
+
+    family: ClassVar[str]
+    spec: object
+
+    @abstractmethod
+    def extents(self: "Params[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """The bytes that a step reaches through each of its addresses."""
+
+
+Values = Params[Ref, int, np.float32]
+#: a kernel: a family with its specialisation and the slots of the parameters that it has
+Kernel = Params[Slot, Slot, Slot]
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _names(group: Any) -> tuple[str, ...]:
+    """Fields of a group that are in the block."""
+    kind = type(group)
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(f.name for f in fields(kind) if f.name != "spec")
+    return _NAMES[kind]
+
+
+def leaves(value: object) -> Iterator[object]:
+    """Addresses, integers and floats in the order of the block; None for a parameter that is absent."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from leaves(item)
+    elif isinstance(value, Group):
+        for name in _names(value):
+            yield from leaves(getattr(value, name))
+    else:
+        yield value
+
+
+def slot_of(leaf: object) -> Slot | None:
+    """The slot for a leaf of `leaves`."""
+    if isinstance(leaf, Ref):
+        return Slot.ADDRESS
+    if isinstance(leaf, np.float32):
+        return Slot.FLOAT
+    if isinstance(leaf, int):
+        return Slot.INTEGER
+    if leaf is None:
+        return None
+    raise TypeError(f"{leaf!r} cannot be a parameter of a kernel")
+
+
+def packed(params: Values, address: Callable[[Ref], tuple[int, int]]) -> list[int]:
+    """The parameter block. address: gives the number of the base and the byte offset."""
+    out: list[int] = []
+    for leaf in leaves(params):
+        if isinstance(leaf, Ref):
+            out += address(leaf)
+        elif isinstance(leaf, np.float32):
+            out.append(int(leaf.view(np.uint32)))
+        elif isinstance(leaf, int):
+            out.append(leaf)
+    return out
+
+
+def signature(params: Values) -> tuple[object, ...]:
+    """What kernels are told apart by: equal signatures have equal kernels (`kernel_of`), and are cheaper to make."""
+    return type(params), params.spec, tuple(slot_of(leaf) for leaf in leaves(params))
+
+
+def kernel_of(params: Values) -> Kernel:
+    """The kernel that takes such parameters."""
+    return mapped(params, slot_of)
+
+
+def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The same parameters with every leaf that is present replaced, in the order of the block."""
+    if isinstance(value, tuple):
+        return tuple(mapped(item, leaf) for item in value)
+    if isinstance(value, Group):
+        return replace(value, **{name: mapped(getattr(value, name), leaf) for name in _names(value)})  # type: ignore[type-var]
+    return None if value is None else leaf(value)

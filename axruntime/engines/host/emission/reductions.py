@@ -1,0 +1,97 @@
+"""Sums, maxima and softmax over axes, and products of two activations."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from axforge.axcompiler import ir
+from axforge.axruntime.engines.host.codegen.kernels.reduce import ReduceParams, ReduceSpec, Walked
+from axforge.axruntime.engines.host.codegen.params import Ref
+from axforge.axruntime.engines.host.emitter import Emitter, emits, ref
+from axforge.axruntime.engines.host.images import average, window_params
+from axforge.axruntime.engines.host.layout import View
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A reduction `op` of `reduce.ReduceSpec` over the axes `inner` of the operands `xs`, which have as many axes as the result `y`.
+
+    What else an operation has is said in `reduce.ReduceParams`.
+    """
+
+    op: str
+    xs: tuple[View, ...]
+    y: View
+    inner: tuple[int, ...]
+    zeros: tuple[int, ...] = ()
+    scale: np.float32 | None = None
+    exponent: Ref | None = None
+    epilogue: ir.Epilogue | None = None
+
+
+def _emit(m: Emitter, name: str, r: Reduction) -> None:
+    """The step of a reduction; none if the result has no elements."""
+    if not math.prod(r.y.shape):
+        return
+    epilogue = None if r.epilogue is None else m.epilogue(r.epilogue)
+    outer = [a for a in range(len(r.y.shape)) if a not in r.inner and r.y.shape[a] != 1]
+    inner = [a for a in r.inner if r.xs[0].shape[a] != 1 or r.op == "softmax"]
+
+    def walked(view: View, axes: Sequence[int]) -> Walked[Ref, int, np.float32]:
+        return Walked(at=ref(view), outer=tuple(view.strides[a] for a in outer), inner=tuple(view.strides[a] for a in axes))
+
+    params: ReduceParams[Ref, int, np.float32] = ReduceParams(
+        spec=ReduceSpec(r.op, len(outer), len(inner), epilogue is not None and epilogue.table is not None),
+        outer=tuple(r.y.shape[a] for a in outer),
+        inner=tuple(r.xs[0].shape[a] for a in inner),
+        xs=tuple(walked(x, inner) for x in r.xs),
+        y=walked(r.y, inner if r.op == "softmax" else ()),
+        zeros=r.zeros,
+        scale=r.scale,
+        exponent=r.exponent,
+        epilogue=epilogue,
+    )
+    m.step(name, params)
+
+
+@emits(ir.ReduceSum)
+def reduce_sum(m: Emitter, op: ir.ReduceSum) -> None:
+    """Sums over whole images are an average pooling; others take one output at a time."""
+    x = m.view(op.inputs[0])
+    y = m.view(op.outputs[0]).keepdims(op.axes, len(x.shape))
+    if math.prod(x.shape) and len(x.shape) == 4 and set(op.axes) == {2, 3} and y.strides[1] == 1:
+        multipliers = m.consts.add(np.full(x.shape[2] * x.shape[3], op.multiplier, np.float32))
+        average(m, op, x, y, window_params(x.shape[2:]), multipliers)
+        return
+    zeros, scale = (m.zero_byte(op.inputs[0]),), np.float32(op.multiplier)
+    _emit(m, op.name, Reduction("sum", (x,), y, op.axes, zeros=zeros, scale=scale, epilogue=op.epilogue))
+
+
+@emits(ir.ReduceMax)
+def reduce_max(m: Emitter, op: ir.ReduceMax) -> None:
+    """The largest code."""
+    x = m.view(op.inputs[0])
+    _emit(m, op.name, Reduction("max", (x,), m.view(op.outputs[0]).keepdims(op.axes, len(x.shape)), op.axes))
+
+
+@emits(ir.Softmax)
+def softmax(m: Emitter, op: ir.Softmax) -> None:
+    """Softmax along one axis."""
+    x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
+    epilogue, scale = op.epilogue, np.float32(op.multiplier)
+    exponent = m.consts.add(m.graph.constants[op.exponent])
+    _emit(m, op.name, Reduction("softmax", (x,), y, (op.axis,), scale=scale, exponent=exponent, epilogue=epilogue))
+
+
+@emits(ir.MatMul)
+def matmul(m: Emitter, op: ir.MatMul) -> None:
+    """One dot product an output element: a [..., I, 1, K] and b [..., 1, J, K] against y [..., I, J, 1]."""
+    a, b, y = m.view(op.inputs[0]), m.view(op.inputs[1]), m.view(op.outputs[0])
+    lead, rank = y.shape[:-2], len(y.shape)
+    (i, k), j = a.shape[-2:], b.shape[-1]
+    rows = a.broadcast((*lead, i, k)).insert(rank - 1, j)
+    columns = b.broadcast((*lead, k, j)).permute((*range(rank - 2), rank - 1, rank - 2)).insert(rank - 2, i)
+    zeros, scale = tuple(m.zero_byte(n) for n in op.inputs), np.float32(op.multiplier)
+    _emit(m, op.name, Reduction("dot", (rows, columns), y.insert(rank, 1), (rank,), zeros=zeros, scale=scale, epilogue=op.epilogue))

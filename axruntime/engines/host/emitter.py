@@ -1,0 +1,125 @@
+"""What collects the steps of a graph, and the table of functions that emit them: one an operator of the fused graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph, quant_of
+from axforge.axcompiler.registry import Registry
+from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams
+from axforge.axruntime.engines.host.codegen.kernels.border import BorderParams, BorderSpec
+from axforge.axruntime.engines.host.codegen.params import Ref, Values
+from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.layout import Border, Layouts, Root, View, dense_strides, root_of
+from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step, code_bytes
+
+
+class Emitter:
+    """Collects the steps of one graph for one path."""
+
+    def __init__(self, graph: Graph, isa: Isa, layouts: Layouts) -> None:
+        self.graph, self.isa, self.layouts = graph, isa, layouts
+        self.consts = Constants()
+        self.steps: list[Step | IslandStep] = []
+        self._constant_views: dict[str, View] = {}
+        self._temporaries = 0
+        self._filled: set[str] = set()
+
+    # ------------------------------------------------------------ memory
+
+    def view(self, name: str) -> View:
+        """The memory of tensor `name`; constants are laid out on first use (root '')."""
+        if name not in self.graph.constants:
+            return self.layouts.views[name]
+        if name not in self._constant_views:
+            codes = code_bytes(self.graph.constants[name])
+            shape = self.graph.tensors[name].shape
+            stored = codes.transpose(0, 2, 3, 1) if len(shape) == 4 else codes
+            self._constant_views[name] = View("", self.consts.add(stored).offset, shape, dense_strides(shape))
+        return self._constant_views[name]
+
+    def temporary(self, shape: tuple[int, ...], border: Border = (0, 0, 0, 0), fill: int = 0) -> View:
+        """A buffer that lives from its first to its last step."""
+        root = root_of(f"%{self._temporaries}", shape, border, fill)
+        self._temporaries += 1
+        self.layouts.roots[root.name] = root
+        return root.view
+
+    def array(self, number: int, view: View) -> View:
+        """Makes the buffer of `view`, all of it, known as array `number` of the caller."""
+        self.layouts.roots[view.buffer] = Root(view.buffer, view.bounds()[1], view, array=number)
+        return view
+
+    # ------------------------------------------------------------ steps
+
+    def step(self, name: str, params: Values, macs: int = 0) -> None:
+        """Adds a kernel call for operator `name`, after the step that fills the border of what it writes first."""
+        step = self._made(name, params, macs)
+        for root in step.writes:
+            self._fill_border(name, self.layouts.roots[root])
+        self.steps.append(step)
+
+    def _made(self, name: str, params: Values, macs: int = 0, disjoint_writes: bool = False) -> Step:
+        extents = tuple(params.extents(self.isa))
+        roots = self.layouts.roots
+        arena = [e for e in extents if e.ref.root and roots[e.ref.root].array < 0]
+        writes = tuple(dict.fromkeys(e.ref.root for e in arena if e.writes))
+        reads = tuple(sorted({e.ref.root for e in arena} - set(writes)))
+        return Step(name, params, extents, reads, writes, macs, disjoint_writes)
+
+    def _fill_border(self, name: str, root: Root) -> None:
+        """Before a buffer is first written: its border becomes the zero point."""
+        if not any(root.border) or root.name in self._filled:
+            return
+        self._filled.add(root.name)
+        n, c, h, _ = root.view.shape
+        row = root.view.strides[2]
+        top, left, bottom, right = root.border
+        border: BorderParams[Ref, int, np.float32] = BorderParams(
+            spec=BorderSpec(),
+            y=Ref(root.name, 0),
+            images=n,
+            rows=top + h + bottom,
+            above=top,
+            below=top + h,
+            bytes=row,
+            left=left * c,
+            right=right * c,
+            step=row,
+            fill=root.fill,
+        )
+        self.steps.append(self._made(name + ":border", border, disjoint_writes=True))
+
+    # ------------------------------------------------------------ parameters
+
+    def epilogue(self, e: ir.Epilogue) -> EpilogueParams[Ref, int, np.float32]:
+        """What a kernel needs to know of an epilogue."""
+        lo, hi = np.float32(e.lo - e.zero_point), np.float32(e.hi - e.zero_point)
+        table = None if e.table is None else self.table(e.table)
+        return EpilogueParams(lo=lo, hi=hi, shift=e.zero_point + 128, table=table)
+
+    def table(self, name: str) -> Ref:
+        """The table of 256 codes of constant `name`."""
+        return self.consts.add(code_bytes(self.graph.constants[name]))
+
+    def zero_byte(self, name: str) -> int:
+        """The byte that stands for 0.0 in tensor `name`: its zero point + 128."""
+        return quant_of(self.graph, name).zero_point + 128
+
+
+def ref(view: View) -> Ref:
+    """The address of a view's first element."""
+    return Ref(view.buffer, view.offset)
+
+
+# ---------------------------------------------------------------- the table
+
+#: by class of operator; `emission/` has them all
+emits: Registry[type[ir.Op], Callable[[Emitter, Any], None]] = Registry("the host engine's steps of an operator")
+
+
+def emit(m: Emitter, op: ir.Op) -> None:
+    """Adds the steps of one operator."""
+    emits[type(op)](m, op)

@@ -1,0 +1,144 @@
+"""Plans: every operator has its steps, parameters cannot be forgotten, and a wrong layout ends in a sentence."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from host_support import conv_graph
+
+from axforge.axcompiler import ir
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.registry import load_modules
+from axforge.axruntime.engines.host import emission, layout, plan
+from axforge.axruntime.engines.host.codegen import families, kernels
+from axforge.axruntime.engines.host.codegen.kernels.border import BorderParams, BorderSpec
+from axforge.axruntime.engines.host.codegen.params import Params, Ref, Slot, TableRef, kernel_of, leaves, mapped, packed, signature
+from axforge.axruntime.engines.host.emitter import emits
+from axforge.axruntime.engines.host.features import PATHS
+
+load_modules(kernels.__name__)
+
+
+def border(**changes):
+    values = {f.name: 1 for f in fields(BorderParams)} | {"spec": BorderSpec(), "y": Ref("t", 5)}
+    return BorderParams(**values | changes)
+
+
+def test_every_operator_but_islands_has_an_emission():
+    assert emission
+    assert set(emits) == set(ir.OPERATORS.values()) - {ir.Island}
+
+
+def test_an_operator_cannot_have_two_emissions():
+    with pytest.raises(TypeError, match="two entries"):
+        emits(ir.Conv)(lambda m, op: None)
+
+
+def test_every_family_of_parameters_has_a_code_generator_and_a_name_of_its_own():
+    def classes(base):
+        return {c for sub in base.__subclasses__() for c in (sub, *classes(sub))}
+
+    assert set(families.kernel) == classes(Params)
+    names = [params.family for params in families.kernel]
+    assert len(set(names)) == len(names)
+    with pytest.raises(TypeError, match="two entries"):
+        families.kernel(BorderParams)(lambda f, p: None)
+
+
+def test_a_parameter_can_neither_be_forgotten_nor_invented():
+    values = {f.name: 1 for f in fields(BorderParams)} | {"spec": BorderSpec(), "y": Ref("t", 5)}
+    del values["step"]
+    with pytest.raises(TypeError, match="step"):
+        BorderParams(**values)
+    with pytest.raises(TypeError, match="stride"):
+        border(stride=1)
+    with pytest.raises(TypeError, match="cannot be a parameter"):
+        kernel_of(border(step="1"))
+
+
+def test_the_block_and_the_kernel_follow_from_the_parameters():
+    params = border(images=7)
+    assert packed(params, lambda ref: (3, ref.offset)) == [3, 5, 7, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert list(leaves(kernel_of(params))) == [Slot.ADDRESS] + [Slot.INTEGER] * 9
+    assert signature(params) == signature(border(images=8))
+    assert signature(params) != signature(border(images=None))
+
+
+@pytest.mark.parametrize("isa", PATHS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda root: replace(root, size=root.size - 1), "reads bytes|writes bytes"),
+        (lambda root: replace(root, view=replace(root.view, offset=root.view.offset - 1)), "bytes -1 to"),
+        (lambda root: replace(root, view=replace(root.view, offset=root.view.offset + 64)), "bytes"),
+        (lambda root: replace(root, view=replace(root.view, strides=tuple(2 * s for s in root.view.strides))), "bytes"),
+    ],
+    ids=["too small", "too early", "too late", "too far apart"],
+)
+@pytest.mark.parametrize("groups", [1, 24], ids=["dense", "depthwise"])
+def test_a_wrong_layout_is_an_internal_error(monkeypatch, isa, change, says, groups):
+    def wrong(graph):
+        found = layout.layout(graph)
+        found.roots["x"] = change(found.roots["x"])
+        found.views["x"] = found.roots["x"].view
+        return found
+
+    graph = conv_graph(24, 24, 9, 9, 3, 1, 1, groups=groups)
+    plan.make(graph, isa)
+    monkeypatch.setattr(plan, "layout", wrong)
+    with pytest.raises(AxforgeError, match=f"internal error: the plan of step .*({says})"):
+        plan.make(graph, isa)
+
+
+def shifted(value):
+    """Parameters whose addresses are far outside every buffer."""
+    if isinstance(value, TableRef):
+        return replace(value, offset=value.offset + 2**40)
+    return replace(value, offset=value.offset - 2**40) if isinstance(value, Ref) else value
+
+
+@pytest.mark.parametrize("isa", PATHS, ids=lambda isa: isa.name)
+def test_every_address_of_every_step_is_checked(isa, host_graphs):
+    """One address moved at a time, in steps of all kernel families."""
+    seen = set()
+    for graph in host_graphs:
+        made, roots, constants = planned(graph, isa)
+        for step in made:
+            count = sum(isinstance(leaf, Ref) for leaf in leaves(step.params))
+            for wanted in range(count) if type(step.params) not in seen else ():
+                turn = iter(range(count))
+                moved = mapped(step.params, lambda v, turn=turn, w=wanted: shifted(v) if isinstance(v, Ref) and next(turn) == w else v)
+                with pytest.raises(AxforgeError, match="internal error"):
+                    plan.check([replace(step, params=moved, extents=tuple(moved.extents(isa)))], roots, constants)
+            seen.add(type(step.params))
+    emitted = {p for p in families.kernel if p.family != "peak"}
+    products = {"amx"} if isa.dot == "amx" else {"conv"}
+    products |= {"depthwise"} if isa.avx512 else {"spatial:depthwise"}
+    assert {p.family for p in seen} == {p.family for p in emitted} - ({"amx", "conv", "depthwise", "spatial:depthwise"} - products)
+
+
+def planned(graph, isa):
+    """Steps, buffers and constants as `plan.make` checks them."""
+    caught = []
+    check = plan.check
+    plan.check = lambda *arguments: caught.append(arguments)
+    try:
+        plan.make(graph, isa)
+    finally:
+        plan.check = check
+    return caught[0]
+
+
+@pytest.fixture(scope="module")
+def host_graphs():
+    from graphs import KINDS, random_graph
+
+    return [conv_graph(24, 24, 9, 9, 3, 1, 1), conv_graph(24, 24, 9, 9, 3, 1, 1, groups=24, table=True)] + [
+        random_graph(seed, (kind,)) for kind in KINDS for seed in range(2)
+    ]
+
+
+def test_numbers_in_the_block_are_plain():
+    """NumPy integers in parameters would make equal kernels look different."""
+    for step in planned(conv_graph(24, 24, 9, 9, 3, 1, 1), PATHS[0])[0]:
+        assert all(isinstance(leaf, (Ref, np.float32)) or type(leaf) is int or leaf is None for leaf in leaves(step.params))
