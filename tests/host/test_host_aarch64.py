@@ -66,7 +66,7 @@ def run_emulated(graph, feeds):
     kernel, at, flag = plan.calls[:, 1].T
     program = np.stack([addresses[kernel], at + params, flag], axis=1).astype(np.int64)
     bases = np.zeros(plan.arrays, np.int64)
-    bases[ARENA], bases[CONSTS] = machine.put(np.zeros(plan.arena, np.uint8)), machine.put(constants)
+    bases[ARENA], bases[CONSTS] = machine.put(np.random.default_rng(0).integers(0, 256, plan.arena, np.uint8)), machine.put(constants)
     bases[SCRATCH] = machine.put(np.zeros(1 << 16, np.uint8))
     for name, port in plan.entries.items():
         bases[port.array] = machine.put(np.ascontiguousarray(feeds[name]))
