@@ -10,7 +10,7 @@ from axforge.axcompiler.ir import Graph, quant_of
 from axforge.axcompiler.registry import Registry
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams
 from axforge.axruntime.engines.host.codegen.kernels.border import BorderParams, BorderSpec
-from axforge.axruntime.engines.host.codegen.params import Ref, Values
+from axforge.axruntime.engines.host.codegen.params import Ref, Values, leaves
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import Border, Layouts, Root, View, dense_strides, root_of
 from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step, code_bytes
@@ -67,7 +67,7 @@ class Emitter:
         arena = [e for e in extents if e.ref.root and roots[e.ref.root].array < 0]
         writes = tuple(dict.fromkeys(e.ref.root for e in arena if e.writes))
         reads = tuple(sorted({e.ref.root for e in arena} - set(writes)))
-        return Step(name, params, extents, reads, writes, macs, disjoint_writes)
+        return Step(name, params, leaves(params), extents, reads, writes, macs, disjoint_writes)
 
     def _fill_border(self, name: str, root: Root) -> None:
         """Before a buffer is first written: its border becomes the zero point."""

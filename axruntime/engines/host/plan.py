@@ -10,7 +10,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axruntime.engines.host import emission
 from axforge.axruntime.engines.host.arena import Life, allocate
-from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, Ref, kernel_of, packed, signature
+from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, Ref, kernel_of, packed
 from axforge.axruntime.engines.host.emitter import Emitter, emit
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
@@ -160,11 +160,11 @@ def _calls(
     params: list[int] = []
 
     def call(step: Step) -> tuple[int, int]:
-        kernel = numbers.setdefault(signature(step.params), len(kernels))
+        kernel = numbers.setdefault(step.signature, len(kernels))
         if kernel == len(kernels):
             kernels.append(kernel_of(step.params))
         at = 8 * len(params)
-        params.extend(packed(step.params, address))
+        params.extend(packed(step.leaves, address))
         return kernel, at
 
     calls = np.zeros((len(steps), 2, 3), np.int64)

@@ -8,7 +8,7 @@ a crash or in wrong codes.
 from collections.abc import Iterable, Mapping
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.engines.host.codegen.params import Extent, Ref, leaves
+from axforge.axruntime.engines.host.codegen.params import Extent, Ref
 from axforge.axruntime.engines.host.layout import Root
 from axforge.axruntime.engines.host.steps import Constants, Step
 
@@ -20,7 +20,7 @@ def check(steps: Iterable[Step], roots: Mapping[str, Root], constants: Constants
     """Raises an AxforgeError for a step that reaches outside its operands, or whose family does not say what an operand reaches."""
     for step in steps:
         known = {id(e.ref) for e in step.extents}
-        for leaf in leaves(step.params):
+        for leaf in step.leaves:
             if isinstance(leaf, Ref) and id(leaf) not in known:
                 raise _internal(step, f"the kernel does not say which bytes it reaches from {leaf}")
         for extent in step.extents:

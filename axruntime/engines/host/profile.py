@@ -19,7 +19,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axruntime.engines.host import native
 from axforge.axruntime.engines.host.codegen.kernels.peak import PeakParams, PeakSpec, macs_per_turn
-from axforge.axruntime.engines.host.codegen.params import CONSTS, Ref, kernel_of, packed
+from axforge.axruntime.engines.host.codegen.params import CONSTS, Ref, kernel_of, leaves, packed
 from axforge.axruntime.engines.host.engine import Context, HostEngine
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.objcode import Mapped
@@ -101,7 +101,7 @@ def measure_peak(isa: Isa) -> float:
     scratch = np.zeros(8192, np.uint8)
     cfg = tile_config(16)
     bases = np.array([0, cfg.ctypes.data, scratch.ctypes.data], np.int64)
-    params = np.array(packed(peak, lambda _: (CONSTS, 0)), np.int64)
+    params = np.array(packed(leaves(peak), lambda _: (CONSTS, 0)), np.int64)
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(code.addresses[0])
     best = float("inf")
     for _ in range(20):

@@ -16,17 +16,23 @@ from axforge.axruntime.engines.host.codegen.params import Extent, Ref, TableRef,
 class Step:
     """One kernel call: its parameters, whose class names the kernel family, and the bytes it reaches.
 
-    name: the operator it belongs to; macs: its multiply-accumulates, for the profile. reads, writes: buffers of the arena.
-    disjoint_writes: it writes only where no other step writes.
+    name: the operator it belongs to; leaves: its parameters one by one; reads, writes: buffers of the arena.
+    macs: its multiply-accumulates, for the profile. disjoint_writes: it writes only where no other step writes.
     """
 
     name: str
     params: Values
+    leaves: tuple[object, ...]
     extents: tuple[Extent, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     macs: int = 0
     disjoint_writes: bool = False
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What kernels are told apart by: steps of equal signature have equal kernels (`kernel_of`), which take longer to make."""
+        return type(self.params), self.params.spec, tuple(map(type, self.leaves))
 
 
 @dataclass(frozen=True)

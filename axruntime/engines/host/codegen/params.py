@@ -98,16 +98,21 @@ def _names(group: Any) -> tuple[str, ...]:
     return _NAMES[kind]
 
 
-def leaves(value: object) -> Iterator[object]:
+def leaves(params: "Params[Any, Any, Any]") -> tuple[object, ...]:
     """Addresses, integers and floats in the order of the block; None for a parameter that is absent."""
-    if isinstance(value, tuple):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, Group):
-        for name in _names(value):
-            yield from leaves(getattr(value, name))
-    else:
-        yield value
+    out: list[object] = []
+    _flatten((params,), out)
+    return tuple(out)
+
+
+def _flatten(values: tuple[object, ...], out: list[object]) -> None:
+    for value in values:
+        if isinstance(value, Group):
+            _flatten(tuple([getattr(value, name) for name in _names(value)]), out)
+        elif type(value) is tuple:
+            _flatten(value, out)
+        else:
+            out.append(value)
 
 
 def slot_of(leaf: object) -> Slot | None:
@@ -123,22 +128,17 @@ def slot_of(leaf: object) -> Slot | None:
     raise TypeError(f"{leaf!r} cannot be a parameter of a kernel")
 
 
-def packed(params: Values, address: Callable[[Ref], tuple[int, int]]) -> list[int]:
-    """The parameter block. address: gives the number of the base and the byte offset."""
+def packed(values: tuple[object, ...], address: Callable[[Ref], tuple[int, int]]) -> list[int]:
+    """The parameter block for these `leaves`. address: gives the number of the base and the byte offset."""
     out: list[int] = []
-    for leaf in leaves(params):
-        if isinstance(leaf, Ref):
-            out += address(leaf)
-        elif isinstance(leaf, np.float32):
-            out.append(int(leaf.view(np.uint32)))
-        elif isinstance(leaf, int):
-            out.append(leaf)
+    for value in values:
+        if isinstance(value, int):
+            out.append(value)
+        elif isinstance(value, Ref):
+            out += address(value)
+        elif isinstance(value, np.float32):
+            out.append(int(value.view(np.uint32)))
     return out
-
-
-def signature(params: Values) -> tuple[object, ...]:
-    """What kernels are told apart by: equal signatures have equal kernels (`kernel_of`), and are cheaper to make."""
-    return type(params), params.spec, tuple(slot_of(leaf) for leaf in leaves(params))
 
 
 def kernel_of(params: Values) -> Kernel:
