@@ -13,17 +13,26 @@ ROOT = Path(__file__).resolve().parents[1] / "axcompiler"
 ONNX = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
 #: what an ONNX file is written with, rather than what a network computes: constants, copies, and the QDQ form
 FORM = {"Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast", "Shape", "Size"}
+#: (calibrate adds nodes that measure)
 #: a rewrite of ONNX nodes is a pattern of operators, and names them; the classes of the fused graph have names of their own
-PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "calibrate/", "quantize/")
+PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "calibrate/")
 
 
 def operator_names(path: Path) -> Iterator[tuple[int, str]]:
     """(line, operator) for each ONNX operator that is compared with something or listed in a set, a tuple, a list or a dictionary."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare | ast.Set | ast.Tuple | ast.List | ast.Dict):
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                    yield from ((inner.lineno, word) for word in inner.value.split() if word in ONNX)
+            for line, text in texts(node):
+                yield from ((line, word) for word in text.split() if word in ONNX)
+
+
+def texts(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, text) of the strings in an expression, without the arguments of calls: making a node names its operator."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.lineno, node.value
+    elif not isinstance(node, ast.Call):
+        for inner in ast.iter_child_nodes(node):
+            yield from texts(inner)
 
 
 def elsewhere() -> list[Path]:

@@ -85,6 +85,7 @@ class Operator:
 
     Facts for quantization:
     channel_axis(view): axis of the first operand that holds its channels.
+    channel_groups(view): how many groups of channels do not meet, for a product with a weight [M, C / groups, ...]; None for any other.
     mean_shift(view, error, mean): what `error` in the weights, in their shape, adds to the mean of each output channel, if `mean` is that
     of each channel of the operand: [M]. None where the bias of the operator cannot be corrected.
     added_value(view): a number that the node brings into its result beside its operand's (padding); None if there is none.
@@ -108,6 +109,7 @@ class Operator:
     prepares: Fact = never
     copies_codes: bool = False
     channel_axis: Callable[[NodeView], int] = last_axis
+    channel_groups: Callable[[NodeView], int] | None = None
     mean_shift: Callable[[NodeView, F64, F64], F64] | None = None
     added_value: Callable[[NodeView], float | None] = field(default=lambda view: None)
 
@@ -160,6 +162,12 @@ def refusal(view: NodeView) -> str | None:
         if not constraint(view):
             return (constraint.__doc__ or constraint.__name__).strip().splitlines()[0]
     return None
+
+
+def channel_groups(view: NodeView) -> int | None:
+    """How many groups of channels do not meet in a convolution; None for any other node."""
+    operator = find(view.op_type, view.domain)
+    return operator.channel_groups(view) if operator is not None and operator.channel_groups is not None else None
 
 
 def registered() -> dict[str, Operator]:

@@ -122,6 +122,7 @@ register(
         multiplies=constant_factor,
         single_row=lambda view: c.shape_of(view, 1)[0] == 1,
         channel_axis=lambda view: 1,
+        channel_groups=_groups,
         mean_shift=_mean_shift,
     )
 )

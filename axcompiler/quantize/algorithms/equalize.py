@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.views import NodeView, names_read
+from axforge.axcompiler.operators import channel_groups
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
 from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
@@ -104,7 +105,7 @@ def pairs(plan: Plan) -> list[Pair]:
     found = []
     for k in sorted(plan.aipu):
         node = plan.view.nodes[plan.parts[k].nodes[0]]
-        if not _convolution(plan, k) or not (_depthwise(node) or int(node.attributes.get("group", 1)) == 1):
+        if not _convolution(plan, k) or not (_depthwise(node) or channel_groups(node) == 1):
             continue
         before = _maker(plan, node.inputs[0], plan.parts[k].nodes)
         if before in plan.aipu and plan.parts[before].region and region_bounds(plan.view, plan.parts[before]) == (0.0, math.inf):
@@ -115,12 +116,12 @@ def pairs(plan: Plan) -> list[Pair]:
 
 
 def _convolution(plan: Plan, k: int) -> bool:
-    return plan.parts[k].region is None and plan.view.nodes[plan.parts[k].nodes[0]].op_type == "Conv"
+    return plan.parts[k].region is None and channel_groups(plan.view.nodes[plan.parts[k].nodes[0]]) is not None
 
 
 def _depthwise(node: NodeView) -> bool:
     weight = node.shape(1)
-    return weight is not None and 1 < weight[0] == int(node.attributes.get("group", 1)) and weight[1] == 1
+    return weight is not None and 1 < weight[0] == channel_groups(node) and weight[1] == 1
 
 
 def _maker(plan: Plan, name: str, readers: Sequence[int]) -> int:

@@ -23,6 +23,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.views import names_read
+from axforge.axcompiler.operators import channel_groups
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
 from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
@@ -90,11 +91,12 @@ def chains(plan: Plan) -> list[Chain]:
 def _chain(plan: Plan, k: int) -> Chain | None:
     view, unit = plan.view, plan.parts[k]
     node = view.nodes[unit.nodes[0]]
-    if unit.region or node.op_type != "Conv":
+    groups = channel_groups(node)
+    if unit.region or groups is None:
         return None
     operand = node.inputs[0]
     channels = view.shapes[operand][1]
-    if not 1 < channels == int(node.attributes.get("group", 1)) == view.shapes[node.inputs[1]][0]:
+    if not 1 < channels == groups == view.shapes[node.inputs[1]][0]:
         return None
     made = _alone(plan, operand, unit.nodes)
     first: tuple[int, ...] = ()
@@ -105,7 +107,7 @@ def _chain(plan: Plan, k: int) -> Chain | None:
         first = plan.parts[made].nodes
         made = _alone(plan, plan.parts[made].inputs[0], first)
     maker = view.nodes[plan.parts[made].nodes[0]] if made in plan.aipu else None
-    if maker is None or maker.op_type != "Conv" or int(maker.attributes.get("group", 1)) != 1:
+    if maker is None or channel_groups(maker) != 1:
         return None
     second, result = _after(plan, node.outputs[0])
     return Chain(plan.parts[made].nodes[0], first, unit.nodes[0], second, operand, result)
@@ -262,5 +264,4 @@ class _Writer:
 
     def _takes_order(self, i: int, name: str) -> bool:
         node = self._view.nodes[i]
-        plain = node.op_type == "Conv" and not node.domain and int(node.attributes.get("group", 1)) == 1
-        return plain and node.inputs[0] == name and node.constant(1) is not None
+        return channel_groups(node) == 1 and node.inputs[0] == name and node.constant(1) is not None
