@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,8 +134,6 @@ def _explain(store: "Store", options: argparse.Namespace) -> int:
 
 
 def _stats(store: "Store", options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from axforge.cache import stats
 
     if options.reset:

@@ -5,6 +5,7 @@ Reading trusts nothing: a record must carry its own checksum and hash to its key
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.cache import stats
 from axforge.cache.blobs import Blobs
-from axforge.cache.digest import FileDigest, hash_file, sha256
+from axforge.cache.digest import FileDigest, Hasher, hash_file, sha256
 from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged, masked
 from axforge.cache.files import Files
@@ -235,10 +236,8 @@ class Store:
         On the cache's file system, so that what it holds can be kept without copying; in folder `beside` if that is given (the cache
         is full), or wherever temporary files go if the cache cannot be written. OSError when it cannot be made.
         """
-        import shutil
-
         if beside is not None or not self.layout.writable:
-            import tempfile
+            import tempfile  # only a cache that cannot be written needs it
 
             if beside is not None:
                 beside.mkdir(parents=True, exist_ok=True)
@@ -295,8 +294,6 @@ class Store:
 
 def publish(produced: Path, record: Record, dest: Path) -> None:
     """Bring outputs that could not be kept from `produced` to `dest`, as `restore` would have done."""
-    from axforge.cache.digest import Hasher
-
     dest.mkdir(parents=True, exist_ok=True)
     for output in record.outputs:
         temporary = dest / f".{output.name}.{unique_name()}"

@@ -1,5 +1,6 @@
 """The reports of cache.inspect, gc and verify as lines for people."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +74,6 @@ def look_lines(data: Mapping[str, Any]) -> list[str]:
 
 
 def _record_lines(data: Mapping[str, Any]) -> list[str]:
-    import json
-
     provenance = ", ".join(f"{name} {value}" for name, value in sorted(data["provenance"].items()))
     lines = [
         f"record {data['record']}",

@@ -19,7 +19,7 @@ __all__ = ["DOIT_CONFIG", "models_in", "task_accuracy", "task_cache", "task_comp
 
 def __getattr__(name: str) -> Any:
     if name == "DOIT_CONFIG":  # depends on what was typed, which a front end sets first
-        from axforge.tasks.config import doit_config
+        from axforge.tasks.config import doit_config  # reads the command line
 
         return doit_config()
     raise AttributeError(name)

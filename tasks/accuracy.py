@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from doit.exceptions import TaskFailed
+
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.tasks import command_line, compiling
@@ -71,14 +73,12 @@ class Accuracy:
 
     def execute(self) -> Any:
         """Measure, print, and fail when the loss is more than model.json allows."""
-        from doit.exceptions import TaskFailed
-
         if self.reason and self.asked:
             raise AxforgeError(f"{self.plan.model.name} cannot be measured: {self.reason}.")
         if self.reason:
             print(f"{self.plan.model.name}: skipped, {self.reason}", flush=True)
             return True
-        from axforge.tasks.accuracy_verdict import judge
+        from axforge.tasks.accuracy_verdict import judge  # only measuring needs tables and engines
 
         verdict = judge(self.plan, self.pipe)
         return True if verdict.passed else TaskFailed(verdict.sentence, report=False)  # it has been printed

@@ -27,7 +27,7 @@ class Verdict:
 
 def judge(plan: Plan, pipe: str) -> Verdict:
     """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError."""
-    from axforge.axruntime.media.sinks.json_document import write_json
+    from axforge.axruntime.media.sinks.json_document import write_json  # loads NumPy
 
     float_report = measure(plan, "onnx")
     report = float_report if pipe in FLOAT else measure(plan, pipe)
@@ -50,12 +50,12 @@ def judge(plan: Plan, pipe: str) -> Verdict:
 def measure(plan: Plan, pipe: str) -> "AccuracyReport":
     """One model on its dataset, here or in parts on a cluster."""
     if plan.cluster:
-        from axforge.tasks.cluster.accuracy import measure_there
+        from axforge.tasks.cluster.accuracy import measure_there  # loads NumPy
 
         return measure_there(plan, pipe)
-    from axforge.axruntime.evaluate.datasets import open_dataset
-    from axforge.axruntime.evaluate.evaluate import evaluate
-    from axforge.axruntime.pipeline.pipeline import Pipeline
+    from axforge.axruntime.evaluate.datasets import open_dataset  # loads NumPy
+    from axforge.axruntime.evaluate.evaluate import evaluate  # loads NumPy
+    from axforge.axruntime.pipeline.pipeline import Pipeline  # loads NumPy
 
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
     engine = open_for(plan, pipe)

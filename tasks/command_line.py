@@ -6,6 +6,7 @@ doit has three habits that this module lives with: it takes any word with `=` fo
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from getopt import GetoptError, getopt
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
@@ -187,8 +188,6 @@ def _variables(rest: Sequence[str]) -> Options:
 
 def _flags(common: Options, task: str, following: Sequence[str], command: str) -> Options:
     """The flags that follow a task's name, up to the next name. Raises AxforgeError for one that the task does not take."""
-    from getopt import GetoptError, getopt
-
     known = {o.flag: o for o in (OPTIONS if task.startswith("compile:") else ALL_OPTIONS)}
     try:
         pairs, _ = getopt(list(following), "", [flag if o.kind is bool else f"{flag}=" for flag, o in known.items()])

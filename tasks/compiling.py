@@ -108,7 +108,7 @@ class Publish:
 
     def execute(self) -> dict[str, Any]:
         """Copy model.json, atomically."""
-        from axforge.cache.disk import sweep, unique_name
+        from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache
 
         _ = self.plan.descriptor  # a descriptor with a mistake is not published
         self.target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ def counting(title: str) -> Iterator[Progress]:
     if not fancy():
         yield silent
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # only a terminal needs rich
+    from rich.progress import Progress as Bars  # only a terminal needs rich
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
@@ -31,8 +31,8 @@ def counting(title: str) -> Iterator[Progress]:
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; columns of numbers are right-aligned."""
     if fancy():
-        from rich.console import Console
-        from rich.table import Table
+        from rich.console import Console  # only a terminal needs rich
+        from rich.table import Table  # only a terminal needs rich
 
         print(title)  # as Table's own title it would be broken at the width of the columns
         drawn = Table()

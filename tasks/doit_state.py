@@ -14,6 +14,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from doit.dependency import FileChangedChecker
+from doit.globals import Globals
 
 #: Time stamps tick coarsely: a file changed this shortly before it was looked at may change again under the same stamps.
 _TICK_NS = 20_000_000
@@ -34,7 +35,7 @@ def settled(stamps: Signature, when: int) -> bool:
 
 def content(path: str) -> str:
     """xxh3-128 of a file, hex: finds changes, and is never believed by anybody else."""
-    import xxhash
+    import xxhash  # costs 4 ms, which a build with nothing to do need not pay
 
     digest = xxhash.xxh3_128()
     view = memoryview(bytearray(_PIECE))
@@ -121,8 +122,6 @@ def prepare_state() -> None:
 
 def _forget_runs() -> None:
     """Remember nothing of `infer:` tasks: they always run, and their names may hold the user and password of a camera."""
-    from doit.globals import Globals
-
     manager = Globals.dep_manager
     if manager is None or hasattr(manager, "remembers"):
         return
@@ -140,8 +139,6 @@ def _share_with_other_processes() -> None:
 
     doit deletes a failed task's row at once but commits at the end of the run, which would lock out everybody else till then.
     """
-    from doit.globals import Globals
-
     connection = getattr(getattr(Globals.dep_manager, "backend", None), "_conn", None)
     if connection is not None:
         connection.execute("pragma busy_timeout = 60000")

@@ -38,7 +38,7 @@ def needs(pipe: str) -> str:
 
 def open_for(plan: Plan, pipe: str) -> "Engine":
     """The engine with the model loaded. Raises AxforgeError."""
-    from axforge.axruntime.engines.factory import open_engine
+    from axforge.axruntime.engines.factory import open_engine  # loads NumPy
 
     return open_engine(pipe, model_path(plan, pipe))
 

@@ -52,7 +52,7 @@ class Verdict:
 
 def explain(plan: Plan) -> list[Verdict]:
     """A verdict for each stage, in order. Raises AxforgeError when a source is not there."""
-    from axforge.cache.config import open_store
+    from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
     store = open_store(plan.settings.project)
     made: dict[str, str] = {}
@@ -70,7 +70,7 @@ def explain(plan: Plan) -> list[Verdict]:
 
 
 def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verdict:
-    from axforge.cache.explain import why
+    from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
     action = inputs_of(plan, stage).action(store, made)
     reasons = why(store, action, label=plan.model.name, scope=plan.scope, nouns=NOUNS)

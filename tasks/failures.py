@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NoReturn
 
 from doit.exceptions import TaskFailed
@@ -40,9 +41,8 @@ class Guarded:
 
 def report_user_errors(creator: Callable[..., Any]) -> Callable[..., Any]:
     """For task creators (generators): a user's mistake ends the program with its sentence and status 1."""
-    import functools
 
-    @functools.wraps(creator)
+    @wraps(creator)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             yield from creator(*args, **kwargs)

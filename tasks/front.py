@@ -6,6 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
+
+from axforge import tasks
 from axforge.tasks import command_line, settings
 
 
@@ -62,11 +66,6 @@ def run(options: argparse.Namespace, tasks: Sequence[str], jobs: int = 0) -> int
 
 def main(arguments: Sequence[str]) -> int:
     """doit, in this process, with the tasks of this package. The words must have been set."""
-    from doit.cmd_base import ModuleTaskLoader
-    from doit.doit_cmd import DoitMain
-
-    from axforge import tasks
-
     namespace = {name: getattr(tasks, name) for name in tasks.__all__}
     try:
         return int(DoitMain(ModuleTaskLoader(namespace), config_filenames=()).run(list(arguments)) or 0)

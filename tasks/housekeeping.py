@@ -1,10 +1,15 @@
 """`doit cache inspect|clean|verify|explain|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from doit.exceptions import TaskFailed
+
+from axforge.tasks import zoo
 from axforge.tasks.failures import say
+from axforge.tasks.plan import Plan
 from axforge.tasks.settings import PROJECT
 
 
@@ -26,8 +31,6 @@ class Housekeeping:
 
     def __call__(self, argv: Sequence[str], helping: bool) -> Any:
         """Run one command."""
-        from doit.exceptions import TaskFailed
-
         try:
             status = run([*argv, *(["--help"] if helping else [])] or ["inspect"])
         except Exception as error:
@@ -39,7 +42,7 @@ class Housekeeping:
 
 def run(argv: Sequence[str]) -> int:
     """A command of `doit cache`; returns its exit status. Raises AxforgeError and CacheError."""
-    from axforge.cache import cli
+    from axforge.cache import cli  # a build with nothing to do opens no cache
 
     here = PROJECT.settings()
     try:
@@ -52,8 +55,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _explains_a_build(rest: list[str]) -> bool:
     """Whether `explain` is about a model of the zoo (else it compares records, which the cache does itself)."""
-    from axforge.tasks import zoo
-
     plain = [word for word in rest if not word.startswith("-")]
     here = PROJECT.settings()
     known = zoo.names(here)
@@ -63,12 +64,9 @@ def _explains_a_build(rest: list[str]) -> bool:
 
 
 def _explain(rest: list[str]) -> int:
-    import argparse
-    import json
+    import argparse  # only `explain` of this command needs it
 
-    from axforge.tasks import zoo
-    from axforge.tasks.explaining import explain
-    from axforge.tasks.plan import Plan
+    from axforge.tasks.explaining import explain  # only `explain` needs it
 
     parser = argparse.ArgumentParser(prog="doit cache explain", description="What a build of a model would do, stage by stage, and why.")
     parser.add_argument("model")

@@ -36,8 +36,8 @@ def task_infer() -> Iterator[dict[str, Any]]:
 
 def _look_at(source: str, plan: Plan) -> None:
     """Raises AxforgeError for a source that is not there: before anybody waits for a compilation."""
-    from axforge.axruntime.media.opening import open_source
-    from axforge.tasks.running import where
+    from axforge.axruntime.media.opening import open_source  # loads NumPy
+    from axforge.tasks.running import where  # only a run needs tables
 
     if source.split(":")[0] != "dataset":  # needs the descriptor, and is read whole
         open_source(where(source, plan), frames=plan.options.frames or None)
@@ -74,6 +74,6 @@ class Infer:
 
     def execute(self) -> dict[str, Any]:
         """Run it; returns what a script may want to know."""
-        from axforge.tasks.running import run
+        from axforge.tasks.running import run  # only a run needs tables
 
         return run(self.plan, self.source, self.pipe)

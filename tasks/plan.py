@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Plan:
     @cached_property
     def descriptor(self) -> "Descriptor":
         """model.json, checked. Raises AxforgeError."""
-        from axforge.axruntime.pipeline.descriptor import load_descriptor
+        from axforge.axruntime.pipeline.descriptor import load_descriptor  # loads msgspec
 
         return load_descriptor(self.model.path, [root for root in [self.settings.data_root] if root is not None])
 
@@ -128,8 +129,6 @@ class Plan:
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:
     """Versions of installed distributions. Raises AxforgeError for one that is missing."""
-    from importlib.metadata import PackageNotFoundError, version
-
     found = {}
     for name in libraries:
         try:

@@ -4,6 +4,7 @@ A stage calls `report`. In the process that draws, that is a function call. A wo
 it was forked; it writes only if somebody draws, for a pipe that nobody empties blocks its writer when it is full.
 """
 
+import multiprocessing
 import os
 import sys
 import time
@@ -30,8 +31,6 @@ _CHANNEL = _Channel()
 
 def open_channel(draw: Draw) -> Any:
     """Called by who draws, before any fork. Returns the queue of messages from other processes; None ends it."""
-    import multiprocessing
-
     _CHANNEL.draw, _CHANNEL.pid = draw, os.getpid()
     _CHANNEL.queue = multiprocessing.get_context("fork").SimpleQueue()
     return _CHANNEL.queue
@@ -49,8 +48,6 @@ def drawing() -> bool:
 
 def in_worker() -> bool:
     """Whether this is a worker process of `doit -n K`."""
-    import multiprocessing
-
     return multiprocessing.parent_process() is not None
 
 

@@ -11,7 +11,7 @@ from axforge.cache.errors import masked
 from axforge.tasks.command_line import decoded
 
 if TYPE_CHECKING:
-    from axforge.tasks.bars import Bars
+    from axforge.tasks.bars import Bars  # only a terminal needs rich
 
 HOW = {"ran": "ran", "restored": "restored from the cache"}
 
@@ -39,7 +39,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
         if self.bars is None and _stage(task) and self.stream.isatty():
-            from axforge.tasks.bars import Bars
+            from axforge.tasks.bars import Bars  # only a terminal needs rich
 
             self.bars = Bars(self.stream)  # makes its queue, draws nothing yet
 

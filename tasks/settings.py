@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from doit import get_initial_workdir
+
 from axforge.tasks.command_line import CommandLine, read
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
@@ -105,7 +107,5 @@ def _absolute(base: Path, path: str) -> Path:
 
 
 def _initial_workdir() -> Path | None:
-    from doit import get_initial_workdir
-
     initial = get_initial_workdir()
     return Path(initial) if initial else None

@@ -4,28 +4,23 @@ The data set and the network travel through the cache like everything else: each
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.evaluate.datasets import open_dataset
+from axforge.axruntime.evaluate.evaluate import AccuracyReport, report
 from axforge.tasks.cluster.client import cluster_at
 from axforge.tasks.cluster.jobs import measure_job
 from axforge.tasks.cluster.messages import PartMeasured
+from axforge.tasks.cluster.worker import measure_part
 from axforge.tasks.display import counting
 from axforge.tasks.engines import model_path
 from axforge.tasks.plan import Plan
 
-if TYPE_CHECKING:
-    from axforge.axruntime.evaluate.evaluate import AccuracyReport
 
-
-def measure_there(plan: Plan, pipe: str) -> "AccuracyReport":
+def measure_there(plan: Plan, pipe: str) -> AccuracyReport:
     """One model on its data set. Raises AxforgeError."""
-    from axforge.axruntime.evaluate.datasets import open_dataset
-    from axforge.axruntime.evaluate.evaluate import report
-    from axforge.tasks.cluster.worker import measure_part
-
     cluster = cluster_at(plan.cluster)
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
     limit = plan.options.frames or None

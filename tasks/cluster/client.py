@@ -26,7 +26,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         try:
-            import distributed
+            import distributed  # an optional package, slow to load
         except ImportError as error:
             fix = "Install it: python -m pip install 'axforge[cluster]'"
             raise AxforgeError("Working on a cluster needs the package distributed.", fix=fix) from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from axforge.cache.key import Action
     from axforge.cache.store import Store
     from axforge.tasks.cluster.client import Cluster
-    from axforge.tasks.cluster.messages import Compiled
+    from axforge.tasks.cluster.messages import Compiled  # loads NumPy
 
 _ORDER = [stage.name for stage in STAGES]
 
@@ -86,8 +86,8 @@ class Sent:
     """One model on its way."""
 
     def __init__(self, cluster: "Cluster", plan: Plan, last: str, name: str) -> None:
-        from axforge.tasks.cluster.jobs import compile_job  # these load NumPy
-        from axforge.tasks.cluster.worker import compile_model
+        from axforge.tasks.cluster.jobs import compile_job  # loads NumPy
+        from axforge.tasks.cluster.worker import compile_model  # loads NumPy
 
         self._cluster, self._what = cluster, plan.model.name
         self._future = cluster.submit(compile_model, compile_job(plan, last), name)
@@ -95,7 +95,7 @@ class Sent:
     @cached_property
     def answer(self) -> "Compiled":
         """The worker's answer, when it is there. Raises AxforgeError."""
-        from axforge.tasks.cluster.messages import Compiled
+        from axforge.tasks.cluster.messages import Compiled  # loads NumPy
 
         return self._cluster.result(self._future, self._what, Compiled)
 

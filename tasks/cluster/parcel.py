@@ -7,22 +7,18 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
-
-if TYPE_CHECKING:
-    from axforge.cache.key import Action
-    from axforge.cache.store import Store
+from axforge.cache.gc import keep_limit
+from axforge.cache.key import Action, Tree
+from axforge.cache.store import Store
 
 #: Files of one record, which has a limited size.
 _TOGETHER = 1000
 
 
-def send(store: "Store", files: Mapping[str, Path], label: str) -> dict[str, str]:
+def send(store: Store, files: Mapping[str, Path], label: str) -> dict[str, str]:
     """Put files into the cache; returns the SHA-256 of each by its name. Raises AxforgeError when the cache cannot keep them."""
-    from axforge.cache.gc import keep_limit
-
     digests = store.files.digests(list(files.values()))
     for digest in digests:
         digest.confirm()
@@ -43,7 +39,7 @@ def send(store: "Store", files: Mapping[str, Path], label: str) -> dict[str, str
     return contents
 
 
-def receive(store: "Store", contents: Mapping[str, str], folder: Path) -> None:
+def receive(store: Store, contents: Mapping[str, str], folder: Path) -> None:
     """Lay a parcel out in an empty folder. Raises AxforgeError when the cache of this machine does not have it."""
     kept = folder / ".contents"
     for action in actions(contents):
@@ -62,10 +58,8 @@ def receive(store: "Store", contents: Mapping[str, str], folder: Path) -> None:
         os.link(kept / content, target)
 
 
-def actions(contents: Mapping[str, str]) -> Iterator["Action"]:
+def actions(contents: Mapping[str, str]) -> Iterator[Action]:
     """The actions whose outputs are the contents of these files."""
-    from axforge.cache.key import Action, Tree
-
     names = sorted(contents)
     for start in range(0, len(names), _TOGETHER):
         part = {name: contents[name] for name in names[start : start + _TOGETHER]}

@@ -109,7 +109,7 @@ def received(job: Job, folder: Path, options: Options, samples: Chosen | None) -
 def name() -> str:
     """What to call this worker in reports."""
     try:
-        from distributed import get_worker
+        from distributed import get_worker  # an optional package
 
         return f"{socket.gethostname()} ({get_worker().address})"
     except ValueError:
@@ -129,7 +129,7 @@ def _same_versions(wanted: dict[str, str]) -> None:
 
 def _reporter(topic: str) -> progress.Draw:
     """Reports as events of Dask, not too many."""
-    from distributed import get_worker
+    from distributed import get_worker  # an optional package
 
     worker = get_worker()
     last = [0.0]
@@ -147,7 +147,7 @@ def _reporter(topic: str) -> progress.Draw:
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """A new folder below the worker's own, which Dask removes also when a worker was killed."""
-    from distributed import get_worker
+    from distributed import get_worker  # an optional package
 
     with tempfile.TemporaryDirectory(prefix="axforge-", dir=get_worker().local_directory) as folder:
         yield Path(folder)

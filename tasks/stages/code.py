@@ -29,7 +29,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.doit_state import Signature, settled, signature
 
 if TYPE_CHECKING:
-    import ast
+    import ast  # see imported
 
 #: Packages whose modules are followed.
 FOLLOWED = ("axcompiler", "axruntime", "ax_models")
@@ -229,7 +229,7 @@ def imported(text: str, package: str) -> Iterator[str]:
 
 def _statements(body: "Iterable[ast.stmt]") -> "Iterator[ast.stmt]":
     """All statements, also nested ones, except those for type checkers."""
-    import ast
+    import ast  # see imported
 
     for node in body:
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):

@@ -25,7 +25,7 @@ def open_cache(plan: Plan) -> "Store":
 
 def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
     """Restore the outputs of a stage, or run it and keep them."""
-    from axforge.cache.build import obtain
+    from axforge.cache.build import obtain  # a build with nothing to do opens no cache
 
     plan, stage = inputs.plan, inputs.stage
     return obtain(

@@ -95,7 +95,7 @@ class StageInputs:
 
     def action(self, store: "Store", made: Mapping[str, str] | None = None) -> "Action":
         """The action, named by the content that all inputs have now. made: SHA-256 of artefacts that need not be in place."""
-        from axforge.cache.key import Action, Tree
+        from axforge.cache.key import Action, Tree  # a build with nothing to do opens no cache
 
         known: Mapping[str, Input] = {name: content for name, content in (made or {}).items() if name in self.artefacts}
         paths = {name: path for name, path in {**self.artefacts, **self.files}.items() if name not in known}
@@ -160,18 +160,18 @@ class CalibrateInputs(StageInputs):
         return chosen_samples(self.plan)
 
     def trees(self, store: "Store") -> Mapping[str, "Input"]:
-        from axforge.tasks.stages import samples
+        from axforge.tasks.stages import samples  # loads msgspec
 
         return {samples.INPUT: self.chosen.tree(self.chosen.names(store))}
 
     def named_config(self) -> Mapping[str, Any]:
-        from axforge.tasks.stages.samples import preprocessing
+        from axforge.tasks.stages.samples import preprocessing  # loads msgspec
 
         return {**super().named_config(), "preprocessing": preprocessing(self.plan.descriptor)}
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        from axforge.tasks.stages.samples import LIBRARIES
+        from axforge.tasks.stages.samples import LIBRARIES  # loads msgspec
 
         return (*self.stage.libraries, *LIBRARIES)
 
@@ -186,8 +186,8 @@ class CalibrateInputs(StageInputs):
         return [*self.chosen.folders, *self.chosen.files()]
 
     def run(self, store: "Store", folder: Path, report: Progress) -> None:
-        from axforge.axruntime.pipeline.calibration import stand_ins
-        from axforge.tasks.stages.samples import Feeds
+        from axforge.axruntime.pipeline.calibration import stand_ins  # loads msgspec
+        from axforge.tasks.stages.samples import Feeds  # loads msgspec
 
         if stand_ins(self.chosen.items):
             count, name = len(self.chosen.items), self.plan.model.name
@@ -239,7 +239,7 @@ def inputs_of(plan: Plan, stage: Stage) -> StageInputs:
 
 def chosen_samples(plan: Plan) -> "Chosen":
     """The samples that a model is calibrated with. Raises AxforgeError when there are none."""
-    from axforge.tasks.stages.samples import choose
+    from axforge.tasks.stages.samples import choose  # loads msgspec
 
     if plan.samples is not None:
         return plan.samples

@@ -97,11 +97,11 @@ def from_file(path: Path) -> Origin:
 
 def external_files(path: Path) -> dict[str, Path]:
     """Files that hold tensors of the model at `path`, by location. Refuses locations outside its folder, and files that are no ONNX."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx.external_data_helper import uses_external_data
+    import onnx  # slow to load; a checksum or a builder is looked at without it
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # with onnx
+    from onnx.external_data_helper import uses_external_data  # with onnx
 
-    from axforge.axcompiler.onnx_graph.tensors import tensors
+    from axforge.axcompiler.onnx_graph.tensors import tensors  # with onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -136,7 +136,7 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _pull_in(path: Path, out: Path) -> None:
-    import onnx
+    import onnx  # slow to load; a checksum or a builder is looked at without it
 
     model = onnx.load(path)
     if model.ByteSize() >= 2**31:
@@ -191,7 +191,7 @@ def _checksum_error(path: Path, source: "Source") -> AxforgeError | None:
 
 
 def _download(source: "Source", out: Path, model: str, settings: Settings, progress: Progress) -> None:
-    import urllib.request
+    import urllib.request  # only a download needs it
 
     assert source.url is not None
     request = urllib.request.Request(source.url, headers={"User-Agent": "axforge"})

@@ -102,7 +102,7 @@ class StageTask:
 
     def execute(self) -> Values:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
-        from axforge.cache.explain import why
+        from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
         store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
         quick, spec, action = self.plan.quick, inputs.spec(), inputs.action(store)

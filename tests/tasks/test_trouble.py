@@ -49,7 +49,7 @@ def leftovers(project: Project) -> list[str]:
     known = {"model.onnx", "checked.onnx", "support.json", "ranges.json", "histograms.npz", "quantized.onnx", "graph.axgraph", "model.json"}
     known |= {"program.axprogram", "schedule.json", "model.axmodel", "manifest.json"}
     files = [p for p in (project.root / "build").rglob("*") if p.is_file()]
-    return [p.name for p in files if p.name not in known and not p.name.startswith(".doit.sqlite")]
+    return [p.name for p in files if p.name not in known and not p.name.startswith((".doit.sqlite", ".doit-code.json"))]
 
 
 def test_a_bug_in_a_stage_keeps_what_was_finished_and_shows_its_traceback(quick: Project) -> None:
