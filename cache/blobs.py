@@ -112,7 +112,7 @@ class Blobs:
             raise Damaged("A stored content was damaged.", where=str(path))
 
     def set_aside(self, path: Path, why: str) -> None:
-        """Move a damaged file to the quarantine with a sentence, and tell. Where that is not allowed it is left and told."""
+        """Move a damaged file to the quarantine with a sentence and warn. Where that is not allowed it is left in place, with a warning."""
         sentence = f"{path.name[:16]}… in {path.parent.parent.name}/ was damaged ({why})"
         target = self._layout.quarantine / f"{path.parent.parent.name}-{path.name}-{unique_name()}"
         try:

@@ -19,7 +19,7 @@ _AGE = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
 def parse_age(text: str) -> float:
-    """Seconds in "30d", "12 h", "2w", "90min". CacheError when it is no age."""
+    """Seconds in "30d", "12 h", "2w", "90min". CacheError when it is not an age."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)?\s*", text)
     if not match:
         raise CacheError(f"{text!r} is not an age.", fix="Write it like 30d, 12h, 90min; without a unit it means days.")

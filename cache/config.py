@@ -42,7 +42,7 @@ class Config:
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes in "20 GB", "512MiB", "1000". CacheError when it is no size."""
+    """Bytes in "20 GB", "512MiB", "1000". CacheError when it is not a size."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(text).lower())
     if not match:
         raise CacheError(f"{text!r} is not a size.", fix="Write it like 20 GB, 512 MiB or a number of bytes.")

@@ -134,7 +134,7 @@ def hash_once(path: str | Path, *, strong: bool = False) -> FileDigest:
 def hash_file(path: str | Path, *, strong: bool = True) -> tuple[FileDigest, Stat]:
     """Hash a regular file now, and its stat from before. CacheError when it keeps changing or cannot be read.
 
-    A ctime that moves meanwhile is no change of content (somebody made a link); such a stat just never matches again.
+    A ctime that moves meanwhile is not a change of content (somebody made a link); such a stat just never matches again.
     """
     for _ in range(3):
         before = file_stat(path)

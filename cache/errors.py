@@ -7,7 +7,7 @@ _SECRET = re.compile(r"(?i)\b(authorization|token|password|secret|api[-_]?key)(\
 
 
 class CacheError(Exception):
-    """A mistake a user can mend: what is wrong, where, and what to do about it, as full sentences."""
+    """A mistake that a user can fix: what is wrong, where, and what to do about it, as full sentences."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix

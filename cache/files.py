@@ -39,7 +39,7 @@ class Files:
         self._folders: dict[str, Entries] = {}
 
     def digest(self, path: str | Path) -> FileDigest:
-        """Content of one file. CacheError when it is no readable regular file or keeps changing."""
+        """Content of one file. CacheError when it is not a readable regular file or keeps changing."""
         return self.digests([path])[0]
 
     def digests(self, paths: Iterable[str | Path]) -> list[FileDigest]:
@@ -148,7 +148,7 @@ class Files:
                 return  # the name is asked for again next time
 
     def forget_gone(self) -> None:
-        """Drop entries of folders that are no more."""
+        """Drop entries of folders that no longer exist."""
         for file in self._root.glob("*.json") if self._root else ():
             try:
                 folder = json.loads(file.read_bytes().partition(b" ")[2])["folder"]

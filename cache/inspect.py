@@ -108,7 +108,7 @@ def _model(store: "Store", label: str, found: list[Entry]) -> dict[str, Any]:
         names = sorted({entry.record.label for entry in found if entry.record.label})
         near = [name for name in names if label.lower() in name.lower()] or names
         raise CacheError(
-            f"{label!r} is no file, no hash and no model in this cache.",
+            f"{label!r} is not a file, a hash or a model in this cache.",
             fix=f"There are: {', '.join(near[:10])}." if near else "Nothing has been built yet.",
         )
     rows = [{**_row(entry), "last_build": entry.record.key in current} for entry in mine]

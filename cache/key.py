@@ -3,7 +3,7 @@
     document = "axforge action 1\\n" canonical-json
     key      = sha256(document)
 
-Canonical JSON: UTF-8, keys sorted, no blanks, floats as Python's shortest repr; NaN and infinities, keys that are no strings and
+Canonical JSON: UTF-8, keys sorted, no blanks, floats as Python's shortest repr; NaN and infinities, keys that are not strings and
 types that JSON lacks are refused. The document carries no path, time, host or user.
 """
 

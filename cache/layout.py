@@ -1,4 +1,4 @@
-"""Where things lie in the cache folder, and whether it can be written. See docs/cache.md for the grammar.
+"""Where things are in the cache folder, and whether it can be written. See docs/cache.md for the grammar.
 
 CACHEDIR.TAG
 v1/ac/ab/<key>            records
@@ -73,5 +73,5 @@ def is_refusal(error: OSError) -> bool:
     return error.errno in _REFUSED
 
 
-#: warn(sentence): tells the user; the same sentence is told once.
+#: warn(sentence): tells the user; the same sentence is shown once.
 Warn = Callable[[str], None]

@@ -146,7 +146,7 @@ def _check_action(action: Mapping[str, Any]) -> None:
     kinds = {"stage": str, "stage_version": int, "inputs": dict, "config": dict, "sdk": str, "libraries": dict, "outputs": list}
     for name, kind in kinds.items():
         if not isinstance(action[name], kind):
-            raise ValueError(f"{name} is no {kind.__name__}")
+            raise ValueError(f"{name} is not a {kind.__name__}")
     for value in action["inputs"].values():
         if not is_hash(value["tree"] if "tree" in value else value["sha256"]):
             raise ValueError("an input is not a SHA-256")

@@ -47,7 +47,7 @@ class Store:
     """A cache in folder `root`.
 
     index: folder of the stat index (default: inside root, private to host and user). remote: second tier. size_limit: bytes, None
-    for no limit. link: hard links where there are no reflinks. durable: sync to disk. warn: told each sentence once.
+    for no limit. link: hard links where there are no reflinks. durable: sync to disk. warn: gets each sentence once.
     """
 
     def __init__(

@@ -90,7 +90,7 @@ class Bars:
         self._show(model, "" if len(line.finished) == len(SHARES) else stage)
 
     def done(self, model: str) -> None:
-        """A model is finished or given up; with the last one, the bars stand still and the screen is free for others."""
+        """A model is finished or given up; after the last one the bars stop, and the screen is free for others."""
         self._skipped.pop(model, None)
         self._ended.add(model)
         line = self._models.pop(model, None)

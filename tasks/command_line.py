@@ -86,7 +86,7 @@ class CommandLine:
     in_full: bool = False
 
     def of_group(self, group: str) -> list[str]:
-        """What stands after `group:` in the words typed, each once."""
+        """What follows `group:` in the words typed, each once."""
         return list(dict.fromkeys(task.split(":", 1)[1] for task in self.tasks if task.startswith(f"{group}:") and task != f"{group}:"))
 
     def models(self) -> list[str]:

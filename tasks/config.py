@@ -30,7 +30,7 @@ def _config() -> dict[str, Any]:
     alone = [task for task in typed.tasks if task not in typed.swallowed]
     if typed.swallowed and alone:
         stop(
-            f"doit takes words with '=' for variables, so {typed.swallowed[0]!r} cannot stand beside {alone[0]!r}.\n"
+            f"doit takes words with '=' for variables, so {typed.swallowed[0]!r} cannot be used together with {alone[0]!r}.\n"
             f"  Run doit once for each, or use ./inference.py."
         )
     default = [encoded(task) for task in typed.swallowed] or (["compile"] if typed.command == "clean" else ["usage"])

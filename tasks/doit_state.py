@@ -1,6 +1,6 @@
 """doit's own memory, made fit for our use: which files changed (by content), and several doit processes at once.
 
-What doit remembers is a hint that saves time; what is true stands in the cache. Losing it costs a restore, never a rebuild.
+What doit remembers is a hint that saves time; the cache holds what is true. Losing it costs a restore, never a rebuild.
 Everything here that leans on doit's insides is held by tests/tasks/test_doit_state.py.
 """
 

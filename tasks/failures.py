@@ -1,4 +1,4 @@
-"""From a mistake a user can mend to a failed task with one sentence; from anything else to doit's traceback."""
+"""Mistakes that a user can fix become failed tasks with one sentence; anything else gets doit's traceback."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from axforge.cache.errors import CacheError, masked
 
 
 def say(error: Exception) -> str:
-    """The sentence for a user, or '' when `error` is no mistake of theirs."""
+    """The sentence for a user, or '' when `error` is not a mistake of theirs."""
     if isinstance(error, (AxforgeError, CacheError)):
         return masked(str(error))
     if isinstance(error, OSError) and error.filename is not None:

@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
         if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
             return _explain(list(argv[1:]))
         return cli.main(argv, prog="doit cache", start_dir=here.project)
-    except SystemExit as ended:  # argparse: --help, or a wrong option that it has told about
+    except SystemExit as ended:  # argparse: --help, or a wrong option that it has reported
         return int(ended.code or 0)
 
 

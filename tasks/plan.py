@@ -50,7 +50,7 @@ class Plan:
 
     @cached_property
     def cores(self) -> int:
-        """AIPU cores to compile for: as told, else as the descriptor says, else 1. Raises AxforgeError for others than 1 to 4."""
+        """AIPU cores to compile for: as the options say, else as the descriptor says, else 1. AxforgeError for others than 1 to 4."""
         cores = self.options.cores or self._tile_option("cores", 1)
         if cores not in range(1, MAX_CORES + 1):
             raise AxforgeError(f"An AIPU has 1 to {MAX_CORES} cores, not {cores}.", where=self.model.name, fix="Give --aipu-cores 1 to 4.")
@@ -103,7 +103,7 @@ class Plan:
 
     @property
     def results(self) -> Path:
-        """Where results of runs go unless told otherwise."""
+        """Where results of runs go by default."""
         return self.root / "results"
 
     def folder(self, stage: Stage) -> Path:

@@ -79,7 +79,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._finished(task)
 
     def skip_ignore(self, task: Any) -> None:
-        """A task that `doit ignore` was told about."""
+        """A task that the user excluded with `doit ignore`."""
         self.write(masked(f"{decoded(task.name)}: ignored (doit forget {task.name} ends that)\n"))
 
     def add_failure(self, task: Any, fail: Any) -> None:

@@ -15,7 +15,7 @@ axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running i
   doit -n 4 compile:MODEL compile:OTHER  several at once; with cluster=tcp://HOST:8786 on the workers of a Dask cluster
   doit clean compile:MODEL               remove what was built (the cache keeps it)
 
-Options stand behind a task: doit compile:MODEL --aipu-cores 4 --explain; or as variables: doit compile:MODEL cores=4 onnx=PATH
+Options follow a task: doit compile:MODEL --aipu-cores 4 --explain; or as variables: doit compile:MODEL cores=4 onnx=PATH
 SOURCE: a picture, folder or video, sample:NAME, fakevideo:640x480, or an address.
 AXFORGE_DATA_ROOT: folder with models and data sets that descriptors name. AXFORGE_BUILD_ROOT: where results go (build/).
 AXFORGE_MODELS: folders with models of your own, each in a folder with a model.json.

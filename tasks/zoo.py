@@ -36,7 +36,7 @@ def names(settings: Settings) -> list[str]:
 
 
 def find(name: str, settings: Settings) -> Model:
-    """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is no JSON object."""
+    """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is not a JSON object."""
     path = find_model(name, settings.models)
     return Model(name, path, _load(path))
 

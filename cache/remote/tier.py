@@ -2,7 +2,7 @@
 
 An action result is Bazel's; the record itself is one of its files, named `axforge-record`, so that a plain server keeps and
 checks all of it. Contents go up first and the action result last. What comes down must hash to its name, and the record to the key.
-A remote that is slow, down or lies costs one warning and a rebuild; after trouble it is left alone for the rest of the run.
+A remote that is slow, down or sends wrong data costs one warning and a rebuild; after trouble it is left alone for the rest of the run.
 """
 
 import os

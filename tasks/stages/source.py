@@ -96,7 +96,7 @@ def from_file(path: Path) -> Origin:
 
 
 def external_files(path: Path) -> dict[str, Path]:
-    """Files that hold tensors of the model at `path`, by location. Refuses locations outside its folder, and files that are no ONNX."""
+    """Files that hold tensors of the model at `path`, by location. Refuses locations outside its folder, and files that are not ONNX."""
     import onnx  # slow to load; a checksum or a builder is looked at without it
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # with onnx
     from onnx.external_data_helper import uses_external_data  # with onnx
@@ -106,11 +106,11 @@ def external_files(path: Path) -> dict[str, Path]:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise AxforgeError("This is no ONNX file, or a damaged one.", where=str(path), fix="Export or copy it again.") from error
+        raise AxforgeError("This is not an ONNX file, or it is damaged.", where=str(path), fix="Export or copy it again.") from error
     except OSError as error:
         raise AxforgeError(f"The file cannot be read: {error.strerror}.", where=str(path)) from error
     if not model.graph.node and not model.graph.output:
-        raise AxforgeError("This is no ONNX file, or an empty one: it has no graph.", where=str(path), fix="Export or copy it again.")
+        raise AxforgeError("This is not an ONNX file, or it is empty: it has no graph.", where=str(path), fix="Export or copy it again.")
     found: dict[str, Path] = {}
     for tensor in tensors(model):
         if uses_external_data(tensor):
@@ -124,7 +124,7 @@ def _inside(model: Path, location: str) -> Path:
     target = (folder / location).resolve()
     if not location or Path(location).is_absolute() or "\\" in location or folder not in target.parents:
         raise AxforgeError(
-            f"Its external data {location!r} lies outside the model's folder.", where=str(model), fix="Export it with its data beside it."
+            f"Its external data {location!r} is outside the model's folder.", where=str(model), fix="Export it with its data beside it."
         )
     if not target.is_file():
         raise AxforgeError(f"Its external data {location!r} is missing.", where=str(model), fix=f"Put the file beside it: {target}.")

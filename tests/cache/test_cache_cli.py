@@ -119,8 +119,8 @@ def test_clean_and_verify_and_stats(filled: Store, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["inspect", "nobody"], "no file, no hash and no model"),
-        (["inspect", "012345abcdef"], "no file, no hash and no model"),
+        (["inspect", "nobody"], "not a file, a hash or a model"),
+        (["inspect", "012345abcdef"], "not a file, a hash or a model"),
         (["explain", "nobody"], "no model or record"),
         (["clean"], "Nothing to clean was named"),
         (["clean", "--model", "yol"], "There are results of: resnet, yolo"),

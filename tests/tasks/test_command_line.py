@@ -105,7 +105,7 @@ def test_only_the_model_that_is_asked_for_is_opened(project: Project) -> None:
         (["compile:tiny", "--build-root", "tiny.onnx/x"], "Name another folder with --build-root"),
         (["compile:tiny", "--data-root", "nowhere"], "nowhere/"),
         (["infer"], "needs a model and a source"),
-        (["infer:tiny:rtsp://u:p@h/x?a=1", "usage"], "cannot stand beside"),
+        (["infer:tiny:rtsp://u:p@h/x?a=1", "usage"], "cannot be used together with"),
         (["accuracy:tiny"], "names no dataset"),
         (["cache", "clean"], "Nothing to clean"),
         (["compile:../tiny"], "There is no model"),
