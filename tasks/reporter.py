@@ -63,7 +63,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.counts[how] += 1
             took = f" ({task.values.get('seconds', 0):.1f} s)" if how == "ran" else ""
             there = f" on {task.values['worker']}" if task.values.get("worker") else ""
-            self._event(task, f"{HOW.get(how, how)}{there}{took}", task.values.get("because", []))
+            self._event(task, f"{HOW.get(how, how)}{there}{took}", task.values.get("reasons", []))
         if _meta(task).get("finishes"):
             self._finished(task)
 
@@ -119,9 +119,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         else:
             print(masked(text), file=sys.stderr)
 
-    def _event(self, task: Any, text: str, because: list[str]) -> None:
-        reasons = because if _meta(task).get("explain") else []
-        line = f"{task.name}: {text}" + "".join(f"\n    {reason}" for reason in reasons)
+    def _event(self, task: Any, text: str, reasons: list[str]) -> None:
+        shown = reasons if _meta(task).get("explain") else []
+        line = f"{task.name}: {text}" + "".join(f"\n    {reason}" for reason in shown)
         if self.bars is not None:
             self.bars.finish(_model(task), _stage(task))
             if _meta(task).get("explain"):

@@ -4,6 +4,7 @@ doit asks `unchanged` first, which looks at time stamps and small digests and im
 changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,38 @@ from axforge.tasks.stages.inputs import NOUNS, inputs_of
 if TYPE_CHECKING:
     from axforge.cache.explain import Explanation
 
+#: JSON types by name, as doit keeps them for a task.
 Values = dict[str, Any]
-
 #: Form of what is remembered between runs.
-MEMORY = 3
+FORM = 4
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage leaves behind when it succeeded. As a dict, doit remembers it and takes it from one process to another.
+
+    how: "ran" or "restored". key: of the action. seconds: it took. worker: that ran it, '' for this machine. reasons: why it was
+    re-evaluated. libraries, entries, code, quick, spec: what decided, to compare with the next time. watched, outputs: snapshots by path.
+    """
+
+    how: str
+    key: str
+    seconds: float
+    worker: str
+    reasons: list[str]
+    libraries: dict[str, str]
+    entries: list[str]
+    code: str
+    quick: str
+    spec: str
+    watched: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
+    form: int = FORM
+
+    @classmethod
+    def remembered(cls, values: Values) -> "Done | None":
+        """From what doit remembers; None if that is nothing, or of another form."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__}) if values.get("form") == FORM else None
 
 
 class StageTask:
@@ -66,37 +95,22 @@ class StageTask:
 
     def unchanged(self, task: Any, values: Values) -> bool:
         """Whether configuration, sources and outputs are what they were when the stage last succeeded."""
-        if self.plan.options.force or values.get("memory") != MEMORY:
+        done = Done.remembered(values)
+        if self.plan.options.force or done is None:
             return False
         outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
-        remembered = {**values["watched"], **values["outputs"]}
-        if not set(outputs) <= set(remembered) or not all(same(path, before) for path, before in remembered.items()):
+        files = {**done.watched, **done.outputs}
+        if not set(outputs) <= set(files) or not all(same(path, before) for path, before in files.items()):
             return False
-        return self._same_code(values) and self._same_versions(values) and (self._same_at_a_glance(values) or self._same_in_depth(values))
-
-    def _same_code(self, values: Values) -> bool:
         try:
-            return sources().digest(tuple(values["entries"]), self.plan.settings.code_memory) == values["code"]
-        except OSError:
-            return False
-
-    def _same_versions(self, values: Values) -> bool:
-        try:
-            return versions(tuple(values["libraries"])) == values["libraries"]
-        except AxforgeError:
-            return False
-
-    def _same_at_a_glance(self, values: Values) -> bool:
-        try:
-            return bool(values["quick"] == self.plan.quick)
-        except (AxforgeError, OSError):
-            return False
-
-    def _same_in_depth(self, values: Values) -> bool:
-        try:
-            return bool(values["spec"] == inputs_of(self.plan, self.stage).spec())
+            return self._same_code(done) and (done.quick == self.plan.quick or done.spec == inputs_of(self.plan, self.stage).spec())
         except (AxforgeError, OSError):
             return False  # said when the task runs
+
+    def _same_code(self, done: Done) -> bool:
+        """Whether axforge's own code and the libraries that decide are what they were."""
+        code = sources().digest(tuple(done.entries), self.plan.settings.code_memory)
+        return code == done.code and versions(tuple(done.libraries)) == done.libraries
 
     # --- doing it ---
 
@@ -110,21 +124,21 @@ class StageTask:
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)
         result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
-        return {
-            "memory": MEMORY,
-            "how": "ran" if there else result.how,
-            "key": action.key(),
-            "seconds": there.seconds if there else round(result.seconds, 3),
-            "worker": there.worker if there else "",
-            "because": rerun_reasons(reasons, ran=result.how == "ran" or there is not None),
-            "libraries": dict(action.libraries),
-            "entries": inputs.entries,
-            "code": sources().digest(inputs.entries, self.plan.settings.code_memory),
-            "quick": quick,
-            "spec": spec,
-            "watched": {str(path): snapshot(str(path)) for path in inputs.watched()},
-            "outputs": settled_snapshots(self.plan.outputs(self.stage).values()),
-        }
+        done = Done(
+            how="ran" if there else result.how,
+            key=action.key(),
+            seconds=there.seconds if there else round(result.seconds, 3),
+            worker=there.worker if there else "",
+            reasons=rerun_reasons(reasons, ran=result.how == "ran" or there is not None),
+            libraries=dict(action.libraries),
+            entries=list(inputs.entries),
+            code=sources().digest(inputs.entries, self.plan.settings.code_memory),
+            quick=quick,
+            spec=spec,
+            watched={str(path): snapshot(str(path)) for path in inputs.watched()},
+            outputs=settled_snapshots(self.plan.outputs(self.stage).values()),
+        )
+        return vars(done)
 
 
 def rerun_reasons(reasons: "Explanation", ran: bool) -> list[str]:
