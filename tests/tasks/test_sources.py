@@ -99,7 +99,7 @@ def test_missing_external_data_are_named(quick: Project) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello, I am no model", b"\x00" * 100])
 def test_what_is_no_onnx_is_refused(quick: Project, content: bytes) -> None:
     quick.onnx.write_bytes(content)
-    assert "no ONNX" in fetch(quick, status=1)
+    assert "not an ONNX file" in fetch(quick, status=1)
 
 
 def test_a_truncated_onnx_is_refused(quick: Project) -> None:
