@@ -41,11 +41,6 @@ def close_channel() -> None:
     _CHANNEL.draw, _CHANNEL.queue = None, None
 
 
-def drawing() -> bool:
-    """Whether somebody draws."""
-    return _CHANNEL.draw is not None
-
-
 def in_worker() -> bool:
     """Whether this is a worker process of `doit -n K`."""
     return multiprocessing.parent_process() is not None
