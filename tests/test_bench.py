@@ -224,7 +224,7 @@ def test_a_folder_means_its_one_model(folders: Path) -> None:
         find_model(folders / "b/m/stages")
 
 
-@pytest.mark.parametrize("words", [["nothing.axmodel"], ["damaged.axmodel"], ["."]])
+@pytest.mark.parametrize("words", [["nothing.axmodel"], ["damaged.axmodel"], ["."], ["damaged.axmodel", "--onnx", "no.onnx"]])
 def test_mistakes_are_sentences(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -14,17 +15,23 @@ import onnx_models
 import pytest
 from onnx import TensorProto, helper
 
+from axforge.ax_models.builders import efficientnet_lite0
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.descriptor import load_descriptor
+from axforge.axruntime.pipeline.postprocessing.embedding import Embed
+from axforge.axruntime.pipeline.postprocessing.nanodet import DecodeNanoDet
+from axforge.axruntime.pipeline.postprocessing.ssd import DecodeSsd
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
 from axforge.axruntime.pipeline.postprocessing.yolov8 import DecodeYolov8
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.propose import report, writing
+from axforge.axruntime.propose import report, trial, writing
 from axforge.axruntime.propose.__main__ import main, shipped_labels
+from axforge.axruntime.propose.feeding import RANGES
 from axforge.axruntime.propose.metadata import notes
 from axforge.axruntime.propose.proposal import Proposal
 from axforge.axruntime.propose.propose import model_name, propose
+from axforge.axruntime.propose.trial import Attempt, tried
 
 DATA = Path(os.environ.get("AXFORGE_DATA_ROOT", "/nowhere"))
 SHAPES = DATA / "models" / "shape"
@@ -33,6 +40,11 @@ Shape = list[int | str | None]
 
 def proposal(model: onnx.ModelProto, folder: Path, **options: Path) -> Proposal:
     return propose(onnx_models.save(model, folder), [shipped_labels()], **options)
+
+
+def sureness(found: Proposal, what: str) -> str:
+    choice = found.choice(what)
+    return "" if choice is None else choice.sure
 
 
 def conv(name: str, channels: int, source: str = "x", stride: int = 1) -> tuple[onnx.NodeProto, dict[str, onnx_models.Array]]:
@@ -85,17 +97,14 @@ def test_a_head_of_yolov8_is_certain_where_the_graph_joins_boxes_and_scores(tmp_
     assert found.descriptor.task == "detection"
     assert found.descriptor.labels == "coco.txt"
     assert found.files["coco.txt"].startswith("person\nbicycle\n")
-    decoder, labels = found.decision("decoder"), found.decision("labels")
-    assert decoder is not None
-    assert labels is not None
-    assert (decoder.sure, labels.sure) == ("certain", "likely")
+    assert (sureness(found, "decoder"), sureness(found, "labels")) == ("certain", "likely")
     assert found.descriptor.preprocessing == (Resize(width=128, height=128, letterbox=True), Normalize())
 
 
 @pytest.mark.parametrize(("parts", "kind"), [([4, 15, 1], "angle"), ([4, 1, 51], "key points")])
 def test_boxes_with_more_are_not_taken_for_boxes_of_more_classes(parts: list[int], kind: str, tmp_path: Path) -> None:
     found = proposal(detector(parts), tmp_path)
-    decoder = found.decision("decoder")
+    decoder = found.choice("decoder")
     assert found.descriptor.postprocessing == ()
     assert decoder is not None
     assert kind in decoder.why
@@ -110,11 +119,61 @@ def test_rows_are_of_yolox_when_boxes_leave_the_graph_undecoded_and_of_yolov5_wh
     assert [step.tag() for step in decoded.descriptor.postprocessing] == ["decode_yolov5", "nms"]
 
 
+def test_rows_of_distributions_are_of_nanodet(tmp_path: Path) -> None:
+    found = proposal(detector([80 + 4 * 8], kind="raw"), tmp_path)
+    decoder = found.descriptor.postprocessing[0]
+    assert isinstance(decoder, DecodeNanoDet)
+    assert (decoder.classes, decoder.strides, decoder.offset) == (80, (8, 16, 32), 0.5)
+    assert sureness(found, "decoder") == "likely"
+    assert any("decode_yolox would fit too" in line for line in report.checks(found.choices))
+
+
+def pair(anchors: int, classes: int, *, decoded: bool = True) -> onnx.ModelProto:
+    """Scores [1, anchors, classes] and boxes [1, anchors, 4], which the graph has scaled if they are decoded."""
+    constants: dict[str, onnx_models.Array] = {"k": np.ones(1, np.float32)}
+    nodes = []
+    for name, width in (("scores", classes), ("boxes", 4)):
+        node, weights = conv(f"c{name}", anchors * width)
+        constants |= weights | {f"s{name}": np.array([1, anchors, width])}
+        last = "raw" if decoded and name == "boxes" else name
+        nodes += [
+            node,
+            helper.make_node("GlobalAveragePool", [f"c{name}"], [f"g{name}"]),
+            helper.make_node("Reshape", [f"g{name}", f"s{name}"], [last]),
+        ]
+    nodes += [helper.make_node("Mul", ["raw", "k"], ["boxes"])] if decoded else []
+    return onnx_models.model(nodes, {"x": [1, 3, 300, 300]}, ["scores", "boxes"], constants)
+
+
+def test_a_pair_of_scores_and_decoded_boxes_is_an_ssd_at_best(tmp_path: Path) -> None:
+    found = proposal(pair(1917, 81), tmp_path)
+    decoder = found.descriptor.postprocessing[0]
+    assert decoder == DecodeSsd(classes=80, background=True, activation="softmax")
+    assert found.descriptor.labels == "coco.txt"
+    assert sureness(found, "decoder") == "guess"
+
+
+@pytest.mark.parametrize(("anchors", "kind"), [(1917, "offsets to anchors"), (100, "DETR")])
+def test_a_pair_that_cannot_be_decoded_is_named(anchors: int, kind: str, tmp_path: Path) -> None:
+    decoder = proposal(pair(anchors, 81, decoded=False), tmp_path).choice("decoder")
+    assert decoder is not None
+    assert kind in decoder.why
+
+
+@pytest.mark.parametrize(("ends", "sure"), [("", "guess"), ("LpNormalization", "likely")])
+def test_vectors_that_are_no_classes_are_embeddings(ends: str, sure: str, tmp_path: Path) -> None:
+    found = proposal(classifier(512, ends=ends, size=112), tmp_path)
+    assert found.descriptor.postprocessing[0] == Embed(unit_length=not ends)
+    assert found.descriptor.task == "embedding"
+    assert found.descriptor.labels == ()
+    assert sureness(found, "decoder") == sure
+
+
 def test_the_number_of_boxes_gives_a_free_size_away(tmp_path: Path) -> None:
     model = detector([4, 80], size="side")
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 84, 3549]))
     found = proposal(model, tmp_path)
-    chosen = found.decision("input")
+    chosen = found.choice("input")
     assert chosen is not None
     assert (chosen.value, chosen.sure) == ("x [1, 3, 416, 416]", "likely")
     assert found.descriptor.compile == {"check": {"input_shapes": {"x": [1, 3, 416, 416]}}}
@@ -124,7 +183,7 @@ def test_notes_of_the_exporter_make_it_certain(tmp_path: Path) -> None:
     names = str({0: "bolt", 1: "nut (M8)"})
     model = noted(detector([4, 2], size="side"), author="Ultralytics", task="detect", imgsz="[96, 128]", names=names, license="AGPL-3.0")
     found = proposal(model, tmp_path)
-    assert {d.sure for d in found.decisions if d.what != "calibration"} == {"certain"}
+    assert {d.sure for d in found.choices if d.what != "calibration"} == {"certain"}
     assert found.descriptor.labels == ("bolt", "nut (M8)")
     assert found.descriptor.license == "AGPL-3.0"
     assert found.descriptor.preprocessing[0] == Resize(width=128, height=96, letterbox=True)
@@ -172,8 +231,8 @@ def test_a_background_before_the_classes_is_skipped(tmp_path: Path) -> None:
 def test_few_classes_get_no_names_of_a_file_that_happens_to_have_as_many(tmp_path: Path) -> None:
     found = proposal(classifier(12, size=64), tmp_path)
     assert found.descriptor.labels == ()
-    assert found.decision("decoder") != "certain"
-    assert any("Name the 12 classes" in line for line in report.checks(found.decisions))
+    assert sureness(found, "decoder") == "guess"
+    assert any("Name the 12 classes" in line for line in report.checks(found.choices))
 
 
 def test_maps_of_classes_are_a_segmentation(tmp_path: Path) -> None:
@@ -191,7 +250,7 @@ def test_what_the_graph_does_to_its_input_decides_the_values(tmp_path: Path) -> 
         after = [helper.make_node("GlobalAveragePool", ["c"], ["y"])]
         found = proposal(onnx_models.model([*before, node, *after], {"x": [1, 3, 8, 8]}, ["y"], constants), tmp_path)
         assert found.descriptor.preprocessing[-1] == Normalize(divisor=divisor)
-        values = found.decision("values")
+        values = found.choice("values")
         assert values is not None
         assert "Mul, Sub" in values.why
 
@@ -210,7 +269,7 @@ def test_pictures_whose_channels_come_last_get_a_layout(tmp_path: Path) -> None:
 def test_unknown_outputs_stay_what_they_are(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[2], keepdims=0)]
     found = proposal(onnx_models.model(nodes, {"x": [1, 80, 3000]}, ["y"], opset=13), tmp_path)
-    decoder = found.decision("decoder")
+    decoder = found.choice("decoder")
     assert decoder is not None
     assert found.descriptor.preprocessing == ()
     assert decoder.sure in ("likely", "guess")
@@ -311,13 +370,70 @@ def test_the_command_prints_a_table_and_what_to_type_next(tmp_path: Path) -> Non
     env = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["decision", "value", "how", "sure", "why"]
+    assert lines[0].split() == ["choice", "value", "how", "sure", "why"]
     assert max(map(len, lines[: lines.index("")])) <= 100
     assert (tmp_path / "out" / "two-words" / "model.json").is_file()
     assert "two-words PICTURE.jpg" in lines[-1]
     again = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert again.returncode == 1
     assert "--force" in again.stderr
+
+
+# -------------------------------------------------------------------------------------------------------------------- the trial
+
+
+def test_a_trial_finds_how_a_network_is_fed(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    efficientnet_lite0.build(None, path)
+    found = tried(propose(path, [shipped_labels()]))
+    assert found.descriptor.preprocessing[-1] == Normalize(mean=127.5, std=127.5, divisor=1.0)
+    assert [step.tag() for step in found.descriptor.preprocessing] == ["resize", "centercrop", "normalize"]
+    assert {sureness(found, what) for what in ("decoder", "labels", "task", "classes")} == {"certain"}
+    values = found.choice("values")
+    assert values is not None
+    assert "Tried on photos" in values.why
+
+
+def attempts(*scores: float) -> list[Attempt]:
+    return [Attempt(order, values, score) for (order, values), score in zip(product(("RGB", "BGR"), RANGES[:2]), scores, strict=True)]
+
+
+def test_the_best_attempt_wins_by_as_much_as_it_is_better(tmp_path: Path) -> None:
+    given = proposal(detector([4, 80]), tmp_path)
+    found = trial._judged(given, attempts(0.5, 0.1, 0.9, 0.2), 5)
+    assert [step.tag() for step in found.descriptor.preprocessing] == ["resize", "convert_color", "normalize"]
+    assert (sureness(found, "values"), sureness(found, "colours"), sureness(found, "labels")) == ("certain", "likely", "certain")
+
+
+def test_a_tie_changes_nothing(tmp_path: Path) -> None:
+    given = proposal(detector([4, 80]), tmp_path)
+    assert trial._judged(given, attempts(0.89, 0.1, 0.9, 0.2), 5).descriptor == given.descriptor
+
+
+def test_a_network_that_sees_nothing_is_not_believed(tmp_path: Path) -> None:
+    given = proposal(detector([4, 80]), tmp_path)
+    found = trial._judged(given, attempts(0.05, 0.1, 0.09, 0.02), 5)
+    assert found.descriptor == given.descriptor
+    assert sureness(found, "labels") == "likely"
+    assert any("does not see what is there" in line for line in report.checks(found.choices))
+
+
+def test_classes_that_no_photo_shows_cannot_be_tried(tmp_path: Path) -> None:
+    given = proposal(detector([4, 2]), tmp_path)
+    found = tried(given)
+    assert found.descriptor == given.descriptor
+    assert found.choices[-1].value == "not possible"
+
+
+def test_a_network_that_cannot_run_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = detector([4, 80])
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "c8.w")
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="lost.bin")
+    assert main([str(onnx_models.save(model, tmp_path)), "--try", "-o", str(tmp_path / "out")]) == 1
+    assert "onnxruntime cannot load the model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ the models at hand
@@ -345,7 +461,7 @@ def test_every_shape_graph_is_recognised() -> None:
     wrong = {}
     for name in zoo():
         found = propose(SHAPES / name, [shipped_labels()])
-        decoder = found.decision("decoder")
+        decoder = found.choice("decoder")
         assert decoder is not None
         if expected_step(name) not in (decoder.value, "") and expected_step(name) not in decoder.why:
             wrong[name] = decoder

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         file = find_model(arguments.file)
-        onnx = None if arguments.alone else arguments.onnx or find_onnx(file)
+        onnx = None if arguments.alone else find_model(arguments.onnx) if arguments.onnx else find_onnx(file)
         if not arguments.json:
             print("measuring...", file=sys.stderr)
         found = bench(file, onnx, threads=arguments.threads, seconds=arguments.seconds, seed=arguments.seed)

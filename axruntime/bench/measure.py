@@ -18,7 +18,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.bench.document import BenchReport, Computer, EngineFigures, SpeedRatio
-from axforge.axruntime.bench.messages import Failed, Load, Loaded, Reply, Request, RoundDone, RunRound
+from axforge.axruntime.bench.messages import EngineFailed, Load, Loaded, Reply, Request, RoundDone, RunRound
 from axforge.axruntime.bench.timing import figures
 
 FILE = "model.axmodel"
@@ -32,8 +32,9 @@ class EngineProcess:
 
     def __init__(self, name: str, load: Load) -> None:
         self.name, self.load = name, load
+        # -P: the folder where the command was typed may have a numpy.py of its own
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since a pipe that nobody reads would fill; closed in __exit__
-        command = [sys.executable, "-m", "axforge.axruntime.bench.worker"]
+        command = [sys.executable, "-P", "-m", "axforge.axruntime.bench.worker"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self.times: list[int] = []
         self.rounds = 0
@@ -82,7 +83,7 @@ class EngineProcess:
         if not line:
             raise self._died()
         reply: Reply = msgspec.json.decode(line, type=Reply)
-        if isinstance(reply, Failed):
+        if isinstance(reply, EngineFailed):
             raise AxforgeError(reply.what, where=reply.where, fix=reply.fix)
         return reply
 

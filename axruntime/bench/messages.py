@@ -44,7 +44,7 @@ class RoundDone(Message, frozen=True, kw_only=True):
     memory_bytes: int | None
 
 
-class Failed(Message, frozen=True, kw_only=True):
+class EngineFailed(Message, frozen=True, kw_only=True):
     """From the engine: it cannot; the parts of an AxforgeError."""
 
     what: str
@@ -53,4 +53,4 @@ class Failed(Message, frozen=True, kw_only=True):
 
 
 Request = Load | RunRound
-Reply = Loaded | RoundDone | Failed
+Reply = Loaded | RoundDone | EngineFailed

@@ -14,7 +14,7 @@ import numpy as np
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.bench import memory
-from axforge.axruntime.bench.messages import Failed, Load, Loaded, Reply, Request, RoundDone
+from axforge.axruntime.bench.messages import EngineFailed, Load, Loaded, Reply, Request, RoundDone
 from axforge.axruntime.bench.timing import run_for, warm_up
 from axforge.axruntime.engines import Array, Engine
 from axforge.axruntime.engines.factory import open_engine
@@ -104,11 +104,13 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
                 assert bench is not None, "a round was asked for before a model"
                 reply = bench.run_round(request.seconds)
         except AxforgeError as e:
-            reply = Failed(what=e.what, where=e.where, fix=e.fix)
+            reply = EngineFailed(what=e.what, where=e.where, fix=e.fix)
         except ImportError as e:
-            reply = Failed(what=f"a library that the engine needs cannot be imported: {e}", fix="Install it to measure this engine too.")
+            reply = EngineFailed(
+                what=f"a library that the engine needs cannot be imported: {e}", fix="Install it to measure this engine too."
+            )
         except MemoryError:
-            reply = Failed(what="there is not enough memory for the model", fix="Close other programs, or use a smaller model.")
+            reply = EngineFailed(what="there is not enough memory for the model", fix="Close other programs, or use a smaller model.")
         replies.write(msgspec.json.encode(reply) + b"\n")
         replies.flush()
 

@@ -70,6 +70,10 @@ class Network:
         """How many cells maps of these strides have on this picture."""
         return sum((self.height // s) * (self.width // s) for s in strides)
 
+    def points(self, strides: Sequence[int]) -> int:
+        """How many cells maps of these strides have on this picture when a part of a cell counts as one."""
+        return sum(-(-self.height // s) * -(-self.width // s) for s in strides)
+
     def map_strides(self) -> tuple[int, ...]:
         """Strides of the outputs when all of them are maps, [1, C, H, W] or [1, A, H, W, C], else ()."""
         areas = [_map_size(head.shape) for head in self.heads]

@@ -1,10 +1,12 @@
 """Proposing a model.json for an ONNX model by looking at its graph, without running it. Importing this package loads nothing.
 
 proposal.py
-    Proposal(descriptor, decisions, files, source): what would be written, and for each decision how sure it is, why, and what to check
-    Decision(what, value, sure, why, check)
+    Proposal(descriptor, choices, files, source): what would be written, and for each choice how sure it is, why, and what to check
+    Choice(what, value, sure, why, check)
 propose.py
     propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | None = None, name: str = "") -> Proposal
+trial.py
+    tried(proposal) -> Proposal                                        run on photos of known contents, fed in several ways
 writing.py
     write(proposal, folder: Path, *, replace: bool = False) -> Path    <folder>/<name>/model.json and its labels; all of it or nothing
 report.py

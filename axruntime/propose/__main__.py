@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="of the model (made of the file's name)")
     parser.add_argument("--data-root", type=Path, default=None, metavar="FOLDER", help="paths in model.json are relative to it")
     parser.add_argument("--labels", type=Path, action="append", default=[], metavar="FOLDER", help="look for label files there first")
+    parser.add_argument("--try", action="store_true", dest="try_it", help="run it on photos of known contents, to find how it is fed")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--print", action="store_true", help="print the model.json and write nothing")
     return parser
@@ -32,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = arguments.data_root or (Path(os.environ["AXFORGE_DATA_ROOT"]) if os.environ.get("AXFORGE_DATA_ROOT") else None)
     try:
         proposal = propose(arguments.onnx, [*arguments.labels, shipped_labels()], root, arguments.name)
+        if arguments.try_it:
+            from axforge.axruntime.propose.trial import tried
+
+            proposal = tried(proposal)
         if arguments.print:
             print(writing.document(proposal.descriptor).decode(), end="")
             return 0
@@ -40,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"propose: {report.printable(str(e))}", file=sys.stderr)
         return 1
     print(report.table(proposal, shutil.get_terminal_size((120, 24)).columns))
-    print("\nPlease check:", *(f"- {line}" for line in report.checks(proposal.decisions)), sep="\n")
+    print("\nPlease check:", *(f"- {line}" for line in report.checks(proposal.choices)), sep="\n")
     print(f"\nWritten: {path}\nNext: {next_command(path)}")
     return 0
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from axforge.axruntime.pipeline.step import Fit
-from axforge.axruntime.propose.proposal import Decision
+from axforge.axruntime.propose.proposal import Choice
 
 #: So few classes are those of any data set: the number alone says nothing.
 _FEW = 20
@@ -32,8 +32,8 @@ def known_counts(files: Mapping[str, Sequence[str]]) -> frozenset[int]:
 
 def choose_labels(
     fit: Fit | None, own: Sequence[str], files: Mapping[str, tuple[str, ...]], picture: tuple[int, int, int]
-) -> tuple[str, tuple[str, ...], Decision | None]:
-    """A name for the label file, the names in it, and the decision; ('', (), ...) when there are no names to propose.
+) -> tuple[str, tuple[str, ...], Choice | None]:
+    """A name for the label file, the names in it, and the choice; ('', (), ...) when there are no names to propose.
 
     own: names in the ONNX file. picture: height, width, channels.
     """
@@ -41,28 +41,28 @@ def choose_labels(
     if fit is None or not classes:
         return "", (), None
     if own and len(own) == classes:
-        return "labels.txt", tuple(own), Decision("labels", f"{classes} names", "certain", "The file names its classes.")
+        return "labels.txt", tuple(own), Choice("labels", f"{classes} names", "certain", "The file names its classes.")
     if fit.labels:
-        return "labels.txt", fit.labels, Decision("labels", ", ".join(fit.labels), fit.sure, "What networks of this kind look for.")
+        return "labels.txt", fit.labels, Choice("labels", ", ".join(fit.labels), fit.sure, "What networks of this kind look for.")
     for name, names in files.items():
         if len(names) == classes and classes >= _FEW:
             why = f"{name} has {classes} names too, and nothing else speaks for it."
-            return name, names, Decision("labels", name, "likely", why, f"Whether the classes are those of {name}, in its order.")
+            return name, names, Choice("labels", name, "likely", why, f"Whether the classes are those of {name}, in its order.")
         if len(names) == classes + 1 and classes >= _FEW and _background(names):
             why = f"{name} has {classes} names besides the background."
-            return "labels.txt", names[1:], Decision("labels", f"{name} without background", "guess", why, "Whether the classes are these.")
+            return "labels.txt", names[1:], Choice("labels", f"{name} without background", "guess", why, "Whether the classes are these.")
     return _of_few(classes, own, files, picture)
 
 
 def _of_few(
     classes: int, own: Sequence[str], files: Mapping[str, tuple[str, ...]], picture: tuple[int, int, int]
-) -> tuple[str, tuple[str, ...], Decision | None]:
+) -> tuple[str, tuple[str, ...], Choice | None]:
     if (*picture, classes) == _CIFAR and "cifar10.txt" in files:
         why = "Ten classes of pictures of 32 x 32 pixels, as in CIFAR-10."
-        return "cifar10.txt", files["cifar10.txt"], Decision("labels", "cifar10.txt", "guess", why, "Whether the classes are these.")
+        return "cifar10.txt", files["cifar10.txt"], Choice("labels", "cifar10.txt", "guess", why, "Whether the classes are these.")
     why = f"The file names {len(own)} classes, and the output has {classes}." if own else "Nothing says what the classes are."
     fix = f"Name the {classes} classes: `labels` takes a list, or a file with one name on each line."
-    return "", (), Decision("labels", "none: numbers are shown", "guess", why, fix)
+    return "", (), Choice("labels", "none: numbers are shown", "guess", why, fix)
 
 
 def _background(names: Sequence[str]) -> bool:

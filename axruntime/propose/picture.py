@@ -7,7 +7,7 @@ from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.step import Certainty
 from axforge.axruntime.propose.graph import Input
 from axforge.axruntime.propose.metadata import MakerNotes
-from axforge.axruntime.propose.proposal import Decision
+from axforge.axruntime.propose.proposal import Choice
 
 #: Sizes tried for a network whose picture is free and whose number of boxes is not.
 _SIDES = (640, 416, 320, 512, 1280, 1024, 352, 256, 224)
@@ -27,7 +27,7 @@ class PictureInput:
     width: int
     channels: int
     nhwc: bool
-    decisions: tuple[Decision, ...]
+    choices: tuple[Choice, ...]
 
     @property
     def picture(self) -> bool:
@@ -49,20 +49,20 @@ def choose_input(given: Input, notes: MakerNotes, outputs: Sequence[tuple[int, .
         return _other(given, shape, f"One channel of {size[1]} x {size[0]} is rather a table of features than a picture.")
     pinned = any(length < 0 for length in given.shape)
     shape = (given.shape[0] if given.shape[0] > 0 else 1, *shape[1:])
-    decisions = [
-        Decision("input", f"{given.name} {list(shape)}", sure, why, "" if sure == "certain" else "The size of the training's pictures.")
+    choices = [
+        Choice("input", f"{given.name} {list(shape)}", sure, why, "" if sure == "certain" else "The size of the training's pictures.")
     ]
     if shape[0] != 1:
         what = f"The graph takes {shape[0]} pictures at once, and a pipeline feeds one."
-        decisions.append(Decision("batch", str(shape[0]), "certain", what, "Export the model with a batch of 1."))
-    return PictureInput(given.name, shape, pinned, *size, given.shape[channel], channel == 3, tuple(decisions))
+        choices.append(Choice("batch", str(shape[0]), "certain", what, "Export the model with a batch of 1."))
+    return PictureInput(given.name, shape, pinned, *size, given.shape[channel], channel == 3, tuple(choices))
 
 
 def _other(given: Input, shape: tuple[int, ...], why: str) -> PictureInput:
     pinned = any(length < 0 for length in given.shape)
     check = "Feed the network arrays: calibration and data set are .npz files, and pre-processing is up to you."
-    decision = Decision("input", f"{given.name} {list(shape)}, not a picture", "guess" if pinned else "likely", why, check)
-    return PictureInput(given.name, shape, pinned, 0, 0, 0, False, (decision,))
+    choice = Choice("input", f"{given.name} {list(shape)}, not a picture", "guess" if pinned else "likely", why, check)
+    return PictureInput(given.name, shape, pinned, 0, 0, 0, False, (choice,))
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[int, int, int] | None:

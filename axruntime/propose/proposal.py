@@ -12,8 +12,8 @@ GRADES: tuple[Certainty, ...] = ("certain", "likely", "guess")
 
 
 @dataclass(frozen=True)
-class Decision:
-    """One thing that was decided. why: the evidence, a sentence. check: what the user should look at, '' when there is nothing."""
+class Choice:
+    """One thing that was chosen. why: the evidence, a sentence. check: what the user should look at, '' when there is nothing."""
 
     what: str
     value: str
@@ -27,10 +27,10 @@ class Proposal:
     """The model.json that would be written for the ONNX at `source`. files: text of what belongs beside it, by name (labels)."""
 
     descriptor: Descriptor
-    decisions: tuple[Decision, ...]
+    choices: tuple[Choice, ...]
     source: Path
     files: Mapping[str, str] = field(default_factory=dict)
 
-    def decision(self, what: str) -> Decision | None:
-        """The decision about `what`, None when there was nothing to decide."""
-        return next((d for d in self.decisions if d.what == what), None)
+    def choice(self, what: str) -> Choice | None:
+        """The choice of `what`, None when there was nothing to choose."""
+        return next((d for d in self.choices if d.what == what), None)

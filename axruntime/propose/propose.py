@@ -15,7 +15,7 @@ from axforge.axruntime.propose.graph import Input, OnnxGraph, read_graph
 from axforge.axruntime.propose.labels import choose_labels, known_counts, read_label_files
 from axforge.axruntime.propose.metadata import MakerNotes, notes
 from axforge.axruntime.propose.picture import PictureInput, choose_input
-from axforge.axruntime.propose.proposal import GRADES, Decision, Proposal
+from axforge.axruntime.propose.proposal import GRADES, Choice, Proposal
 from axforge.axruntime.propose.unread import decoders, unread
 
 #: More names than this are a file beside model.json, not a list in it.
@@ -39,9 +39,9 @@ def propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | No
     )
     fits = fitting(network)
     fit = fits[0] if fits else unread(network)
-    steps, decisions = _feeding(graph, given, chosen, noted, fit)
+    steps, choices = _feeding(graph, given, chosen, noted, fit)
     label_name, names, labels = choose_labels(fit, own, files, (chosen.height, chosen.width, chosen.channels))
-    found = [*chosen.decisions, *_outputs(network, fits, fit), *([labels] if labels else []), *decisions, *_calibration(chosen)]
+    found = [*chosen.choices, *_outputs(network, fits, fit), *([labels] if labels else []), *choices, *_calibration(chosen)]
     model = name or model_name(path)
     descriptor = Descriptor(
         name=model,
@@ -81,39 +81,43 @@ def _only_input(graph: OnnxGraph) -> Input:
 
 def _feeding(
     graph: OnnxGraph, given: Input, chosen: PictureInput, noted: MakerNotes, fit: Fit | None
-) -> tuple[tuple[PreStep, ...], list[Decision]]:
-    """The steps of pre-processing and the decisions behind them; none for an input that is not a picture."""
+) -> tuple[tuple[PreStep, ...], list[Choice]]:
+    """The steps of pre-processing and the choices behind them; none for an input that is not a picture."""
     if not chosen.picture:
         return (), []
     scaling = graph.scaling(chosen.name, chosen.channels)
     maker = noted.maker if fit is not None and fit.feeding else ""
     size = (chosen.height, chosen.width, chosen.channels)
     made = choose_feeding(Evidence(*size, chosen.nhwc, given.dtype, fit, scaling, graph.producer, maker))
-    return tuple(step for step, _ in made if step is not None), [decision for _, decision in made]
+    return tuple(step for step, _ in made if step is not None), [choice for _, choice in made]
 
 
-def _outputs(network: Network, fits: Sequence[Fit], fit: Fit | None) -> list[Decision]:
+def _outputs(network: Network, fits: Sequence[Fit], fit: Fit | None) -> list[Choice]:
     shapes = ", ".join(f"{head.name} {list(head.shape)}" for head in network.heads[:6])
     if not fits or fit is None:
-        why = f"The outputs ({shapes}) are {fit.why}, which no decoder reads." if fit else f"The outputs are not recognised: {shapes}."
+        why = (
+            f"The outputs ({shapes}) are {fit.why}; no decoder reads them as they are."
+            if fit
+            else f"The outputs are not recognised: {shapes}."
+        )
         check = f"Without a decoder the outputs themselves are the result. The decoders take:\n{decoders()}"
-        return [Decision("decoder", "none: raw outputs", fit.sure if fit else "guess", why, check)]
+        return [Choice("decoder", "none: raw outputs", fit.sure if fit else "guess", why, check)]
     task = kind_of_result(fit.steps).task
     others = [other.steps[0].tag() for other in fits[1:]]
     check = " ".join(filter(None, (fit.check, f"{', '.join(others)} would fit too." if others else "")))
-    found = [Decision("decoder", fit.steps[0].tag(), fit.sure, f"{fit.why[:1].upper()}{fit.why[1:]}.", check)]
-    found.append(Decision("task", task, fit.sure, "What the decoder gives."))
+    found = [Choice("decoder", fit.steps[0].tag(), fit.sure, f"{fit.why[:1].upper()}{fit.why[1:]}.", check)]
+    found.append(Choice("task", task, fit.sure, "What the decoder gives."))
     if fit.classes:
-        found.append(Decision("classes", str(fit.classes), fit.sure, "From the shape of the output."))
+        found.append(Choice("classes", str(fit.classes), fit.sure, "From the shape of the output."))
     return found
 
 
-def _calibration(chosen: PictureInput) -> list[Decision]:
+def _calibration(chosen: PictureInput) -> list[Choice]:
     if not chosen.picture:
         check = 'Add "calibration": {"path": "samples.npz"}, with the feeds as `x`.'
-        return [Decision("calibration", "none", "guess", "The input is not a picture, so nothing can stand in for its samples.", check)]
+        return [Choice("calibration", "none", "guess", "The input is not a picture, so nothing can stand in for its samples.", check)]
     check = 'Add "calibration": {"path": FOLDER} with about 100 pictures like those that the network will see.'
-    return [Decision("calibration", "photos that packages ship", "guess", "Nothing else is known; accuracy may suffer.", check)]
+    return [Choice("calibration", "photos that packages ship", "guess", "Nothing else is known; accuracy may suffer.", check)]
 
 
 def _below(path: Path, data_root: Path | None) -> str:

@@ -3,17 +3,17 @@
 import textwrap
 from collections.abc import Sequence
 
-from axforge.axruntime.propose.proposal import Decision, Proposal
+from axforge.axruntime.propose.proposal import Choice, Proposal
 
-_HEAD = ("decision", "value", "how sure", "why")
+_HEAD = ("choice", "value", "how sure", "why")
 #: The widest that a value is shown on one line.
 _VALUE = 34
 _LEAST_WHY = 24
 
 
 def table(proposal: Proposal, width: int) -> str:
-    """The decisions, one row each, at most `width` characters wide; texts that do not fit are wrapped in their column."""
-    rows = [_HEAD, *((d.what, printable(d.value), d.sure, printable(d.why)) for d in proposal.decisions)]
+    """The choices, one row each, at most `width` characters wide; texts that do not fit are wrapped in their column."""
+    rows = [_HEAD, *((d.what, printable(d.value), d.sure, printable(d.why)) for d in proposal.choices)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     widths[1] = min(widths[1], _VALUE)
     widths.append(max(width - sum(widths) - 6, _LEAST_WHY))
@@ -30,9 +30,9 @@ def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     return lines
 
 
-def checks(decisions: Sequence[Decision]) -> list[str]:
-    """What the user should look at, one sentence for each decision that is not beyond doubt."""
-    return [f"{d.what}: {printable(d.check)}" for d in decisions if d.check]
+def checks(choices: Sequence[Choice]) -> list[str]:
+    """What the user should look at, one sentence for each choice that is not beyond doubt."""
+    return [f"{d.what}: {printable(d.check)}" for d in choices if d.check]
 
 
 def printable(text: str) -> str:

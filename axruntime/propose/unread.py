@@ -49,8 +49,10 @@ def _yolo_rows(network: Network, head: Head) -> str:
 
 def _other_kind(network: Network) -> str:
     shapes = [head.shape for head in network.heads]
-    if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1] <= _MOST_BOXES and shapes[1][2] == 4:
-        return f"{shapes[0][1]} queries with class scores and boxes, as of DETR"
+    if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1] and 4 in (shapes[0][2], shapes[1][2]):
+        if shapes[0][1] <= _MOST_BOXES:
+            return f"{shapes[0][1]} queries with class scores and boxes, as of DETR"
+        return "class scores and offsets to anchors, as of SSD: give decode_ssd the anchors"
     if len(shapes) in (3, 4) and any(len(s) == 3 and s[2] == 4 for s in shapes) and all(len(s) <= 3 for s in shapes):
         return "boxes, scores and classes after non-maximum suppression, in outputs of their own"
     only = network.only

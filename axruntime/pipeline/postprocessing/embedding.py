@@ -5,8 +5,14 @@ from pathlib import Path
 
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.candidates import DecoderContext
-from axforge.axruntime.pipeline.step import Count, Decoder, Outputs, register
+from axforge.axruntime.pipeline.heads import Network, flat_length
+from axforge.axruntime.pipeline.step import Certainty, Count, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.embedding import Embedding, Gallery, unit
+
+#: Operators that scale a vector to length 1.
+_UNIT = frozenset({"LpNormalization", "ReduceL2"})
+#: Lengths that embeddings usually have, and data sets of classes do not.
+_LENGTHS = frozenset({64, 128, 192, 256, 384, 512, 768, 1024, 1280, 2048})
 
 
 @register
@@ -24,6 +30,18 @@ class Embed(Decoder, frozen=True, tag="embedding"):
     gallery: str = ""
     k: Count = 5
     unit_length: bool = True
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head = network.only
+        if head is None or head.integer or not (length := flat_length(head.shape)):
+            return None
+        unit = bool(head.tail & _UNIT)
+        if not unit and (length not in _LENGTHS or network.believable(length) or head.last in ("Softmax", "Sigmoid")):
+            return None
+        sure: Certainty = "likely" if unit else "guess"
+        why = f"one vector of {length} numbers" + (", which the graph scales to length 1" if unit else ", a usual length of embeddings")
+        return Fit((cls(unit_length=not unit),), sure, why, "" if unit else "Whether this is an embedding, and not scores of classes.")
 
     def __call__(self, outputs: Outputs, context: DecoderContext) -> Embedding:
         output = self.only(outputs)

@@ -1,9 +1,19 @@
 """NanoDet."""
 
+import msgspec
+
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import expected_bin, grid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, Share, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, Share, register
+
+#: Mean and deviation of ImageNet in 0..255 and in the order BGR, as the NanoDet project has them.
+_FEEDING = Normalize(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), divisor=1.0)
 
 
 @register
@@ -20,6 +30,22 @@ class DecodeNanoDet(BoxDecoder, frozen=True, tag="decode_nanodet"):
     strides: tuple[Count, ...] = (8, 16, 32, 64)
     bins: Count = 8
     offset: Share = 0.0
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        head, bins = network.only, 8
+        if head is None or len(head.shape) != 3 or head.shape[2] <= 4 * bins or head.computes or not network.height:
+            return None
+        plus, first = network.points((8, 16, 32, 64)), network.points((8, 16, 32))
+        if head.shape[1] not in (plus, first):
+            return None
+        classes = head.shape[2] - 4 * bins
+        decoder = cls(classes=classes) if head.shape[1] == plus else cls(classes=classes, strides=(8, 16, 32), offset=0.5)
+        sure: Certainty = "likely" if network.believable(classes) else "guess"
+        why = f"{list(head.shape)} is {classes} scores and 4 distributions over {bins} bins for each of the cells"
+        feeding = (Resize(width=network.width, height=network.height), ConvertColor(to="BGR"), _FEEDING)
+        steps = (msgspec.structs.replace(decoder, confidence_threshold=0.35), Nms(iou_threshold=0.6))
+        return Fit(steps, sure, why, "Where a cell's point is (`offset`).", classes, feeding)
 
     def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)

@@ -7,9 +7,14 @@ from msgspec import Meta
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Outputs, register
+from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
 
 Four = Annotated[tuple[float, ...], Meta(min_length=4, max_length=4)]
+Activation = Literal["none", "softmax", "sigmoid"]
+#: Fewer boxes than this are the answers to queries, as of DETR, and not one for each anchor.
+_FEWEST_BOXES = 1000
 Grid = Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
 
 
@@ -30,7 +35,7 @@ class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
     grids: tuple[Grid, ...] = ()
     variances: Four = (0.1, 0.1, 0.2, 0.2)
     order: Literal["xy", "yx"] = "xy"
-    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    activation: Activation = "none"
     background: bool = True
     scores: str = "scores"
     boxes: str = "boxes"
@@ -42,6 +47,23 @@ class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
             )
         if any(len(sizes) % 2 or not sizes or min(sizes) <= 0 for sizes in self.anchors):
             raise ValueError("`anchors` are (width, height) pairs above 0, at least one for each map")
+
+    @classmethod
+    def fits(cls, network: Network) -> Fit | None:
+        """Only boxes that the graph decodes: anchors cannot be seen in a graph that leaves them to the host."""
+        boxes = [head for head in network.heads if len(head.shape) == 3 and head.shape[2] == 4 and head.computes]
+        scores = [head for head in network.heads if len(head.shape) == 3 and head.shape[2] != 4]
+        if len(network.heads) != 2 or not boxes or not scores or not scores[0].shape[1] == boxes[0].shape[1] > _FEWEST_BOXES:
+            return None
+        width, last = scores[0].shape[2], scores[0].last
+        background = not network.believable(width)
+        if (classes := width - background) < 1:
+            return None
+        activation: Activation = "none" if last in ("Softmax", "Sigmoid") else "softmax"
+        decoder = cls(classes=classes, background=background, activation=activation, scores=scores[0].name, boxes=boxes[0].name)
+        why = f"{boxes[0].shape[1]} boxes that the graph computes, with {width} scores each"
+        check = "Whether boxes are corners in shares of the picture, whether x or y is first, and whether class 0 is the background."
+        return Fit((decoder, Nms(iou_threshold=0.45)), "guess", why, check, classes)
 
     def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)

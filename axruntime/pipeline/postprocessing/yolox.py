@@ -45,7 +45,8 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
             Normalize(divisor=1.0),
         )
         steps = (cls(classes=classes, strides=strides), Nms(iou_threshold=0.45))
-        sure: Certainty = "certain" if head.tail and network.believable(classes) else "likely"
+        # rows that are wide enough for NanoDet's distributions could be NanoDet's
+        sure: Certainty = "certain" if head.tail and network.believable(classes) else "guess" if classes > 4 * 8 else "likely"
         return Fit(steps, sure, why, classes=classes, feeding=feeding)
 
     def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
