@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from axforge.axcompiler import container, spec
 from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import FormatError
-from axforge.axcompiler.ir import IR_VERSION, Graph, Header
+from axforge.axcompiler.ir import IR_VERSION, Graph, GraphHeader
 
 MAGIC = b"AXGRAPH\0"
 VERSION = 1
@@ -24,7 +24,7 @@ def _aligned(n: int) -> int:
 def to_sections(graph: Graph) -> dict[str, bytes]:
     """Sections `graph` (JSON header), `weights` (constants, each on 64 bytes) and `islands` (ONNX models back to back)."""
     constants = {name: np.ascontiguousarray(value) for name, value in graph.constants.items()}
-    header = Header(
+    header = GraphHeader(
         ir_version=IR_VERSION,
         name=graph.name,
         tensors=dict(graph.tensors),
@@ -44,7 +44,7 @@ def from_sections(sections: Mapping[str, Buffer], *, where: str) -> Graph:
         if name not in sections:
             raise FormatError(f"section '{name}' is missing", where=where, fix="Compile the model again.")
     try:
-        header = msgspec.json.decode(sections["graph"], type=Header)
+        header = msgspec.json.decode(sections["graph"], type=GraphHeader)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FormatError(f"the graph cannot be understood: {e}", where=where, fix="Compile the model again.") from e
     if header.ir_version != IR_VERSION:
@@ -69,7 +69,7 @@ def from_sections(sections: Mapping[str, Buffer], *, where: str) -> Graph:
     return graph
 
 
-def _constants(header: Header, data: Buffer, where: str) -> dict[str, NDArray[np.generic]]:
+def _constants(header: GraphHeader, data: Buffer, where: str) -> dict[str, NDArray[np.generic]]:
     view, at = memoryview(data), 0
     out: dict[str, NDArray[np.generic]] = {}
     for name, (dtype, shape) in header.constants.items():
@@ -90,7 +90,7 @@ def _constants(header: Header, data: Buffer, where: str) -> dict[str, NDArray[np
     return out
 
 
-def _islands(header: Header, data: Buffer, where: str) -> dict[str, bytes]:
+def _islands(header: GraphHeader, data: Buffer, where: str) -> dict[str, bytes]:
     view, at = memoryview(data), 0
     out: dict[str, bytes] = {}
     for name, length in header.islands.items():

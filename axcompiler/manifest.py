@@ -12,7 +12,7 @@ import msgspec
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import FormatError
 from axforge.axcompiler.ir import Graph, quant_of
-from axforge.axcompiler.program import Header
+from axforge.axcompiler.program import ProgramHeader
 
 FILE = "manifest.json"
 MODEL_FILE = "model.axmodel"
@@ -105,7 +105,7 @@ def _border_tensors(
     return tuple(BorderTensor(name, scale, zero, dtype, shape, larger, pad) for name, (scale, zero), dtype, shape, larger, pad in rows)
 
 
-def describe(graph: Graph, header: Header, name: str, sdk_version: str) -> Manifest:
+def describe(graph: Graph, header: ProgramHeader, name: str, sdk_version: str) -> Manifest:
     """The manifest of a graph and the header of its program."""
     head, tail = head_and_tail(graph)
     takes, gives = border(graph)
@@ -172,7 +172,7 @@ def _params(graph: Graph, names: Sequence[str]) -> tuple[Params, ...]:
     return tuple((q.scale, q.zero_point) for q in (quant_of(graph, n) for n in names))
 
 
-def _padded(header: Header, names: Sequence[str]) -> tuple[Shape, ...]:
+def _padded(header: ProgramHeader, names: Sequence[str]) -> tuple[Shape, ...]:
     """NHWC shapes of the buffers; the first number is the batch: one frame a core is handed over at once."""
     return tuple((header.ports[n].shape[0] * header.cores, *header.ports[n].shape[1:]) for n in names)
 

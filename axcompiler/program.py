@@ -112,7 +112,7 @@ class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fill: int
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProgramHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON part. places: tensor name -> operand that is the tensor in logical (ONNX) axis order. layers: operator names."""
 
     target: str
@@ -131,7 +131,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Program:
     """streams: one array of INSTRUCTION records a core. constants: the first bytes of CONST; weight images follow."""
 
-    header: Header
+    header: ProgramHeader
     streams: tuple[Records, ...]
     buffers: Records
     operands: Records
@@ -158,7 +158,7 @@ def decode(data: Buffer, *, where: str) -> Program:
     sections = container.decode(data, MAGIC, range(1, VERSION + 1), where=where, kind=".axprogram")
     fix = "Compile the model again."
     try:
-        header = msgspec.json.decode(sections.get("header", b""), type=Header)
+        header = msgspec.json.decode(sections.get("header", b""), type=ProgramHeader)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FormatError(f"the program's header cannot be understood: {e}", where=where, fix=fix) from e
     expected = {"header", "buffers", "operands", "epilogues", "constants", *(f"core{i}" for i in range(min(header.cores, MAX_CORES)))}
@@ -244,7 +244,7 @@ def const_image(program: Program, constants: Mapping[str, NDArray[Any]]) -> NDAr
     return out
 
 
-def fits(target: Target, header: Header) -> str | None:
+def fits(target: Target, header: ProgramHeader) -> str | None:
     """Why the program's memories do not fit `target`, or None."""
     if header.cores > target.cores:
         return f"it is for {header.cores} cores, {target.name} has {target.cores}"

@@ -17,11 +17,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TargetSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A section of a target file; a misspelt key is an error."""
 
 
-class Array(Part, frozen=True, forbid_unknown_fields=True):
+class Array(TargetSection, frozen=True, forbid_unknown_fields=True):
     """The in-memory compute array: one rows x columns matrix-vector product takes `cycles_per_vector`."""
 
     rows: Positive
@@ -31,7 +31,7 @@ class Array(Part, frozen=True, forbid_unknown_fields=True):
     load_hidden: bool
 
 
-class Memory(Part, frozen=True, forbid_unknown_fields=True):
+class Memory(TargetSection, frozen=True, forbid_unknown_fields=True):
     """Sizes in bytes; `reserved` belongs to firmware and lies at the end. The simulator holds them all, so 4 GiB are the most."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
@@ -43,7 +43,7 @@ class Memory(Part, frozen=True, forbid_unknown_fields=True):
         return self.bytes - self.reserved
 
 
-class Memories(Part, frozen=True, forbid_unknown_fields=True):
+class Memories(TargetSection, frozen=True, forbid_unknown_fields=True):
     """l1 is per core; l2 and ddr are shared."""
 
     l1: Memory
@@ -51,7 +51,7 @@ class Memories(Part, frozen=True, forbid_unknown_fields=True):
     ddr: Memory
 
 
-class Dma(Part, frozen=True, forbid_unknown_fields=True):
+class Dma(TargetSection, frozen=True, forbid_unknown_fields=True):
     """Bytes a cycle by the slower end of a copy; cycles before the first byte."""
 
     l1_bytes_per_cycle: Positive
@@ -61,7 +61,7 @@ class Dma(Part, frozen=True, forbid_unknown_fields=True):
     gather_cycles: Natural
 
 
-class Vector(Part, frozen=True, forbid_unknown_fields=True):
+class Vector(TargetSection, frozen=True, forbid_unknown_fields=True):
     """Elements a cycle of the vector unit (DPU)."""
 
     elementwise: Positive
@@ -70,14 +70,14 @@ class Vector(Part, frozen=True, forbid_unknown_fields=True):
     start_cycles: Natural
 
 
-class Depthwise(Part, frozen=True, forbid_unknown_fields=True):
+class Depthwise(TargetSection, frozen=True, forbid_unknown_fields=True):
     """Multiply-adds, or window elements, a cycle of the depthwise and pooling unit (DWPU)."""
 
     products: Positive
     start_cycles: Natural
 
 
-class Target(Part, frozen=True, forbid_unknown_fields=True):
+class Target(TargetSection, frozen=True, forbid_unknown_fields=True):
     """One AIPU. Frequencies in Hz, sizes in bytes, times in cycles."""
 
     name: str

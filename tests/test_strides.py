@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 from axforge.axcompiler.strides import StridedView, coalesce, dense, refine, split_to
-from axforge.axcompiler.tile.copies import steady
+from axforge.axcompiler.tile.lowerings.movement import steady
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
 

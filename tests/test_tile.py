@@ -11,6 +11,7 @@ from axforge.axcompiler.errors import CompileError, FormatError
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.stages import TileConfig
+from axforge.axcompiler.tile.context import lowers
 from axforge.axcompiler.tile.lower import compile_program
 from axforge.axruntime.engines.sim.cycles import count_cycles
 
@@ -147,3 +148,9 @@ def test_programs_of_a_damaged_graph_file_are_not_made(tmp_path):
     with pytest.raises(FormatError):
         tile.run({"graph.axgraph": tmp_path / "graph.axgraph"}, TileConfig(), tmp_path)
     assert not (tmp_path / "program.axprogram").exists()
+
+
+def test_every_operator_has_one_lowering():
+    assert set(lowers) == set(ir.OPERATORS.values())
+    with pytest.raises(TypeError, match="two entries as a lowering"):
+        lowers(ir.Conv)(lowers[ir.Conv])

@@ -14,7 +14,7 @@ header.py      the JSON half of a serialised graph
 
 from axforge.axcompiler.ir.fields import Constant
 from axforge.axcompiler.ir.graph import OPERATORS, Epilogue, Graph, Op, Quant, Tensor, epilogue_of, operator, quant_of
-from axforge.axcompiler.ir.header import IR_VERSION, Header
+from axforge.axcompiler.ir.header import IR_VERSION, GraphHeader
 from axforge.axcompiler.ir.ops.conv import Conv, ConvTranspose
 from axforge.axcompiler.ir.ops.elementwise import Add, Mul, Table
 from axforge.axcompiler.ir.ops.island import Island
@@ -38,7 +38,7 @@ __all__ = [
     "Epilogue",
     "FullyConnected",
     "Graph",
-    "Header",
+    "GraphHeader",
     "Island",
     "MatMul",
     "MaxPool",

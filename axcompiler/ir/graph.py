@@ -71,6 +71,7 @@ class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"
 
     arity: how many inputs it takes; None: any number. keeps_quant: scale and zero point must be the same in and out.
     moves_codes: each code of the result is one of the operand's (what it computes does not depend on what the codes are).
+    takes_empty: an operand may be empty although the result is not.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"
     arity: ClassVar[int | None] = 1
     keeps_quant: ClassVar[bool] = False
     moves_codes: ClassVar[bool] = False
+    takes_empty: ClassVar[bool] = False
 
     @classmethod
     def tag(cls) -> str:

@@ -17,7 +17,7 @@ else:
     _AnyOp = functools.reduce(operator.or_, OPERATORS.values())
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GraphHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON half of a serialised graph; `constants` gives name -> (dtype, shape) in the order of the data."""
 
     ir_version: int

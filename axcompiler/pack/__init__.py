@@ -10,7 +10,7 @@ from axforge.axcompiler import __version__, container, graphfile, manifest
 from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_VERSIONS, Header, decode
+from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_VERSIONS, ProgramHeader, decode
 from axforge.axcompiler.stages import PackConfig, Progress, silent
 
 
@@ -33,7 +33,7 @@ def run(inputs: Mapping[str, Path], config: PackConfig, out: Path, progress: Pro
     container.write_atomic(out / manifest.FILE, manifest.to_bytes(described))
 
 
-def meta_json(graph: Graph, header: Header, name: str, sections: Mapping[str, Buffer]) -> bytes:
+def meta_json(graph: Graph, header: ProgramHeader, name: str, sections: Mapping[str, Buffer]) -> bytes:
     """The `meta` section: what the file is, for which AIPU, and the digests of what it was made from."""
 
     def port(tensor: str) -> dict[str, object]:

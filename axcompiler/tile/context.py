@@ -1,5 +1,9 @@
-"""What the lowering of an operator needs: the graph, the places of its tensors, weights, and where instructions go."""
+"""What the lowering of an operator needs: the graph, the places of its tensors, weights, and where instructions go.
 
+`lowers` is the table of lowerings: `@lowers(ir.Conv)` above a function `(TileContext, ir.Conv)` makes it the lowering of that operator.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,24 +13,25 @@ from numpy.typing import NDArray
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Epilogue, Graph, quant_of
 from axforge.axcompiler.program import Kind
+from axforge.axcompiler.registry import Registry
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.emit import Emitter
-from axforge.axcompiler.tile.memory import Place, Plan
+from axforge.axcompiler.tile.memory import MemoryPlan, Place
 from axforge.axcompiler.tile.views import View
 from axforge.axcompiler.tile.weights import Weights
 
 
 @dataclass
-class Context:
-    """Passed to every lowering."""
+class TileContext:
+    """What every lowering is given."""
 
     graph: Graph
     emitter: Emitter
-    plan: Plan
+    plan: MemoryPlan
     weights: Weights
 
     def place(self, name: str) -> Place:
-        """Where a tensor lies."""
+        """The place of a tensor in memory."""
         return self.plan.places[name]
 
     def view(self, name: str) -> View:
@@ -52,7 +57,7 @@ class Parameters:
     epilogue: Epilogue
 
     @staticmethod
-    def pack(ctx: Context, epilogue: Epilogue, bias: NDArray[np.int32] | None, multiplier: NDArray[np.float32] | None) -> View | None:
+    def pack(ctx: TileContext, epilogue: Epilogue, bias: NDArray[np.int32] | None, multiplier: NDArray[np.float32] | None) -> View | None:
         """The parameters as one block in CONST (int32 bias, float32 multipliers, int8 table), or None if there are none."""
         parts = [v.reshape(-1).view(np.int8) for v in (bias, multiplier) if v is not None]
         if epilogue.table is not None:
@@ -60,7 +65,7 @@ class Parameters:
         return ctx.emitter.constant(np.concatenate(parts)) if parts else None
 
     @staticmethod
-    def load(ctx: Context, core: int, block: View | None, epilogue: Epilogue, bias: int, multiplier: int) -> "Parameters":
+    def load(ctx: TileContext, core: int, block: View | None, epilogue: Epilogue, bias: int, multiplier: int) -> "Parameters":
         """`block` copied to L1. bias, multiplier: number of entries (0: none)."""
         if block is None:
             return Parameters(None, None, None, epilogue)
@@ -70,12 +75,12 @@ class Parameters:
         t = dense(tile.buffer, (256,), Kind.INT8, 4 * (bias + multiplier)) if epilogue.table is not None else None
         return Parameters(b, m, t, epilogue)
 
-    def row(self, ctx: Context, bias: View | None, multiplier: View | None) -> int:
+    def row(self, ctx: TileContext, bias: View | None, multiplier: View | None) -> int:
         """An epilogue record with these broadcast views of bias and multiplier."""
         e = self.epilogue
         return ctx.emitter.epilogue(e.zero_point, e.lo, e.hi, bias, multiplier, self.table)
 
-    def per_channel(self, ctx: Context, shape: tuple[int, ...], start: int) -> int:
+    def per_channel(self, ctx: TileContext, shape: tuple[int, ...], start: int) -> int:
         """An epilogue record for an accumulator of this shape whose last axis is channels from `start` on."""
         count = shape[-1]
 
@@ -83,6 +88,10 @@ class Parameters:
             return view.cut(0, start, count).broadcast(shape) if view is not None else None
 
         return self.row(ctx, spread(self.bias), spread(self.multiplier))
+
+
+#: the lowering of each operator
+lowers: Registry[type[ir.Op], Callable[[TileContext, Any], None]] = Registry("a lowering for the AIPU")
 
 
 def wrap32(value: NDArray[np.int64]) -> NDArray[np.int32]:

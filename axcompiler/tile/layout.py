@@ -14,7 +14,7 @@ Halo = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """Where a tensor lies in the buffer of tensor `root` (itself, if it has one): offset and strides in bytes, logical axis order.
 
     halo: (top, left, bottom, right) pixels around it that hold its zero point.
@@ -27,10 +27,10 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Layouts:
+class TensorLayouts:
     """of: by tensor. sizes: bytes of every root. ports: of those roots that the host writes or reads."""
 
-    of: Mapping[str, Layout]
+    of: Mapping[str, TensorLayout]
     sizes: Mapping[str, int]
     ports: Mapping[str, Port]
 
@@ -72,7 +72,7 @@ def stem_of(graph: Graph, name: str) -> ir.Conv | None:
     return None
 
 
-def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, Layout]:
+def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, TensorLayout]:
     """The padded NHWC buffer of a host tensor, and how the tensor lies inside."""
     tensor = graph.tensors[name]
     assert tensor.quant
@@ -83,7 +83,7 @@ def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, Layout]:
         n = lead[0] if lead else 1
         rows, width = (1, 1) if len(lead) < 2 else (1 if len(lead) == 2 else math.prod(lead[1:-1]), lead[-1])
         strides = row_major((*lead, wide))[: len(shape)]
-        return Port((n, rows, width, wide), (0, 0, 0, 0, 0, 0, 0, wide - c), zero), Layout(name, 0, strides)
+        return Port((n, rows, width, wide), (0, 0, 0, 0, 0, 0, 0, wide - c), zero), TensorLayout(name, 0, strides)
     n, c, h, w = shape
     stem = stem_of(graph, name) if written and c <= 4 else None
     top, left, bottom, right = stem.pads if stem else (0, 0, 0, 0)
@@ -96,7 +96,7 @@ def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, Layout]:
     strides = (padded[1] * row, 1, row, wide)
     pads = (0, 0, top, bottom, left, full_w - left - w, 0, wide - c)
     halo = (top, left, bottom, full_w - left - w)
-    return Port(padded, pads, zero), Layout(name, top * row + left * wide, strides, halo)
+    return Port(padded, pads, zero), TensorLayout(name, top * row + left * wide, strides, halo)
 
 
 def internal_layout(shape: Shape) -> tuple[Shape, int]:
@@ -113,7 +113,7 @@ class _Planner:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.hosts = graph, host_tensors(graph)
-        self.of: dict[str, Layout] = {}
+        self.of: dict[str, TensorLayout] = {}
         self.sizes: dict[str, int] = {}
         self.ports: dict[str, Port] = {}
 
@@ -122,7 +122,7 @@ class _Planner:
         tensor = self.graph.tensors[name]
         return tensor.quant is not None and name not in self.graph.constants and name not in self.hosts and 0 not in tensor.shape
 
-    def own(self, name: str) -> Layout:
+    def own(self, name: str) -> TensorLayout:
         """The layout of `name`, in a buffer of its own unless it was put into another."""
         if name in self.of:
             return self.of[name]
@@ -131,7 +131,7 @@ class _Planner:
             self.sizes[name] = max(1, math.prod(self.ports[name].shape))
         else:
             strides, self.sizes[name] = internal_layout(self.graph.tensors[name].shape)
-            self.of[name] = Layout(name, 0, strides)
+            self.of[name] = TensorLayout(name, 0, strides)
         return self.of[name]
 
     def join(self, op: ir.Concat) -> None:
@@ -139,7 +139,7 @@ class _Planner:
         whole, at = self.own(op.outputs[0]), 0
         for name, table in zip(op.inputs, op.tables, strict=True):
             if table is None and self.movable(name) and name not in self.of:
-                self.of[name] = Layout(whole.root, whole.offset + at * whole.strides[op.axis], whole.strides)
+                self.of[name] = TensorLayout(whole.root, whole.offset + at * whole.strides[op.axis], whole.strides)
             at += self.graph.tensors[name].shape[op.axis]
 
     def look_through(self, op: ir.Slice | ir.Reshape) -> None:
@@ -152,7 +152,7 @@ class _Planner:
         shape = self.graph.tensors[y].shape
         seen = sliced(view, op, shape) if isinstance(op, ir.Slice) else reshaped(view, shape)
         if seen is not None:
-            self.of[y] = Layout(source.root, seen.offset, seen.strides)
+            self.of[y] = TensorLayout(source.root, seen.offset, seen.strides)
 
 
 def sliced(view: View, op: ir.Slice, shape: Shape) -> View:
@@ -182,8 +182,8 @@ def reshaped(view: View, shape: Shape) -> View | None:
     return View(view.buffer, view.offset, shape, tuple(reversed(strides)), view.kind)
 
 
-def layouts(graph: Graph) -> Layouts:
-    """Layouts of all quantized activations."""
+def layouts(graph: Graph) -> TensorLayouts:
+    """TensorLayouts of all quantized activations."""
     planner = _Planner(graph)
     for op in reversed(graph.ops):
         if isinstance(op, ir.Concat) and graph.tensors[op.outputs[0]].quant:
@@ -194,4 +194,4 @@ def layouts(graph: Graph) -> Layouts:
     for name, tensor in graph.tensors.items():
         if tensor.quant and name not in graph.constants:
             planner.own(name)
-    return Layouts(planner.of, planner.sizes, planner.ports)
+    return TensorLayouts(planner.of, planner.sizes, planner.ports)

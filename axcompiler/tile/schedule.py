@@ -7,7 +7,7 @@ from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.isa import OPCODES, Opcode
 from axforge.axcompiler.program import Program, Space
 from axforge.axcompiler.target import Target
-from axforge.axcompiler.tile.memory import Plan
+from axforge.axcompiler.tile.memory import MemoryPlan
 
 
 def l1_bytes(program: Program) -> list[int]:
@@ -22,7 +22,7 @@ def l1_bytes(program: Program) -> list[int]:
     return out
 
 
-def schedule_json(graph: Graph, program: Program, plan: Plan, target: Target) -> bytes:
+def schedule_json(graph: Graph, program: Program, plan: MemoryPlan, target: Target) -> bytes:
     """Memory plan, and instructions and DMA of every layer on every core."""
     layers, l1 = [], l1_bytes(program)
     for i, op in enumerate(graph.ops):

@@ -20,6 +20,7 @@ class Concat(Op, frozen=True, kw_only=True, tag="concat"):
     tables: tuple[Annotated[str, Constant("int8", 1)] | None, ...]
 
     arity = None
+    takes_empty = True
 
     def result_shape(self, graph: Graph, operands: Sequence[Tensor]) -> Shape:
         """The operands' shape with their sizes along `axis` added up."""
@@ -155,6 +156,7 @@ class Pad(Op, frozen=True, kw_only=True, tag="pad"):
     value: int
 
     keeps_quant = True
+    takes_empty = True
 
     def result_shape(self, graph: Graph, operands: Sequence[Tensor]) -> Shape:
         """The operand's shape and its padding."""

@@ -1,21 +1,24 @@
 """Operators that only move codes: one strided copy each, by DMA, shared by the cores."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.strides import coalesce, dense, refine, split_to
-from axforge.axcompiler.tile.context import Context, output
-from axforge.axcompiler.tile.elementwise import parts_of, physical, table_copy
+from axforge.axcompiler.tile.context import TileContext, lowers, output
 from axforge.axcompiler.tile.layout import reshaped, sliced
+from axforge.axcompiler.tile.lowerings.elementwise import table_copy
+from axforge.axcompiler.tile.parts import parts_of, physical
 from axforge.axcompiler.tile.tiles import shares
 from axforge.axcompiler.tile.views import View
 
 
-def shared_copy(ctx: Context, out: View, a: View) -> None:
+def shared_copy(ctx: TileContext, out: View, a: View) -> None:
     """out = a, each core a part."""
     if not out.size:
         return
@@ -25,7 +28,8 @@ def shared_copy(ctx: Context, out: View, a: View) -> None:
         ctx.emitter.copy(core, dst, src)
 
 
-def lower_reshape(ctx: Context, op: ir.Reshape) -> None:
+@lowers(ir.Reshape)
+def lower_reshape(ctx: TileContext, op: ir.Reshape) -> None:
     """Nothing where the result is a view of the operand; one copy if both shapes have a common refinement; else through staging."""
     x, y = ctx.view(op.inputs[0]), ctx.view(output(op))
     if reshaped(x, y.shape) == y:
@@ -42,17 +46,20 @@ def lower_reshape(ctx: Context, op: ir.Reshape) -> None:
     shared_copy(ctx, y, dense(stage, y.shape))
 
 
-def needs_staging(x: tuple[int, ...], y: tuple[int, ...]) -> bool:
-    """Whether a reshape cannot be one strided copy."""
-    return refine(x, y) is None
+def reshape_staging(graph: Graph) -> dict[int, int]:
+    """Bytes of row-major staging by layer, for reshapes that a single strided copy cannot make."""
+    shapes = {i: (op.operand_shape(graph), op.output_shape(graph)) for i, op in enumerate(graph.ops) if isinstance(op, ir.Reshape)}
+    return {i: math.prod(x) for i, (x, y) in shapes.items() if 0 not in x and refine(x, y) is None}
 
 
-def lower_transpose(ctx: Context, op: ir.Transpose) -> None:
+@lowers(ir.Transpose)
+def lower_transpose(ctx: TileContext, op: ir.Transpose) -> None:
     """A copy with the axes in another order."""
     shared_copy(ctx, ctx.view(output(op)), ctx.view(op.inputs[0]).permute(op.perm))
 
 
-def lower_slice(ctx: Context, op: ir.Slice) -> None:
+@lowers(ir.Slice)
+def lower_slice(ctx: TileContext, op: ir.Slice) -> None:
     """Nothing where the result is a view of the operand; else a copy with starts and steps."""
     y = ctx.view(output(op))
     x = sliced(ctx.view(op.inputs[0]), op, y.shape)
@@ -60,13 +67,15 @@ def lower_slice(ctx: Context, op: ir.Slice) -> None:
         shared_copy(ctx, y, x)
 
 
-def lower_broadcast(ctx: Context, op: ir.Broadcast) -> None:
+@lowers(ir.Broadcast)
+def lower_broadcast(ctx: TileContext, op: ir.Broadcast) -> None:
     """A copy with strides of 0."""
     y = ctx.view(output(op))
     shared_copy(ctx, y, ctx.view(op.inputs[0]).broadcast(y.shape))
 
 
-def lower_pad(ctx: Context, op: ir.Pad) -> None:
+@lowers(ir.Pad)
+def lower_pad(ctx: TileContext, op: ir.Pad) -> None:
     """The value around, and the operand in the middle."""
     x, y = ctx.view(op.inputs[0]), ctx.view(output(op))
     inner = y
@@ -78,7 +87,8 @@ def lower_pad(ctx: Context, op: ir.Pad) -> None:
     shared_copy(ctx, inner, x)
 
 
-def lower_concat(ctx: Context, op: ir.Concat) -> None:
+@lowers(ir.Concat)
+def lower_concat(ctx: TileContext, op: ir.Concat) -> None:
     """An operand was made in its place already, or needs a copy, or a table."""
     y, at = ctx.view(output(op)), 0
     users = sum(t is not None for t in op.tables)
@@ -95,7 +105,8 @@ def lower_concat(ctx: Context, op: ir.Concat) -> None:
             users -= 1
 
 
-def lower_take(ctx: Context, op: ir.Take) -> None:
+@lowers(ir.Take)
+def lower_take(ctx: TileContext, op: ir.Take) -> None:
     """Runs of equal indices (nearest resize) and steady steps are one strided copy; anything else is a gather."""
     x, y, index = ctx.view(op.inputs[0]), ctx.view(output(op)), ctx.const(op.index)
     pattern = steady(index)

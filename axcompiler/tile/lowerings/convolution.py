@@ -8,17 +8,17 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import Kind, as_conv_weight
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output, wrap32
-from axforge.axcompiler.tile.spatial import Part, spatial
+from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, nhwc, output, wrap32
 from axforge.axcompiler.tile.tiles import Axis, Box, Range, Ring, boxes, core_shares, largest, load_window, pieces, shares, window_view
 from axforge.axcompiler.tile.views import View
+from axforge.axcompiler.tile.windows import CoreShare, channelwise_tiles
 
 
 @dataclass(frozen=True)
-class Job:
-    """A convolution, apart from where its tensors lie. `weight` is that of a plain convolution, [M, C/groups, KH, KW].
+class ConvolutionJob:
+    """A convolution without the places of its tensors. `weight` is that of a plain convolution, [M, C/groups, KH, KW].
 
-    fold: groups side by side in one matrix; channels: rows of the matrix a tap (input channels of `fold` groups).
+    fold: groups side by side in one matrix; channels: rows of the matrix for each tap (input channels of `fold` groups).
     """
 
     op: ir.Conv | ir.ConvTranspose
@@ -55,7 +55,7 @@ class Job:
         return first * self.channels, last * self.channels
 
 
-def _axes(ctx: Context, op: ir.Conv | ir.ConvTranspose, kernel: tuple[int, int]) -> tuple[Axis, Axis]:
+def _axes(ctx: TileContext, op: ir.Conv | ir.ConvTranspose, kernel: tuple[int, int]) -> tuple[Axis, Axis]:
     x, y = ctx.graph.tensors[op.inputs[0]].shape[2:], ctx.graph.tensors[output(op)].shape[2:]
     made = []
     for i in range(2):
@@ -67,8 +67,9 @@ def _axes(ctx: Context, op: ir.Conv | ir.ConvTranspose, kernel: tuple[int, int])
     return made[0], made[1]
 
 
-def lower_conv(ctx: Context, op: ir.Conv | ir.ConvTranspose) -> None:
-    """A convolution as one or more tiles a core."""
+@lowers(ir.Conv, ir.ConvTranspose)
+def lower_conv(ctx: TileContext, op: ir.Conv | ir.ConvTranspose) -> None:
+    """A convolution as one or more tiles on each core."""
     stored = ctx.const(op.weight)
     weight = as_conv_weight(stored, op.groups) if isinstance(op, ir.ConvTranspose) else stored
     m, cg, kh, kw = weight.shape
@@ -83,14 +84,14 @@ def lower_conv(ctx: Context, op: ir.Conv | ir.ConvTranspose) -> None:
         if op.groups % f == 0 and (f == 1 or (cg * f * kh * kw <= rows and m // op.groups * f <= columns))
     )
     view = ctx.view(op.inputs[0])
-    # the pixel's whole word of 4 is loaded (its weights beyond the channels are 0): one run of bytes a window row
+    # the pixel's whole word of 4 is loaded (its weights beyond the channels are 0): one run of bytes for each window row
     words = view.strides[1] == 1 and not any(n % 4 for n in (view.offset, view.strides[0], view.strides[2], view.strides[3]))
     packed = op.groups == 1 and cg < 4 and words and view.strides[3] >= 4
-    job = Job(op, axes, weight, op.groups, fold, 4 if packed else cg * fold)
+    job = ConvolutionJob(op, axes, weight, op.groups, fold, 4 if packed else cg * fold)
     _lower_mvm(ctx, job)
 
 
-def _fused_bias(ctx: Context, job: Job) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+def _fused_bias(ctx: TileContext, job: ConvolutionJob) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
     """bias - z * sum of weights: padding holds z, so that the array may multiply codes as they are. Modulo 2**32 as the accumulator."""
     total = job.weight.reshape(job.m, -1).astype(np.int64).sum(axis=1)
     return wrap32(ctx.const(job.op.bias).astype(np.int64) - ctx.zero(job.op.inputs[0]) * total)
@@ -100,7 +101,7 @@ def _fused_bias(ctx: Context, job: Job) -> np.ndarray[tuple[int, ...], np.dtype[
 class Tiling:
     """rows, cols of the result in a tile; channels in a pass; resident: the pass's weights stay in L1.
 
-    double: two tiles in turn, so that copies, products and epilogues of neighbours overlap.
+    double: double-buffered tiles, so that copies, products and epilogues of neighbours overlap.
     """
 
     rows: int
@@ -110,7 +111,7 @@ class Tiling:
     double: bool
 
 
-def _bytes(ctx: Context, job: Job, t: Tiling, rows: int, cols: int) -> int:
+def _bytes(ctx: TileContext, job: ConvolutionJob, t: Tiling, rows: int, cols: int) -> int:
     """L1 bytes of one core for this tiling."""
     up = ctx.emitter.aligned
     matrices = -(-t.channels // job.columns)
@@ -126,7 +127,7 @@ def _bytes(ctx: Context, job: Job, t: Tiling, rows: int, cols: int) -> int:
     return tile + weights + (up(rows * cols * t.channels * 4) + up(rows * cols * t.channels)) * times + up(job.m * 8 + 256)
 
 
-def _choose(ctx: Context, job: Job, rows: Range, cols: Range, channels: Range) -> Tiling:
+def _choose(ctx: TileContext, job: ConvolutionJob, rows: Range, cols: Range, channels: Range) -> Tiling:
     """The tiling that moves the fewest bytes. Raises CompileError if nothing fits."""
     height, width, count = rows[1] - rows[0], cols[1] - cols[0], channels[1] - channels[0]
     capacity = ctx.emitter.l1_capacity
@@ -154,7 +155,7 @@ def _choose(ctx: Context, job: Job, rows: Range, cols: Range, channels: Range) -
     return best[1]
 
 
-def _traffic(job: Job, t: Tiling, height: int, width: int, count: int, tiles: int) -> int:
+def _traffic(job: ConvolutionJob, t: Tiling, height: int, width: int, count: int, tiles: int) -> int:
     """Bytes moved by a core, and a price on every tile (its instructions)."""
     passes = -(-count // t.channels)
     image = job.axes[0].span(min(t.rows, height)) * job.axes[1].span(min(t.cols, width)) * job.channels * tiles
@@ -162,7 +163,7 @@ def _traffic(job: Job, t: Tiling, height: int, width: int, count: int, tiles: in
     return passes * image + weights * (1 if t.resident else 2 * tiles) + 20_000 * passes * tiles
 
 
-def _lower_mvm(ctx: Context, job: Job) -> None:
+def _lower_mvm(ctx: TileContext, job: ConvolutionJob) -> None:
     op = job.op
     n, _, oh, ow = ctx.graph.tensors[output(op)].shape
     form = "transposed" if isinstance(op, ir.ConvTranspose) else "conv"
@@ -172,10 +173,10 @@ def _lower_mvm(ctx: Context, job: Job) -> None:
     block = Parameters.pack(ctx, op.epilogue, _fused_bias(ctx, job), ctx.const(op.multiplier))
     for core, (rows, cols, channels) in enumerate(_shares(ctx, job, oh, ow)):
         params = Parameters.load(ctx, core, block, op.epilogue, job.m, job.m)
-        _Core(ctx, job, core, params, matrices, _choose(ctx, job, rows, cols, channels)).run(n, rows, cols, channels)
+        _ConvolutionTiles(ctx, job, core, params, matrices, _choose(ctx, job, rows, cols, channels)).run(n, rows, cols, channels)
 
 
-def _shares(ctx: Context, job: Job, oh: int, ow: int) -> list[tuple[Range, Range, Range]]:
+def _shares(ctx: TileContext, job: ConvolutionJob, oh: int, ow: int) -> list[tuple[Range, Range, Range]]:
     """What each core makes: a part of the rows, or, where loading all weights on every core would take longer, of the channels."""
     em, array = ctx.emitter, ctx.emitter.target.array
     by_place = core_shares(oh, ow, job.m, em.cores)
@@ -194,10 +195,10 @@ def _shares(ctx: Context, job: Job, oh: int, ow: int) -> list[tuple[Range, Range
     return min(by_place, by_channel, key=estimate)
 
 
-class _Core:
+class _ConvolutionTiles:
     """Emits the tiles of one core."""
 
-    def __init__(self, ctx: Context, job: Job, core: int, params: Parameters, matrices: View, tiling: Tiling) -> None:
+    def __init__(self, ctx: TileContext, job: ConvolutionJob, core: int, params: Parameters, matrices: View, tiling: Tiling) -> None:
         self.ctx, self.job, self.core, self.params, self.matrices, self.tiling = ctx, job, core, params, matrices, tiling
         em, t = ctx.emitter, tiling
         depth = job.channels * (-(-t.channels // job.columns) if job.groups > job.fold else 1)
@@ -293,10 +294,10 @@ def depth_tiles(window: View, limit: int) -> list[tuple[Range, View]]:
 # ---------------------------------------------------------------- depthwise
 
 
-def _lower_depthwise(ctx: Context, op: ir.Conv, axes: tuple[Axis, Axis]) -> None:
+def _lower_depthwise(ctx: TileContext, op: ir.Conv, axes: tuple[Axis, Axis]) -> None:
     em, weight = ctx.emitter, ctx.const(op.weight)
     c, _, kh, kw = weight.shape
-    job = Job(op, axes, weight, 1, 1, 1)
+    job = ConvolutionJob(op, axes, weight, 1, 1, 1)
     n, _, oh, ow = ctx.graph.tensors[output(op)].shape
     weights = dense(ctx.weights.add(op.weight, weight, "depthwise"), (kh, kw, c))
     block = Parameters.pack(ctx, op.epilogue, _fused_bias(ctx, job), ctx.const(op.multiplier))
@@ -314,4 +315,4 @@ def _lower_depthwise(ctx: Context, op: ir.Conv, axes: tuple[Axis, Axis]) -> None
             row = params.per_channel(ctx, (rows * cols, m), first)
             em.op(core, Opcode.REQUANT, dense(out.buffer, (rows * cols, m)), flat, epilogue=row)
 
-        spatial(ctx, op, core, axes, Part(n, rows, cols, channels), ctx.zero(op.inputs[0]), compute, accumulates=True)
+        channelwise_tiles(ctx, op, core, axes, CoreShare(n, rows, cols, channels), ctx.zero(op.inputs[0]), compute, accumulates=True)

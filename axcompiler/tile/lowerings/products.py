@@ -9,14 +9,14 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.along import shared_leading
-from axforge.axcompiler.tile.context import Context, Parameters, output, wrap32
-from axforge.axcompiler.tile.elementwise import box_of, cut_tiles
+from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, output, wrap32
+from axforge.axcompiler.tile.parts import box_of, cut_tiles, shared_leading
 from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
 from axforge.axcompiler.tile.views import View
 
 
-def lower_fully_connected(ctx: Context, op: ir.FullyConnected) -> None:
+@lowers(ir.FullyConnected)
+def lower_fully_connected(ctx: TileContext, op: ir.FullyConnected) -> None:
     """x [P.., K] times [K, M]; P or M is shared between the cores, M and K are cut by the array."""
     em, weight = ctx.emitter, ctx.const(op.weight)
     m, k = weight.shape
@@ -36,7 +36,7 @@ def lower_fully_connected(ctx: Context, op: ir.FullyConnected) -> None:
         _dense_core(ctx, core, params, dst, src, matrix, part)
 
 
-def _dense_core(ctx: Context, core: int, params: Parameters, y: View, x: View, matrix: View, columns: Range) -> None:
+def _dense_core(ctx: TileContext, core: int, params: Parameters, y: View, x: View, matrix: View, columns: Range) -> None:
     em, array = ctx.emitter, ctx.emitter.target.array
     k, lead = x.shape[-1], x.shape[:-1]
     wide = min(array.columns, columns[1] - columns[0])
@@ -72,7 +72,8 @@ def _dense_core(ctx: Context, core: int, params: Parameters, y: View, x: View, m
 ACTIVATION_DEPTH = 256
 
 
-def lower_matmul(ctx: Context, op: ir.MatMul) -> None:
+@lowers(ir.MatMul)
+def lower_matmul(ctx: TileContext, op: ir.MatMul) -> None:
     """a [.., I, K] @ b [.., K, J]: each product of the leading axes by itself, b in the array."""
     em, y = ctx.emitter, ctx.view(output(op))
     lead = y.shape[:-2]
@@ -101,7 +102,7 @@ def _index(view: View, index: Sequence[int]) -> View:
 class _Product:
     """One core's share of the rows of many products of two matrices."""
 
-    def __init__(self, ctx: Context, core: int, params: Parameters, zeros: tuple[int, int], rows: Range, k: int, j: int) -> None:
+    def __init__(self, ctx: TileContext, core: int, params: Parameters, zeros: tuple[int, int], rows: Range, k: int, j: int) -> None:
         self.ctx, self.core, self.params, self.zeros, self.rows, self.k = ctx, core, params, zeros, rows, k
         em = ctx.emitter
         self.depth, self.wide = min(ACTIVATION_DEPTH, em.target.array.rows, k), min(em.target.array.columns, j)

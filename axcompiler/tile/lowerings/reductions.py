@@ -1,4 +1,4 @@
-"""Operators that look along axes: sums, maxima, softmax. Each tile holds all that one result needs."""
+"""Sums and maxima over axes: each tile holds all that one result needs."""
 
 import math
 
@@ -8,13 +8,14 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.context import Context, Parameters, output
-from axforge.axcompiler.tile.elementwise import box_of, cut_tiles, physical, share_axis
+from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, output
+from axforge.axcompiler.tile.parts import box_of, cut_tiles, ordered_tile, physical, share_axis
 from axforge.axcompiler.tile.tiles import Ring, shares
 from axforge.axcompiler.tile.views import View
 
 
-def lower_reduce(ctx: Context, op: ir.ReduceSum | ir.ReduceMax) -> None:
+@lowers(ir.ReduceSum, ir.ReduceMax)
+def lower_reduce(ctx: TileContext, op: ir.ReduceSum | ir.ReduceMax) -> None:
     """Tiles over the axes that stay; each holds all it reduces."""
     em, x, y = ctx.emitter, ctx.view(op.inputs[0]), ctx.view(output(op))
     if op.keepdims:
@@ -38,7 +39,7 @@ def lower_reduce(ctx: Context, op: ir.ReduceSum | ir.ReduceMax) -> None:
         sums = Ring(em, core, limit, False, Kind.INT32) if total else None
         for box in cut_tiles(parts[0].shape, limit):
             part = box_of(parts[1], box)
-            tile = _ordered_tile(ctx, core, tiles, part)
+            tile = ordered_tile(ctx, core, tiles, part)
             result = results.next(tuple(e - s for s, e in box))
             if sums and params and params.bias and params.multiplier:
                 acc = sums.next(result.shape)
@@ -51,7 +52,7 @@ def lower_reduce(ctx: Context, op: ir.ReduceSum | ir.ReduceMax) -> None:
             em.copy(core, box_of(parts[0], box), result)
 
 
-def _reduce_parameters(ctx: Context, op: ir.ReduceSum, depth: int) -> View | None:
+def _reduce_parameters(ctx: TileContext, op: ir.ReduceSum, depth: int) -> View | None:
     bias = np.full(1, -ctx.zero(op.inputs[0]) * depth, np.int32)
     return Parameters.pack(ctx, op.epilogue, bias, np.full(1, op.multiplier, np.float32))
 
@@ -61,44 +62,4 @@ def _shared(out: View, source: View, cores: int) -> list[tuple[View, View]]:
     if not out.shape:
         return [(out, source)]
     axis = share_axis(out.shape, cores)
-    return [(out.cut(axis, a, b - a), source.cut(axis, a, b - a)) for a, b in shares(out.shape[axis], cores)]
-
-
-def _ordered_tile(ctx: Context, core: int, ring: Ring, part: View) -> View:
-    """A copy of `part` in L1, laid out in `part`'s own memory order, seen in `part`'s axis order."""
-    order = physical(part)
-    tile = ring.next(tuple(part.shape[a] for a in order))
-    ctx.emitter.copy(core, tile, part.permute(order))
-    return tile.permute(tuple(order.index(a) for a in range(len(order))))
-
-
-def lower_softmax(ctx: Context, op: ir.Softmax) -> None:
-    """Tiles over the other axes; each holds the whole axis."""
-    em, x, y = ctx.emitter, ctx.view(op.inputs[0]), ctx.view(output(op))
-    order = [a for a in physical(y) if a != op.axis]
-    source, out = x.permute((*order, op.axis)), y.permute((*order, op.axis))
-    depth = source.shape[-1]
-    exponents = em.constant(ctx.const(op.exponent))
-    block = Parameters.pack(ctx, op.epilogue, None, None)
-    for core, (dst, src) in enumerate(shared_leading(out, source, em.cores)):
-        table = em.load(core, exponents)
-        row = Parameters.load(ctx, core, block, op.epilogue, 0, 0).row(ctx, None, None)
-        limit = (em.l1_free(core) - 512) // (2 * depth)
-        if limit < 1:
-            raise em.no_fit(em.l1_capacity - em.l1_free(core) + 2 * depth + 512)
-        limit = min(limit, max(1, dst.size // depth))
-        tiles, results = Ring(em, core, limit * depth, False), Ring(em, core, limit * depth, False)
-        for box in cut_tiles(dst.shape[:-1], limit):
-            tile = _ordered_tile(ctx, core, tiles, box_of(src, box))
-            target = box_of(dst, box)
-            where = physical(target)
-            result = results.next(tuple(target.shape[a] for a in where)).permute(tuple(where.index(a) for a in range(len(where))))
-            em.op(core, Opcode.SOFTMAX, result, tile, table, scale=op.multiplier, epilogue=row)
-            em.copy(core, target, result)
-
-
-def shared_leading(out: View, source: View, cores: int) -> list[tuple[View, View]]:
-    if len(out.shape) < 2:
-        return [(out, source)]
-    axis = share_axis(out.shape[:-1], cores)
     return [(out.cut(axis, a, b - a), source.cut(axis, a, b - a)) for a, b in shares(out.shape[axis], cores)]

@@ -1,64 +1,18 @@
-"""Operators on the vector unit that go element by element, and how boxes of any rank are shared and cut."""
+"""Operators on the vector unit that go element by element."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.strides import coalesce
-from axforge.axcompiler.tile.context import Context, Parameters, output
-from axforge.axcompiler.tile.tiles import Range, Ring, pieces, shares
+from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, output
+from axforge.axcompiler.tile.parts import box_of, cut_tiles, parts_of, physical
+from axforge.axcompiler.tile.tiles import Ring
 from axforge.axcompiler.tile.views import View
 
 
-def physical(view: View) -> tuple[int, ...]:
-    """Axes from the longest stride to the shortest: the order in which the tensor lies in memory."""
-    return tuple(sorted(range(len(view.shape)), key=lambda a: (-view.strides[a], a)))
-
-
-def cut_tiles(shape: Sequence[int], limit: int) -> list[tuple[Range, ...]]:
-    """A box of this shape in parts of at most `limit` elements: leading axes one by one, one axis in pieces, the rest whole."""
-    inner, axis = 1, len(shape)
-    while axis > 0 and inner * shape[axis - 1] <= limit:
-        axis -= 1
-        inner *= shape[axis]
-    full: list[list[Range]] = [[(0, d)] for d in shape]
-    if axis > 0:
-        full[axis - 1] = pieces((0, shape[axis - 1]), max(1, limit // inner))
-        for a in range(axis - 1):
-            full[a] = [(i, i + 1) for i in range(shape[a])]
-    out: list[tuple[Range, ...]] = [()]
-    for ranges in full:
-        out = [(*head, r) for head in out for r in ranges]
-    return out
-
-
-def share_axis(shape: Sequence[int], cores: int) -> int:
-    """The first axis that is long enough for every core to have a part; else the longest."""
-    for axis, size in enumerate(shape):
-        if size >= cores:
-            return axis
-    return int(np.argmax(shape)) if shape else 0
-
-
-def box_of(view: View, box: Sequence[Range]) -> View:
-    """The part of `view` inside `box`."""
-    for axis, (a, b) in enumerate(box):
-        view = view.cut(axis, a, b - a)
-    return view
-
-
-def parts_of(views: list[View], cores: int) -> list[list[View]]:
-    """The views (of one shape) of each core."""
-    if not views[0].shape:
-        return [views]
-    axis = share_axis(views[0].shape, cores)
-    return [[v.cut(axis, a, b - a) for v in views] for a, b in shares(views[0].shape[axis], cores)]
-
-
-def lower_pointwise(ctx: Context, op: ir.Add | ir.Mul) -> None:
+@lowers(ir.Add, ir.Mul)
+def lower_pointwise(ctx: TileContext, op: ir.Add | ir.Mul) -> None:
     """a and b broadcast to the result; tiles in the result's memory order."""
     em, out = ctx.emitter, ctx.view(output(op))
     order = physical(out)
@@ -87,7 +41,7 @@ def lower_pointwise(ctx: Context, op: ir.Add | ir.Mul) -> None:
             em.copy(core, box_of(y, box), result)
 
 
-def _emit(ctx: Context, op: ir.Add | ir.Mul, core: int, operands: tuple[View, View, View], epilogue: int) -> None:
+def _emit(ctx: TileContext, op: ir.Add | ir.Mul, core: int, operands: tuple[View, View, View], epilogue: int) -> None:
     zero_a, zero_b = (ctx.zero(n) for n in op.inputs)
     if isinstance(op, ir.Add):
         scale_a, scale_b = op.multipliers
@@ -96,7 +50,7 @@ def _emit(ctx: Context, op: ir.Add | ir.Mul, core: int, operands: tuple[View, Vi
         ctx.emitter.op(core, Opcode.MUL, *operands, zero_a=zero_a, zero_b=zero_b, scale=op.multiplier, epilogue=epilogue)
 
 
-def table_copy(ctx: Context, out: View, a: View, table: str, users: int = 1) -> None:
+def table_copy(ctx: TileContext, out: View, a: View, table: str, users: int = 1) -> None:
     """out = table[a + 128], through L1, shared by all cores. users: how many such copies have to share what is free of L1."""
     em, order = ctx.emitter, physical(out)
     block = em.constant(ctx.const(table))
@@ -116,6 +70,7 @@ def table_copy(ctx: Context, out: View, a: View, table: str, users: int = 1) -> 
             em.copy(core, box_of(y, box), result)
 
 
-def lower_table(ctx: Context, op: ir.Table) -> None:
+@lowers(ir.Table)
+def lower_table(ctx: TileContext, op: ir.Table) -> None:
     """A table over a whole tensor."""
     table_copy(ctx, ctx.view(output(op)), ctx.view(op.inputs[0]), op.table)

@@ -9,26 +9,29 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.context import Context, Parameters, nhwc, output
+from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, nhwc, output
 from axforge.axcompiler.tile.tiles import Range, Ring, largest, pieces, shares
 from axforge.axcompiler.tile.views import View
 
 
-def lower_resize(ctx: Context, op: ir.ResizeLinear) -> None:
-    """Rows are shared by the cores."""
+@lowers(ir.ResizeLinear)
+def lower_resize(ctx: TileContext, op: ir.ResizeLinear) -> None:
+    """Bilinear resize; rows are shared by the cores."""
     pairs = ((op.index_h, op.weight_h), (op.index_w, op.weight_w))
     grids = [ctx.emitter.constant(np.concatenate([ctx.const(i), ctx.const(w)]).astype(np.int32)) for i, w in pairs]
     block = Parameters.pack(ctx, op.epilogue, None, np.full(1, op.multiplier, np.float32))
     for core, rows in enumerate(shares(ctx.graph.tensors[output(op)].shape[2], ctx.emitter.cores)):
         params = Parameters.load(ctx, core, block, op.epilogue, 0, 1)
         tables = (ctx.emitter.load(core, grids[0]), ctx.emitter.load(core, grids[1]))
-        _Core(ctx, op, core, rows, params, tables).run()
+        _ResizeTiles(ctx, op, core, rows, params, tables).run()
 
 
-class _Core:
+class _ResizeTiles:
     """One core's rows of one resize."""
 
-    def __init__(self, ctx: Context, op: ir.ResizeLinear, core: int, rows: Range, params: Parameters, tables: tuple[View, View]) -> None:
+    def __init__(
+        self, ctx: TileContext, op: ir.ResizeLinear, core: int, rows: Range, params: Parameters, tables: tuple[View, View]
+    ) -> None:
         self.ctx, self.core, self.rows, self.params, self.tables = ctx, core, rows, params, tables
         self.zero, self.index = ctx.zero(op.inputs[0]), ctx.const(op.index_h)
         self.x, self.y = nhwc(ctx.view(op.inputs[0])), nhwc(ctx.view(output(op)))
