@@ -75,7 +75,7 @@ def decode(data: Buffer, magic: bytes, versions: range, *, where: str, kind: str
         raw, offset, length, digest = _ENTRY.unpack_from(view, _HEAD.size + i * _ENTRY.size)
         name = raw.rstrip(b"\0").decode("utf-8", "replace")
         if offset != at or length > size - offset or name in sections:
-            raise FormatError(f"section '{name}' lies outside the file or overlaps another", where=where, fix=fix)
+            raise FormatError(f"section '{name}' is outside the file or overlaps another", where=where, fix=fix)
         section = view[offset : offset + length]
         if hashlib.sha256(section).digest() != digest:
             raise FormatError(f"section '{name}' is damaged (its SHA-256 does not match)", where=where, fix=fix)
@@ -84,7 +84,7 @@ def decode(data: Buffer, magic: bytes, versions: range, *, where: str, kind: str
         sections[name] = section
         at += _aligned(length)
     if at != size or any(view[end : _aligned(end)]) or any(view[56:64]):
-        raise FormatError("there are bytes that belong to no section", where=where, fix=fix)
+        raise FormatError("there are bytes outside all sections", where=where, fix=fix)
     return sections
 
 

@@ -23,7 +23,7 @@ _DEPTH = 100
 
 
 def refers_outside(model: Buffer) -> bool:
-    """Whether any tensor of the ONNX model has its data elsewhere. Raises ValueError on bytes that are no protobuf message."""
+    """Whether any tensor of the ONNX model has its data in another file. Raises ValueError on bytes that are not a protobuf message."""
     return _search(memoryview(model), "model", 0)
 
 

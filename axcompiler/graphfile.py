@@ -80,7 +80,7 @@ def _constants(header: GraphHeader, data: Buffer, where: str) -> dict[str, NDArr
             count *= d
         nbytes = count * np.dtype(dtype).itemsize
         if at + nbytes > len(view):
-            raise FormatError(f"constant '{name}' lies outside the weights", where=where)
+            raise FormatError(f"constant '{name}' is outside the weights", where=where)
         array = np.frombuffer(view[at : at + nbytes], dtype).reshape(shape)
         array.flags.writeable = False
         out[name] = array
@@ -95,7 +95,7 @@ def _islands(header: GraphHeader, data: Buffer, where: str) -> dict[str, bytes]:
     out: dict[str, bytes] = {}
     for name, length in header.islands.items():
         if length < 0 or at + length > len(view):
-            raise FormatError(f"island '{name}' lies outside its section", where=where)
+            raise FormatError(f"island '{name}' is outside its section", where=where)
         out[name] = bytes(view[at : at + length])
         at += length
     if at != len(view):

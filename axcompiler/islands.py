@@ -20,7 +20,7 @@ def session(model: bytes, threads: int = 1) -> Any:
     """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it.
 
     The model may come from anywhere, so it must not make onnxruntime read files: a model with external data, or in onnxruntime's own
-    format, is refused here, and onnxruntime is told so too.
+    format, is refused here, and onnxruntime is configured to refuse it too.
     """
     try:
         outside = refers_outside(model)
@@ -33,7 +33,7 @@ def session(model: bytes, threads: int = 1) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong is told once, by the exception
+    options.log_severity_level = 4  # errors are reported once, by the exception
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:

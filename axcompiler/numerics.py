@@ -130,7 +130,7 @@ def conv_transpose_accumulate(
 
 
 def scale_channels(acc: I32, multiplier: F32, axis: int) -> F32:
-    """float32(acc) * multiplier, one multiplier a channel along `axis`."""
+    """float32(acc) * multiplier, one multiplier for each channel along `axis`."""
     shape = [1] * acc.ndim
     shape[axis] = -1
     return acc.astype(np.float32) * multiplier.astype(np.float32).reshape(shape)

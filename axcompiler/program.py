@@ -1,6 +1,6 @@
-"""The AIPU's program: fixed-width instruction records, one stream a core, and the tables they index.
+"""The AIPU's program: fixed-width instruction records, one stream for each core, and the tables they index.
 
-A program is data. `decode` takes it apart and checks its form; `axruntime/program_check.py` checks the rest before anything runs
+A program is data. `decode` reads it and checks its form; `axruntime/program_check` checks the rest before anything runs
 (indices, shapes, memory, liveness, synchronisation). `isa.py` is the table of instructions.
 """
 
@@ -89,7 +89,7 @@ class WeightImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A graph constant in the order in which the array takes it; the loader writes it to CONST at `offset`.
 
     form: 'conv' int8 [M, C/G, KH, KW] -> [G/fold, KH, KW, channels, M*fold/G], `fold` groups side by side as a block-diagonal
-    matrix and `channels` (>= C*fold/G) rows a tap, zero where there is no weight; 'transposed': the same for the weight of a
+    matrix and `channels` (>= C*fold/G) rows for each tap, zero where there is no weight; 'transposed': the same for the weight of a
     transposed convolution; 'depthwise': [C, 1, KH, KW] -> [KH, KW, C]; 'dense': [M, K] -> [K, M]; 'plain': as it is.
     """
 
@@ -129,7 +129,7 @@ class ProgramHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Program:
-    """streams: one array of INSTRUCTION records a core. constants: the first bytes of CONST; weight images follow."""
+    """streams: one array of INSTRUCTION records for each core. constants: the first bytes of CONST; weight images follow."""
 
     header: ProgramHeader
     streams: tuple[Records, ...]
@@ -154,7 +154,7 @@ def to_bytes(program: Program) -> bytes:
 
 
 def decode(data: Buffer, *, where: str) -> Program:
-    """The program in `data`, its records taken apart but not yet checked against a target and a graph; a reader checks the rest."""
+    """The program in `data`, its form checked; a reader checks the rest against a target and a graph."""
     sections = container.decode(data, MAGIC, range(1, VERSION + 1), where=where, kind=".axprogram")
     fix = "Compile the model again."
     try:
@@ -198,7 +198,7 @@ def weight_image(constants: Mapping[str, NDArray[Any]], image: WeightImage) -> N
         return _fold(value, image)
     if image.form == "transposed" and value.ndim == 4:
         return _fold(as_conv_weight(value, image.groups), image)
-    raise ValueError(f"weight '{image.constant}' has not the shape that form '{image.form}' takes")
+    raise ValueError(f"weight '{image.constant}' does not have the shape that form '{image.form}' takes")
 
 
 def as_conv_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
@@ -239,7 +239,7 @@ def const_image(program: Program, constants: Mapping[str, NDArray[Any]]) -> NDAr
     for image in program.header.images:
         value = weight_image(constants, image).reshape(-1).view(np.uint8)
         if image.offset < len(program.constants) or image.offset + value.size > out.size:
-            raise ValueError(f"weight '{image.constant}' lies outside the constants")
+            raise ValueError(f"weight '{image.constant}' is outside the constants")
         out[image.offset : image.offset + value.size] = value
     return out
 

@@ -32,7 +32,7 @@ class Array(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 
 class Memory(TargetSection, frozen=True, forbid_unknown_fields=True):
-    """Sizes in bytes; `reserved` belongs to firmware and lies at the end. The simulator holds them all, so 4 GiB are the most."""
+    """Sizes in bytes; `reserved`, at the end, belongs to firmware. The simulator holds them all, so 4 GiB are the most."""
 
     bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
     reserved: Natural
@@ -52,7 +52,7 @@ class Memories(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 
 class Dma(TargetSection, frozen=True, forbid_unknown_fields=True):
-    """Bytes a cycle by the slower end of a copy; cycles before the first byte."""
+    """Bytes per cycle by the slower end of a copy; cycles before the first byte."""
 
     l1_bytes_per_cycle: Positive
     l2_bytes_per_cycle: Positive
@@ -62,7 +62,7 @@ class Dma(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 
 class Vector(TargetSection, frozen=True, forbid_unknown_fields=True):
-    """Elements a cycle of the vector unit (DPU)."""
+    """Elements per cycle of the vector unit (DPU)."""
 
     elementwise: Positive
     softmax: Positive
@@ -71,7 +71,7 @@ class Vector(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 
 class Depthwise(TargetSection, frozen=True, forbid_unknown_fields=True):
-    """Multiply-adds, or window elements, a cycle of the depthwise and pooling unit (DWPU)."""
+    """Multiply-adds, or window elements, per cycle of the depthwise and pooling unit (DWPU)."""
 
     products: Positive
     start_cycles: Natural

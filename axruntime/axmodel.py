@@ -57,7 +57,7 @@ class AxModel:
         path = Path(path)
         sections = container.read(path, AXMODEL_MAGIC, AXMODEL_VERSIONS, kind=".axmodel")
         if tuple(sorted(sections)) != tuple(sorted(AXMODEL_SECTIONS)):
-            raise FormatError("the file has not the sections it should have", where=str(path), fix=FIX)
+            raise FormatError("required sections of the file are missing, or there are others", where=str(path), fix=FIX)
         try:
             meta = msgspec.json.decode(sections["meta"], type=Meta)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
@@ -71,10 +71,10 @@ class AxModel:
 
     def _agrees(self) -> None:
         for ports, names in ((self.meta.inputs, self.graph.inputs), (self.meta.outputs, self.graph.outputs)):
-            told = [(p.name, p.shape, p.dtype, p.quant) for p in ports]
+            stated = [(p.name, p.shape, p.dtype, p.quant) for p in ports]
             real = [(n, t.shape, t.dtype, t.quant) for n, t in ((n, self.graph.tensors[n]) for n in names)]
-            if told != real:
-                raise FormatError("the section 'meta' speaks of another graph", where=str(self.path), fix=FIX)
+            if stated != real:
+                raise FormatError("the section 'meta' describes another graph", where=str(self.path), fix=FIX)
 
     @cached_property
     def target(self) -> target.Target:

@@ -150,7 +150,7 @@ def differences(a: AxModel, b: AxModel) -> list[str]:
     lines += _graph_differences(a.graph, b.graph)
     if a.sizes["program"] != b.sizes["program"] or a.meta.provenance.get("program") != b.meta.provenance.get("program"):
         counts = [[len(s) for s in m.program.streams] for m in (a, b)]
-        lines.append(f"program: instructions a core {counts[0]} -> {counts[1]}")
+        lines.append(f"program: instructions of each core {counts[0]} -> {counts[1]}")
         cycles = [count_cycles(m.program, m.target).total for m in (a, b)]
         lines.append(f"program: cycles {cycles[0]:,} -> {cycles[1]:,}")
     return lines

@@ -155,7 +155,7 @@ class Emitter:
         return tile.broadcast(a.shape)
 
     def barrier(self) -> None:
-        """No core goes on before all have come here; needless where the layer did nothing since the last barrier."""
+        """Make all cores wait for each other; left out where the layer did nothing since the last barrier."""
         if self.cores > 1 and self._busy:
             for core in range(self.cores):
                 self.op(core, Opcode.SIGNAL, semaphore=self._semaphore)

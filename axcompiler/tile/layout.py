@@ -1,4 +1,4 @@
-"""How tensors lie: padded ports for the host, words of channels inside, and tensors that are parts of others and need no copy."""
+"""The layout of tensors in memory: padded ports for the host, words of channels inside, tensors that are parts of others."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Halo = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """Where a tensor lies in the buffer of tensor `root` (itself, if it has one): offset and strides in bytes, logical axis order.
+    """The place of a tensor in the buffer of tensor `root` (itself, if it has one): offset and strides in bytes, logical axis order.
 
     halo: (top, left, bottom, right) pixels around it that hold its zero point.
     """
@@ -73,7 +73,7 @@ def stem_of(graph: Graph, name: str) -> ir.Conv | None:
 
 
 def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, TensorLayout]:
-    """The padded NHWC buffer of a host tensor, and how the tensor lies inside."""
+    """The padded NHWC buffer of a host tensor, and the layout of the tensor inside."""
     tensor = graph.tensors[name]
     assert tensor.quant
     zero, shape = tensor.quant.zero_point, tensor.shape
@@ -118,7 +118,7 @@ class _Planner:
         self.ports: dict[str, Port] = {}
 
     def movable(self, name: str) -> bool:
-        """Whether a tensor may lie inside another: a quantized activation that the host does not see."""
+        """Whether a tensor may be a part of another: a quantized activation that the host does not see."""
         tensor = self.graph.tensors[name]
         return tensor.quant is not None and name not in self.graph.constants and name not in self.hosts and 0 not in tensor.shape
 

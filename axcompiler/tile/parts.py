@@ -10,7 +10,7 @@ from axforge.axcompiler.tile.views import View
 
 
 def physical(view: View) -> tuple[int, ...]:
-    """Axes from the longest stride to the shortest: the order in which the tensor lies in memory."""
+    """Axes from the longest stride to the shortest: the order of the tensor's elements in memory."""
     return tuple(sorted(range(len(view.shape)), key=lambda a: (-view.strides[a], a)))
 
 

@@ -90,7 +90,7 @@ def boxes(n: int, rows: Range, cols: Range, channels: list[Range], tile: tuple[i
 
 
 class Ring:
-    """One or two L1 buffers used in turn, so that a copy into one can run while the other is computed with."""
+    """One L1 buffer, or two that alternate, so that a copy into one can run while the other is computed with."""
 
     def __init__(self, emitter: Emitter, core: int, size: int, double: bool, kind: Kind = Kind.INT8) -> None:
         self._buffers = [emitter.l1(core, (size,), kind) for _ in range(2 if double else 1)]

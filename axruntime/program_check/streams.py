@@ -63,7 +63,10 @@ class Operands:
 def check_stream(operands: Operands, graph: Graph, target: Target, core: int, stream: Records) -> None:
     """Raise ProgramError at the first rule that the stream of `core` breaks."""
     require_zero(stream, ("zero", "pad"))
-    require(len(stream) and stream["op"][-1] == Opcode.END and not np.any(stream["op"][:-1] == Opcode.END), "a stream has not one end")
+    require(
+        len(stream) and stream["op"][-1] == Opcode.END and not np.any(stream["op"][:-1] == Opcode.END),
+        "a stream must have exactly one end, its last instruction",
+    )
     require(bool((stream["op"] <= max(Opcode)).all()), "there is an unknown instruction")
     require(bool((stream["layer"] < max(1, len(graph.ops))).all()), "an instruction belongs to no layer")
     require(bool((stream["layer"][1:] >= stream["layer"][:-1]).all()), "the layers of a stream are out of order")
@@ -140,7 +143,7 @@ class _InstructionChecker:
             elif kind is None:
                 free = found if free is None else free
             good = found == (free if kind is None else kind)
-            require(good, "an operand has not the type its instruction takes")
+            require(good, "an operand does not have the type its instruction takes")
 
     def _match(self, opcode: Opcode, operands: Mapping[str, int], imm: tuple[int, ...], values: Mapping[str, Value]) -> Bindings:
         key = (opcode, imm, *(self._operands.shapes[index] for index in operands.values()))
@@ -175,7 +178,7 @@ class _InstructionChecker:
             index = int(row[field])
             if index != NONE:
                 operands.use(index, instruction.layer, self._core, instruction.opcode.spec.unit)
-                require(operands.kinds[index] == kind, "an operand has not the type its instruction takes")
+                require(operands.kinds[index] == kind, "an operand does not have the type its instruction takes")
                 require(operands.shapes[index] == shape, f"the epilogue's {field} must have shape {list(shape)}")
         require(not instruction.opcode.spec.scaled or int(row["multiplier"]) != NONE, "has no multiplier")
 

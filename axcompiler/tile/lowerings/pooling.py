@@ -35,7 +35,7 @@ def lower_max_pool(ctx: TileContext, op: ir.MaxPool) -> None:
 
 @lowers(ir.AveragePool)
 def lower_average_pool(ctx: TileContext, op: ir.AveragePool) -> None:
-    """Windows filled with the zero point, int32 sum, one multiplier a pixel (it depends on how much of the window is inside)."""
+    """Windows filled with the zero point, int32 sum, one multiplier for each pixel (it depends on how much of the window is inside)."""
     axes, zero = _axes(ctx, op), ctx.zero(op.inputs[0])
     n, c, oh, ow = ctx.graph.tensors[output(op)].shape
     plane = _multipliers(axes, ctx.const(op.multiplier))

@@ -1,6 +1,6 @@
 """How many cycles a program takes: each unit of each core works in order, and waits for its operands and for free buffers.
 
-No data decides the time, so it is counted once from the program and the target. Units of a core: `in` (DMA into L1), `out` (DMA
+The time does not depend on data, so it is counted once from the program and the target. Units of a core: `in` (DMA into L1), `out` (DMA
 from L1 and between shared memories), `load` (weights into the array), `array`, `dwpu`, `dpu`. Figures that the vendor has not
 published are assumptions of the target file; docs/aipu.md names them.
 """

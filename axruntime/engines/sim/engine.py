@@ -82,7 +82,7 @@ class SimEngine:
     # ---- streams
 
     def _run_streams(self) -> None:
-        """Each core in turn, until it waits for a signal that has not come."""
+        """Run the cores one after another, each until it waits for a signal that has not come."""
         at, semaphores = [0] * len(self._steps), dict[int, int]()
         while True:
             moved = False
