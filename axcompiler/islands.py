@@ -5,18 +5,26 @@ One function for every engine, so that islands cannot differ between them.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.external import refers_outside
 from axforge.axcompiler.ir import Graph, Island, Tensor
+from axforge.axcompiler.numerics import Array
 
 
-def session(model: bytes, threads: int = 1) -> Any:
+class Session(Protocol):
+    """What is used of an onnxruntime session."""
+
+    def run(self, names: list[str], feeds: dict[str, Array]) -> list[Array]:
+        """The results called `names`."""
+        ...
+
+
+def session(model: bytes, threads: int = 1) -> Session:
     """An onnxruntime session of one island. Raises AxforgeError where onnxruntime has no implementation of it.
 
     The model may come from anywhere, so it must not make onnxruntime read files: a model with external data, or in onnxruntime's own
@@ -49,12 +57,12 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def to_real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+def to_real(value: Array, tensor: Tensor) -> Array:
     """What an island sees of a tensor: real numbers where it is quantized, else the value itself."""
     return numerics.dequantize(value, tensor.quant.scale, tensor.quant.zero_point) if tensor.quant else value
 
 
-def from_real(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+def from_real(value: Array, tensor: Tensor) -> Array:
     """What the graph sees of an island's result: codes where the tensor is quantized, else the value itself."""
     return numerics.quantize(value, tensor.quant.scale, tensor.quant.zero_point) if tensor.quant else value
 
@@ -64,9 +72,9 @@ class Islands:
 
     def __init__(self, graph: Graph, threads: int = 1) -> None:
         self._graph, self._threads = graph, threads
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, Session] = {}
 
-    def run(self, op: Island, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, op: Island, values: Sequence[Array]) -> list[Array]:
         """Outputs of `op` (codes or plain values, in the order of op.outputs) from its inputs."""
         if op.island not in self._sessions:
             self._sessions[op.island] = session(self._graph.islands[op.island], self._threads)
@@ -78,7 +86,7 @@ class Islands:
             raise AxforgeError(f"onnxruntime failed in '{op.name}', a part of the model that runs on the CPU: {_first_line(e)}") from e
         return [self._result(op, name, np.asarray(r), tensors[name]) for name, r in zip(op.outputs, results, strict=True)]
 
-    def _result(self, op: Island, name: str, value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    def _result(self, op: Island, name: str, value: Array, tensor: Tensor) -> Array:
         """`value` as the graph sees it. Engines place it in memory by the tensor's shape, so another shape is an error."""
         fits = len(value.shape) == len(tensor.shape) and all(d in (-1, n) for d, n in zip(tensor.shape, value.shape, strict=True))
         if not fits or (tensor.quant is None and value.dtype.name != tensor.dtype):

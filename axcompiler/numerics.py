@@ -6,10 +6,13 @@ Shapes are ONNX's. `spec.py` bounds reduction lengths so that no int32 accumulat
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+#: an array of any element type
+Array = NDArray[Any]
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 F32 = NDArray[np.float32]

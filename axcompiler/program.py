@@ -7,7 +7,6 @@ A program is data. `decode` reads it and checks its form; `axruntime/program_che
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from axforge.axcompiler import container
 from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import FormatError
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.target import Target
 
 MAGIC = b"AXPROG\0\0"
@@ -80,7 +80,7 @@ EPILOGUE = np.dtype(
     [("zero_point", "<i4"), ("lo", "<i4"), ("hi", "<i4"), ("bias", "<u4"), ("multiplier", "<u4"), ("table", "<u4"), ("pad", "V8")]
 )
 ITEMSIZE = {Kind.INT8: 1, Kind.INT32: 4, Kind.FLOAT32: 4}
-DTYPE: dict[Kind, np.dtype[Any]] = {Kind.INT8: np.dtype(np.int8), Kind.INT32: np.dtype("<i4"), Kind.FLOAT32: np.dtype("<f4")}
+DTYPE: dict[Kind, np.dtype[np.generic]] = {Kind.INT8: np.dtype(np.int8), Kind.INT32: np.dtype("<i4"), Kind.FLOAT32: np.dtype("<f4")}
 
 Records = NDArray[np.void]
 
@@ -165,7 +165,7 @@ def decode(data: Buffer, *, where: str) -> Program:
     if not 1 <= header.cores <= MAX_CORES or set(sections) != expected:
         raise FormatError("required sections of the program are missing, or there are others", where=where, fix=fix)
 
-    def records(name: str, dtype: np.dtype[Any]) -> Records:
+    def records(name: str, dtype: np.dtype[np.generic]) -> Records:
         if len(sections[name]) % dtype.itemsize:
             raise FormatError(f"the program's section '{name}' is not a whole number of records", where=where, fix=fix)
         return np.frombuffer(sections[name], dtype)
@@ -183,7 +183,7 @@ def decode(data: Buffer, *, where: str) -> Program:
 # ---------------------------------------------------------------- weights
 
 
-def weight_image(constants: Mapping[str, NDArray[Any]], image: WeightImage) -> NDArray[Any]:
+def weight_image(constants: Mapping[str, Array], image: WeightImage) -> Array:
     """What `image` puts into CONST, as an array. Raises ValueError if it does not fit the constant."""
     value = constants[image.constant]
     if image.form == "plain":
@@ -201,7 +201,7 @@ def weight_image(constants: Mapping[str, NDArray[Any]], image: WeightImage) -> N
     raise ValueError(f"weight '{image.constant}' does not have the shape that form '{image.form}' takes")
 
 
-def as_conv_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
+def as_conv_weight(weight: Array, groups: int) -> Array:
     """A transposed convolution's weight [C, M/G, KH, KW] as that of a convolution [M, C/G, KH, KW]: flipped, channels swapped."""
     c, mg, kh, kw = weight.shape
     if groups < 1 or c % groups:
@@ -210,7 +210,7 @@ def as_conv_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
     return np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4)).reshape(groups * mg, c // groups, kh, kw)
 
 
-def _fold(weight: NDArray[Any], image: WeightImage) -> NDArray[Any]:
+def _fold(weight: Array, image: WeightImage) -> Array:
     m, cg, kh, kw = weight.shape
     groups, fold, channels = image.groups, image.fold, image.channels
     if min(groups, fold) < 1 or m % groups or groups % fold or not cg * fold <= channels <= 1 << 24:
@@ -232,7 +232,7 @@ def image_size(shape: tuple[int, ...], image: WeightImage) -> int:
     return image.groups // image.fold * kh * kw * image.channels * (m // image.groups * image.fold)
 
 
-def const_image(program: Program, constants: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+def const_image(program: Program, constants: Mapping[str, Array]) -> NDArray[np.uint8]:
     """The bytes of CONST: parameters, then every weight in the order the array takes it. Raises ValueError."""
     out = np.zeros(program.header.const_size, np.uint8)
     out[: len(program.constants)] = np.frombuffer(program.constants, np.uint8)

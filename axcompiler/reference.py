@@ -1,17 +1,14 @@
 """Runs a fused graph as its operators evaluate themselves: the plainest engine there is, and the one all others must equal."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands, from_real, to_real
-
-Array = NDArray[Any]
+from axforge.axcompiler.numerics import Array
 
 
 class Reference:

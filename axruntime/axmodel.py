@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -104,10 +103,10 @@ class AxModel:
         return program
 
     @cached_property
-    def schedule(self) -> dict[str, Any]:
+    def schedule(self) -> dict[str, object]:
         """schedule.json, as it was packed."""
         try:
-            value = msgspec.json.decode(self._sections["schedule"], type=dict[str, Any])
+            value = msgspec.json.decode(self._sections["schedule"], type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise FormatError(f"the section 'schedule' cannot be understood: {e}", where=str(self.path), fix=FIX) from e
         return value

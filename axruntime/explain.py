@@ -1,13 +1,13 @@
 """What `axmodel` prints: an `.axmodel` for people."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from axforge.axcompiler.ir import Graph, Island
 from axforge.axcompiler.isa import DecodedInstruction, records
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import NONE, Kind, Program, Space
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
@@ -174,23 +174,27 @@ def _graph_differences(a: Graph, b: Graph) -> list[str]:
     return lines
 
 
-def _same(x: Any, y: Any) -> bool:
-    if isinstance(x, np.ndarray):
+def _same(x: object, y: object) -> bool:
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-    return bool(x == y)
+    return x == y
 
 
-def _change(x: Any, y: Any) -> str:
+def _change(x: object, y: object) -> str:
     """How two things of one name differ, in a few words."""
-    if isinstance(x, np.ndarray):
-        if x.shape != y.shape or x.dtype != y.dtype:
-            return f"{x.dtype}{list(x.shape)} -> {y.dtype}{list(y.shape)}"
-        changed = np.flatnonzero(x.reshape(-1) != y.reshape(-1))
-        gap = np.abs(x.astype(np.float64) - y.astype(np.float64)).max()
-        return f"{len(changed):,} of {x.size:,} values differ, by at most {gap:g}"
-    if isinstance(x, bytes):
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return _array_change(x, y)
+    if isinstance(x, bytes) and isinstance(y, bytes):
         return f"{len(x):,} -> {len(y):,} bytes, other content"
-    fields = getattr(x, "__struct_fields__", ())
     if type(x) is not type(y):
         return f"{type(x).__name__} -> {type(y).__name__}"
+    fields = getattr(x, "__struct_fields__", ())
     return "; ".join(f"{f} {getattr(x, f)} -> {getattr(y, f)}" for f in fields if getattr(x, f) != getattr(y, f))
+
+
+def _array_change(x: Array, y: Array) -> str:
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return f"{x.dtype}{list(x.shape)} -> {y.dtype}{list(y.shape)}"
+    changed = np.flatnonzero(x.reshape(-1) != y.reshape(-1))
+    gap = np.abs(x.astype(np.float64) - y.astype(np.float64)).max()
+    return f"{len(changed):,} of {x.size:,} values differ, by at most {gap:g}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,9 +12,8 @@ from axforge.axcompiler import numerics
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir.fields import Constant, constants
 from axforge.axcompiler.ir.rules import Constants, Shape, int8, require, require_constant, require_shape
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.registry import Registry
-
-Array = NDArray[Any]
 
 
 class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Epilogue, Graph, quant_of
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.registry import Registry
 from axforge.axcompiler.strides import dense
@@ -42,7 +43,7 @@ class TileContext:
         """Zero point of a tensor."""
         return quant_of(self.graph, name).zero_point
 
-    def const(self, name: str) -> NDArray[Any]:
+    def const(self, name: str) -> Array:
         """Value of a constant."""
         return np.asarray(self.graph.constants[name])
 

@@ -1,19 +1,22 @@
 """Collects a program: instructions of each core, and the tables of buffers, operands, epilogues and parameters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.isa import Opcode, Value
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Records, Space
 from axforge.axcompiler.strides import coalesce, dense
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile.views import View
 
 _KIND = {"int8": Kind.INT8, "int32": Kind.INT32, "float32": Kind.FLOAT32}
+
+
+#: a record of one of the program's tables
+Row = tuple[object, ...]
 
 
 class Emitter:
@@ -26,11 +29,11 @@ class Emitter:
         self._busy = False
         self._word, self._first = target.word_bytes, 0
         self._l1 = [0] * cores
-        self._streams: list[list[tuple[Any, ...]]] = [[] for _ in range(cores)]
-        self._buffers: list[tuple[Any, ...]] = []
-        self._operands: list[tuple[Any, ...]] = []
+        self._streams: list[list[Row]] = [[] for _ in range(cores)]
+        self._buffers: list[tuple[int, int, int, int, int, bytes, int, int]] = []
+        self._operands: list[Row] = []
         self._operand_ids: dict[View, int] = {}
-        self._epilogues: list[tuple[Any, ...]] = []
+        self._epilogues: list[Row] = []
         self._constants = bytearray()
 
     # ---- buffers
@@ -88,7 +91,7 @@ class Emitter:
             " from quantization so that it runs on the CPU.",
         )
 
-    def constant(self, value: NDArray[Any]) -> View:
+    def constant(self, value: Array) -> View:
         """Parameters appended to CONST; one buffer each."""
         value = np.ascontiguousarray(value)
         offset = len(self._constants)

@@ -1,9 +1,6 @@
 """Which graph constants go to CONST in the array's order, and where."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import NONE, Space, WeightImage, image_size
 from axforge.axcompiler.tile.emit import Emitter
 
@@ -16,7 +13,7 @@ class Weights:
         self._size = 0
         self._rows: dict[WeightImage, int] = {}
 
-    def add(self, name: str, value: NDArray[Any], form: str, groups: int = 1, fold: int = 1, channels: int = 0) -> int:
+    def add(self, name: str, value: Array, form: str, groups: int = 1, fold: int = 1, channels: int = 0) -> int:
         """Buffer of the image; the same image is stored once."""
         key = WeightImage(name, 0, form, groups, fold, channels)
         if key not in self._rows:
@@ -25,7 +22,7 @@ class Weights:
             self._size += self._emitter.aligned(size)
         return self._rows[key]
 
-    def finish(self, buffers: NDArray[Any]) -> tuple[tuple[WeightImage, ...], int]:
+    def finish(self, buffers: Array) -> tuple[tuple[WeightImage, ...], int]:
         """Images with their final offsets (written into the table `buffers`), and the size of CONST."""
         base = len(self._emitter.constants())
         images = []

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.numerics import Array
 from axforge.axruntime.bench import memory
 from axforge.axruntime.bench.messages import EngineFailed, Load, Loaded, Reply, Request, RoundDone
 from axforge.axruntime.bench.timing import run_for, warm_up
-from axforge.axruntime.engines import Array, Engine
+from axforge.axruntime.engines import Engine
 from axforge.axruntime.engines.factory import open_engine
 
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]

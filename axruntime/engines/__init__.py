@@ -7,11 +7,9 @@ onnx       the fp32 ONNX in onnxruntime (`torch` is another name for it); the on
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
+from axforge.axcompiler.numerics import Array
 
 
 class Engine(Protocol):
@@ -20,9 +18,20 @@ class Engine(Protocol):
     inputs, outputs: logical shape (-1 where free) and NumPy dtype of what `run` takes and gives, by name, in order.
     """
 
-    name: str
-    inputs: Mapping[str, tuple[tuple[int, ...], str]]
-    outputs: Mapping[str, tuple[tuple[int, ...], str]]
+    @property
+    def name(self) -> str:
+        """The name a user asks for it by."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype by name."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype by name."""
+        ...
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
         """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out."""

@@ -2,7 +2,6 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
@@ -23,7 +22,7 @@ def open_engine(pipe: str, path: Path | str, *, threads: int = 0) -> Engine:
     if pipe in ("onnx", "torch"):
         from axforge.axruntime.engines.onnx import OnnxEngine
 
-        return cast(Engine, OnnxEngine(path, threads=threads))
+        return OnnxEngine(path, threads=threads)
     return _compiled(pipe, path, threads)
 
 
@@ -34,15 +33,11 @@ def _compiled(pipe: str, path: Path, threads: int) -> Engine:
     if pipe == "sim":
         from axforge.axruntime.engines.sim.engine import SimEngine
 
-        return cast(Engine, SimEngine(model.graph, model.program, model.target))
+        return SimEngine(model.graph, model.program, model.target)
     if pipe == "reference":
         from axforge.axruntime.engines.reference import ReferenceEngine
 
-        return cast(Engine, ReferenceEngine(model.graph))
-    return _host(model, threads)
-
-
-def _host(model: Any, threads: int) -> Engine:
+        return ReferenceEngine(model.graph)
     try:
         from axforge.axruntime.engines.host import HostEngine
     except ImportError as e:
@@ -50,4 +45,4 @@ def _host(model: Any, threads: int) -> Engine:
             f"the host engine cannot be loaded: {e}",
             fix="Install axforge with all its dependencies, or use the engine 'sim' or 'reference'.",
         ) from e
-    return cast(Engine, HostEngine(model, threads=threads))
+    return HostEngine(model, threads=threads)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.engines import Array
+from axforge.axcompiler.numerics import Array
 
 _DTYPES = {
     "tensor(float)": "float32",

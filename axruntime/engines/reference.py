@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.reference import Reference
-from axforge.axruntime.engines import Array
 from axforge.axruntime.engines.signature import signature
 
 

@@ -1,11 +1,9 @@
 """The tables of a program: buffers, operands, weight images, places and ports of tensors, epilogues."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler.ir import Graph, Island
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import ITEMSIZE, MAX_RANK, NONE, Kind, Program, Space, image_size
 from axforge.axruntime.program_check.rules import require
 
@@ -23,7 +21,7 @@ def check_tables(program: Program, graph: Graph) -> None:
     _epilogues(program)
 
 
-def require_zero(records: NDArray[Any], fields: tuple[str, ...]) -> None:
+def require_zero(records: Array, fields: tuple[str, ...]) -> None:
     """Unused bytes of records are zero."""
     for field in fields:
         require(not any(records[field].tobytes()), "an unused field of a record is not zero")
@@ -42,7 +40,7 @@ def _buffers(program: Program) -> None:
     require(len(program.constants) <= header.const_size, "the parameters are longer than their memory")
 
 
-def _no_overlap(b: NDArray[Any]) -> None:
+def _no_overlap(b: Array) -> None:
     """Sweep by offset: a buffer may only meet earlier ones, that reach into it, if they never live together."""
     for space, core in sorted({(int(s), int(c)) for s, c in zip(b["space"], b["core"], strict=True)}):
         if space == Space.CONST:

@@ -7,8 +7,9 @@ import numpy as np
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Shape, broadcast_shape, int8, only, require_float32, require_shape
+from axforge.axcompiler.numerics import Array
 
 
 @operator

@@ -8,8 +8,9 @@ import numpy as np
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Shape, broadcast_shape, int8, int32, only, require, require_indices, require_shape
+from axforge.axcompiler.numerics import Array
 
 
 @operator

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Shape, float32, only, require, require_multipliers, require_positive, window_shape
+from axforge.axcompiler.numerics import Array
 
 
 @operator

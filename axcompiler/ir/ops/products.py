@@ -6,7 +6,7 @@ from typing import Annotated
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import (
     Shape,
     broadcast_shape,
@@ -19,7 +19,7 @@ from axforge.axcompiler.ir.rules import (
     require_multipliers,
     require_shape,
 )
-from axforge.axcompiler.numerics import MAX_REDUCTION
+from axforge.axcompiler.numerics import MAX_REDUCTION, Array
 
 
 @operator

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from axforge.axcompiler import numerics
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Shape, only, require, require_float32
+from axforge.axcompiler.numerics import Array
 
 
 def _reduced(axes: tuple[int, ...], keepdims: bool, shape: Shape) -> Shape:

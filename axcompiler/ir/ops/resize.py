@@ -5,9 +5,9 @@ from typing import Annotated
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Constants, Shape, int32, only, require, require_float32, require_indices, require_shape
-from axforge.axcompiler.numerics import RESIZE_BITS
+from axforge.axcompiler.numerics import RESIZE_BITS, Array
 
 
 @operator

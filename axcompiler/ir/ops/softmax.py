@@ -7,9 +7,9 @@ import numpy as np
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.ir.fields import Constant
-from axforge.axcompiler.ir.graph import Array, Epilogue, Graph, Op, Tensor, operator
+from axforge.axcompiler.ir.graph import Epilogue, Graph, Op, Tensor, operator
 from axforge.axcompiler.ir.rules import Shape, int32, only, require, require_float32, require_shape
-from axforge.axcompiler.numerics import SOFTMAX_BITS
+from axforge.axcompiler.numerics import SOFTMAX_BITS, Array
 
 
 @operator

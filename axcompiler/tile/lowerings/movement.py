@@ -1,14 +1,13 @@
 """Operators that only move codes: one strided copy each, by DMA, shared by the cores."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.strides import coalesce, dense, refine, split_to
 from axforge.axcompiler.tile.context import TileContext, lowers, output
 from axforge.axcompiler.tile.layout import reshaped, sliced
@@ -131,7 +130,7 @@ def _split_others(out: View, source: View, cores: int) -> list[tuple[View, View]
     return [(out, source)]
 
 
-def steady(index: NDArray[Any]) -> tuple[int, int, int] | None:
+def steady(index: Array) -> tuple[int, int, int] | None:
     """(start, step, repeat) if index is start, start, ..., start + step, ...: each value `repeat` times; else None."""
     values = np.asarray(index, np.int64)
     if not len(values):

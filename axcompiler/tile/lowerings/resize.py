@@ -1,12 +1,10 @@
 """Bilinear resize: rows of the result, each tile with the input rows from the lowest to the highest that it reads."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axcompiler.tile.context import Parameters, TileContext, lowers, nhwc, output
@@ -75,7 +73,7 @@ class _ResizeTiles:
         em.copy(self.core, self.y.cut(0, n, 1).drop(0).cut(0, lo, hi - lo).cut(2, m0, m1 - m0), out)
 
 
-def reach(index: NDArray[Any], rows: Range) -> Range:
+def reach(index: Array, rows: Range) -> Range:
     """Input rows from the lowest to the highest that these result rows read."""
     part = index[:, rows[0] : rows[1]]
     return int(part.min()), int(part.max()) + 1

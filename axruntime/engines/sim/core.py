@@ -6,17 +6,17 @@ loaded, and returns the step that every frame runs.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.isa import Opcode
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.registry import Registry
 
-Array = NDArray[Any]
 Step = Callable[[], None]
+FloatType = type[np.float32] | type[np.float64]
 
 #: elements of a block that a chain of element-wise steps works on at once: it stays in the CPU's L2 cache
 BLOCK = 1 << 16
@@ -48,7 +48,7 @@ class Core:
     def __init__(self, scratch: Scratch) -> None:
         self.scratch = scratch
         self.weights: Array = np.zeros((0, 0), np.float32)
-        self.exact: Any = np.float32
+        self.exact: FloatType = np.float32
 
 
 class Finish:

@@ -8,9 +8,9 @@ published are assumptions of the target file; docs/aipu.md names them.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from axforge.axcompiler.isa import DecodedInstruction, ExecutionUnit, Instruction, InstructionWork, Opcode, WeightUse, records
 from axforge.axcompiler.program import ITEMSIZE, Kind, Program, Space
@@ -224,7 +224,7 @@ class Timeline:
             return core.shared_read[self._buffer[operand]]
         return int(max(core.read[grains].max(), core.written[grains].max()))
 
-    def _note(self, l1: Any, shared: dict[int, int], operand: int, end: int) -> None:
+    def _note(self, l1: NDArray[np.int64], shared: dict[int, int], operand: int, end: int) -> None:
         grains = self._grains(operand)
         if grains is None:
             shared[self._buffer[operand]] = max(shared[self._buffer[operand]], end)

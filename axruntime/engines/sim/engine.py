@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.isa import ExecutionUnit, Opcode, Value, records
 from axforge.axcompiler.islands import Islands, to_real
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Program, const_image
 from axforge.axcompiler.reference import entry_codes
 from axforge.axcompiler.target import Target, load
@@ -20,8 +20,6 @@ from axforge.axruntime.engines.signature import signature
 from axforge.axruntime.engines.sim.core import Step
 from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
 from axforge.axruntime.engines.sim.machine import Machine
-
-Array = NDArray[Any]
 
 
 @dataclass

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 import axforge.axruntime.engines.sim.units  # noqa: F401  registers what instructions do
 from axforge.axcompiler.isa import DecodedInstruction
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import DTYPE, NONE, Kind, Program, Space
-from axforge.axruntime.engines.sim.core import AccessError, Array, Core, Finish, Scratch, Step, executes
+from axforge.axruntime.engines.sim.core import AccessError, Core, Finish, Scratch, Step, executes
 
 
 class Machine:
@@ -60,7 +61,7 @@ class Machine:
     def _make_view(self, index: int, row: np.void) -> Array:
         region, rank = self.region(int(row["buffer"])), int(row["rank"])
         shape, strides = (tuple(int(v) for v in row[f][:rank]) for f in ("shape", "strides"))
-        dtype: np.dtype[Any] = DTYPE[Kind(int(row["kind"]))]
+        dtype = DTYPE[Kind(int(row["kind"]))]
         offset = int(row["offset"])
         low = offset + sum(min(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True))
         high = offset + sum(max(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True)) + dtype.itemsize

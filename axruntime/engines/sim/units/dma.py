@@ -3,7 +3,8 @@
 import numpy as np
 
 from axforge.axcompiler.isa import Opcode
-from axforge.axruntime.engines.sim.core import Array, Core, Step, executes
+from axforge.axcompiler.numerics import Array
+from axforge.axruntime.engines.sim.core import Core, Step, executes
 
 
 @executes(Opcode.DMA)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from axforge.axcompiler.isa import Opcode
-from axforge.axruntime.engines.sim.core import BLOCK, AccessError, Array, Core, Finish, Step, executes
+from axforge.axcompiler.numerics import Array
+from axforge.axruntime.engines.sim.core import BLOCK, AccessError, Core, Finish, Step, executes
 
 
 @executes(Opcode.REQUANT)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from axforge.axcompiler.isa import Opcode
-from axforge.axruntime.engines.sim.core import BLOCK, Array, Core, Step, executes
+from axforge.axcompiler.numerics import Array
+from axforge.axruntime.engines.sim.core import BLOCK, Core, Step, executes
 
 #: windows of at most so many elements are reduced element by element, which is quicker than an axis reduction
 SMALL_WINDOW = 64
