@@ -16,7 +16,7 @@ from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.registry import Registry
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.memory import MemoryPlan, Place
 from axforge.axcompiler.tile.views import View
 from axforge.axcompiler.tile.weights import Weights
@@ -27,7 +27,7 @@ class TileContext:
     """What every lowering is given."""
 
     graph: Graph
-    emitter: Emitter
+    emitter: ProgramEmitter
     plan: MemoryPlan
     weights: Weights
 

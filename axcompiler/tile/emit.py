@@ -19,7 +19,7 @@ _KIND = {"int8": Kind.INT8, "int32": Kind.INT32, "float32": Kind.FLOAT32}
 Row = tuple[object, ...]
 
 
-class Emitter:
+class ProgramEmitter:
     """Grows a program layer by layer. L1 buffers live for one layer; `begin` frees those of the last."""
 
     def __init__(self, target: Target, cores: int, where: str) -> None:

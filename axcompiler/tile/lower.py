@@ -7,7 +7,7 @@ from axforge.axcompiler.program import Program, ProgramHeader, Space, fits
 from axforge.axcompiler.stages import Progress, silent
 from axforge.axcompiler.target import Target
 from axforge.axcompiler.tile.context import TileContext, lowers
-from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.lowerings.movement import reshape_staging
 from axforge.axcompiler.tile.memory import MemoryPlan, plan
 from axforge.axcompiler.tile.weights import Weights
@@ -15,7 +15,7 @@ from axforge.axcompiler.tile.weights import Weights
 
 def compile_program(graph: Graph, target: Target, cores: int, progress: Progress = silent) -> tuple[Program, MemoryPlan]:
     """The program of a checked graph for `cores` cores, and its memory plan. Raises CompileError."""
-    emitter = Emitter(target, cores, graph.name)
+    emitter = ProgramEmitter(target, cores, graph.name)
     weights = Weights(emitter)
     constants = {n: weights.add(n, graph.constants[n], "plain") for n in graph.tensors if n in graph.constants}
     ctx = TileContext(graph, emitter, plan(graph, emitter, reshape_staging(graph), constants), weights)

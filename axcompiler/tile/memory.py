@@ -9,7 +9,7 @@ from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.program import Port, Space
 from axforge.axcompiler.strides import row_major
-from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.layout import Halo, TensorLayouts, layouts
 from axforge.axcompiler.tile.views import View
 
@@ -115,7 +115,7 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
     return {n: (a, b) for n, (a, b) in spans.items() if graph.tensors[n].quant and n not in graph.constants}
 
 
-def blocks_of(graph: Graph, found: TensorLayouts, emitter: Emitter) -> list[Lifetime]:
+def blocks_of(graph: Graph, found: TensorLayouts, emitter: ProgramEmitter) -> list[Lifetime]:
     """A block for every buffer: live while any tensor in it is."""
     spans: dict[str, list[int]] = {}
     for name, (first, last) in lifetimes(graph).items():
@@ -124,7 +124,7 @@ def blocks_of(graph: Graph, found: TensorLayouts, emitter: Emitter) -> list[Life
     return [Lifetime(name, emitter.aligned(found.sizes[name]), first, last) for name, (first, last) in spans.items()]
 
 
-def plan(graph: Graph, emitter: Emitter, scratch: dict[int, int], constants: dict[str, int]) -> MemoryPlan:
+def plan(graph: Graph, emitter: ProgramEmitter, scratch: dict[int, int], constants: dict[str, int]) -> MemoryPlan:
     """Places for all tensors. scratch: bytes of staging by layer. constants: buffers of constant operands."""
     found = layouts(graph)
     blocks = blocks_of(graph, found, emitter)
@@ -155,7 +155,7 @@ def plan(graph: Graph, emitter: Emitter, scratch: dict[int, int], constants: dic
     return MemoryPlan(places, dict(found.ports), {layer: buffers[name] for name, layer in stages.items()}, report)
 
 
-def too_large(graph: Graph, emitter: Emitter, block: Lifetime) -> CompileError:
+def too_large(graph: Graph, emitter: ProgramEmitter, block: Lifetime) -> CompileError:
     """The error for a model whose tensors do not fit DDR."""
     have = emitter.target.memories.ddr.usable
     return CompileError(

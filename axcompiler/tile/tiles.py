@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
-from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.views import View
 
 Range = tuple[int, int]
@@ -92,7 +92,7 @@ def boxes(n: int, rows: Range, cols: Range, channels: list[Range], tile: tuple[i
 class Ring:
     """One L1 buffer, or two that alternate, so that a copy into one can run while the other is computed with."""
 
-    def __init__(self, emitter: Emitter, core: int, size: int, double: bool, kind: Kind = Kind.INT8) -> None:
+    def __init__(self, emitter: ProgramEmitter, core: int, size: int, double: bool, kind: Kind = Kind.INT8) -> None:
         self._buffers = [emitter.l1(core, (size,), kind) for _ in range(2 if double else 1)]
         self._kind, self._turn = kind, 0
 
@@ -105,7 +105,14 @@ class Ring:
 
 
 def load_window(
-    emitter: Emitter, core: int, tile: View, image: View, halo: tuple[int, int, int, int], axes: tuple[Axis, Axis], box: Box, fill: int
+    emitter: ProgramEmitter,
+    core: int,
+    tile: View,
+    image: View,
+    halo: tuple[int, int, int, int],
+    axes: tuple[Axis, Axis],
+    box: Box,
+    fill: int,
 ) -> None:
     """Fill `tile` [rows, cols, C] with the virtual inputs of `box`: copies of `image` [H, W, C], `fill` beyond its border.
 
@@ -130,7 +137,7 @@ def load_window(
         emitter.copy(core, part, image.cut(0, r0, r1 - r0).cut(1, c0, c1 - c0).cut(2, 0, channels))
 
 
-def _fill_border(emitter: Emitter, core: int, tile: View, rows: Range, cols: Range, fill: int) -> None:
+def _fill_border(emitter: ProgramEmitter, core: int, tile: View, rows: Range, cols: Range, fill: int) -> None:
     height, width, _ = tile.shape
     middle = tile.cut(0, rows[0], rows[1] - rows[0])
     for part in (

@@ -2,13 +2,13 @@
 
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import NONE, Space, WeightImage, image_size
-from axforge.axcompiler.tile.emit import Emitter
+from axforge.axcompiler.tile.emit import ProgramEmitter
 
 
 class Weights:
     """Weight images in the order they are asked for; offsets count from the end of the parameters until `finish`."""
 
-    def __init__(self, emitter: Emitter) -> None:
+    def __init__(self, emitter: ProgramEmitter) -> None:
         self._emitter = emitter
         self._size = 0
         self._rows: dict[WeightImage, int] = {}
