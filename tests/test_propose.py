@@ -266,6 +266,32 @@ def test_pictures_whose_channels_come_last_get_a_layout(tmp_path: Path) -> None:
     assert found.descriptor.compile == {"check": {"input_shapes": {"x": [1, 8, 12, 3]}}}
 
 
+@pytest.mark.parametrize(("ends", "kind"), [("Sigmoid", "one probability for each pixel"), ("", "not recognised")])
+def test_maps_of_one_channel_are_named_where_they_are_probabilities(ends: str, kind: str, tmp_path: Path) -> None:
+    node, constants = conv("c" if ends else "y", 1)
+    nodes = [node, *([helper.make_node(ends, ["c"], ["y"])] if ends else [])]
+    decoder = proposal(onnx_models.model(nodes, {"x": [1, 3, 64, 32]}, ["y"], constants), tmp_path).choice("decoder")
+    assert decoder is not None
+    assert kind in decoder.why
+
+
+@pytest.mark.parametrize(("shape", "kind"), [([1, 300, 6], "end-to-end"), ([1, 400, 9], "not recognised")])
+def test_finished_boxes_are_named(shape: list[int], kind: str, tmp_path: Path) -> None:
+    node, constants = conv("c", shape[1] * shape[2])
+    nodes = [node, helper.make_node("GlobalAveragePool", ["c"], ["g"]), helper.make_node("Reshape", ["g", "shape"], ["y"])]
+    model = onnx_models.model(nodes, {"x": [1, 3, 64, 64]}, ["y"], {**constants, "shape": np.array(shape)})
+    decoder = proposal(model, tmp_path).choice("decoder")
+    assert decoder is not None
+    assert kind in decoder.why
+
+
+def test_concatenations_in_concatenations_do_not_take_for_ever(tmp_path: Path) -> None:
+    node, constants = conv("c0", 4)
+    nested = [helper.make_node("Concat", [f"c{i}"] * 200, [f"c{i + 1}"], axis=1) for i in range(5)]
+    model = onnx_models.model([node, *nested], {"x": [1, 3, 64, 64]}, ["c5"], constants)
+    assert proposal(model, tmp_path).descriptor.name == "model"
+
+
 def test_unknown_outputs_stay_what_they_are(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[2], keepdims=0)]
     found = proposal(onnx_models.model(nodes, {"x": [1, 80, 3000]}, ["y"], opset=13), tmp_path)

@@ -134,6 +134,8 @@ def _by_convention(e: Evidence) -> tuple[Normalize, Certainty, str]:
         return _IMAGENET, "likely" if imagenet else "guess", "PyTorch's networks mostly take the mean and deviation of ImageNet."
     if any(word in e.producer.lower() for word in ("tf", "keras", "tensorflow")):
         return _SYMMETRIC, "guess", "TensorFlow's networks mostly take -1..1, some 0..1."
+    if "caffe" in e.producer.lower():
+        return _BYTES, "guess", "Caffe's networks mostly take 0..255, less a mean."
     return _UNIT, "guess", "Nothing in the file speaks of it."
 
 

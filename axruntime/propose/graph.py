@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from axforge.axruntime.pipeline.heads import Head
 #: Constants with more numbers than this are weights; smaller ones may be shapes, means or scales.
 _LARGEST_CONSTANT = 4096
 _WEIGHTS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+#: More parts than this are no head of a detector; a graph made to keep us busy could have billions.
+_MOST_PARTS = 64
 #: Operators whose result has the values of their first operand.
 _MOVES = frozenset(
     {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"}
@@ -106,7 +109,8 @@ class OnnxGraph:
     def _head(self, value: ValueInfoProto) -> Head:
         node = self._computing(value.name)
         shape = self._shapes.get(value.name, _shape(value))
-        joined = tuple(self._joined(node)) if node is not None and node.op_type == "Concat" else ()
+        parts = self._joined(node) if node is not None and node.op_type == "Concat" else iter(())
+        joined = tuple(islice(parts, _MOST_PARTS))
         integer = value.type.tensor_type.elem_type in _INTEGERS
         last = "" if node is None else node.op_type
         return Head(value.name, shape, integer, joined if min(joined, default=0) > 0 else (), last, self._tail(value.name))
