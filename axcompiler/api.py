@@ -1,8 +1,10 @@
-"""axforge as a library: an ONNX model and some samples in, a compiled model out. No doit, no cache.
+"""The compiler as a library: an ONNX model and some samples in, every artefact out. No doit, no cache, no fast engine.
 
 from axforge.axcompiler import api
-compiled = api.compile("model.onnx", [{"images": array} for array in arrays])
-outputs = compiled.run({"images": image})
+compiled = api.compile("model.onnx", [{"images": array} for array in arrays], workdir="artefacts")
+compiled.save("model.axmodel")
+
+`axforge.compile` does the same and gives an `axforge.Model`, which runs on the fast engine.
 """
 
 import tempfile
@@ -39,7 +41,7 @@ class Options:
 
 
 class Runnable:
-    """A compiled graph with the NumPy reference as its engine; axruntime has faster ones, equal bit for bit."""
+    """A compiled graph with the NumPy definition as its engine; `axforge.Model` is a hundred times as fast, with the same bits."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -135,7 +137,7 @@ def _reporter(stage: str, progress: Callable[[str, int, int], None] | None) -> P
 
 
 def load(path: Path | str) -> Runnable:
-    """The model in an `.axmodel` or `.axgraph` file, ready to run. Raises FormatError if the file is not sound."""
+    """The model in an `.axmodel` or `.axgraph` file, run by the NumPy definition. Raises FormatError if the file is not sound."""
     path = Path(path)
     if path.suffix == ".axgraph":
         return Runnable(graphfile.load(path))

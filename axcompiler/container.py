@@ -88,16 +88,20 @@ def decode(data: Buffer, magic: bytes, versions: range, *, where: str, kind: str
     return sections
 
 
-def read(path: Path, magic: bytes, versions: range, *, kind: str) -> dict[str, memoryview]:
-    """Memory-mapped sections of the container at `path`. Raises FormatError as `decode` does, or if there is no such file."""
+def mapped(path: Path) -> memoryview:
+    """The file at `path`, mapped into memory. Raises FormatError when there is no such file, or it is empty."""
     try:
         with path.open("rb") as f:
             if os.fstat(f.fileno()).st_size == 0:
                 raise FormatError("the file is empty", where=str(path), fix="Compile the model again.")
-            data = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+            return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as e:
         raise FormatError(f"cannot be read: {e.strerror}", where=str(path)) from e
-    return decode(data, magic, versions, where=str(path), kind=kind)
+
+
+def read(path: Path, magic: bytes, versions: range, *, kind: str) -> dict[str, memoryview]:
+    """Memory-mapped sections of the container at `path`. Raises FormatError as `decode` and `mapped` do."""
+    return decode(mapped(path), magic, versions, where=str(path), kind=kind)
 
 
 def write_atomic(path: Path, data: Buffer) -> None:

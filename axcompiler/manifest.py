@@ -12,7 +12,7 @@ import msgspec
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import FormatError
 from axforge.axcompiler.ir import Graph, quant_of
-from axforge.axcompiler.program import ProgramHeader
+from axforge.axcompiler.program import Port, ProgramHeader
 
 FILE = "manifest.json"
 MODEL_FILE = "model.axmodel"
@@ -106,7 +106,7 @@ def _border_tensors(
 
 
 def describe(graph: Graph, header: ProgramHeader, name: str, sdk_version: str) -> Manifest:
-    """The manifest of a graph and the header of its program."""
+    """The manifest of a graph and the header of its program. Raises FormatError when they do not belong together."""
     head, tail = head_and_tail(graph)
     takes, gives = border(graph)
     return Manifest(
@@ -127,9 +127,9 @@ def describe(graph: Graph, header: ProgramHeader, name: str, sdk_version: str) -
         output_shapes_original=tuple(graph.tensors[n].shape for n in gives),
         input_dtypes=("int8",) * len(takes),
         output_dtypes=("int8",) * len(gives),
-        n_padded_ch_inputs=tuple(header.ports[n].pads for n in takes),
-        n_padded_ch_outputs=tuple(header.ports[n].pads for n in gives),
-        input_fill=tuple(header.ports[n].fill for n in takes),
+        n_padded_ch_inputs=tuple(_port(header, n).pads for n in takes),
+        n_padded_ch_outputs=tuple(_port(header, n).pads for n in gives),
+        input_fill=tuple(_port(header, n).fill for n in takes),
         input_tensor_layout="NHWC",
         preprocess_graph=_sections(head),
         postprocess_graph=_sections(tail),
@@ -172,9 +172,15 @@ def _params(graph: Graph, names: Sequence[str]) -> tuple[Params, ...]:
     return tuple((q.scale, q.zero_point) for q in (quant_of(graph, n) for n in names))
 
 
+def _port(header: ProgramHeader, name: str) -> Port:
+    if name not in header.ports:
+        raise FormatError(f"the program has no buffer for '{name}', which the AIPU takes or gives", fix="Compile the model again.")
+    return header.ports[name]
+
+
 def _padded(header: ProgramHeader, names: Sequence[str]) -> tuple[Shape, ...]:
     """NHWC shapes of the buffers; the first number is the batch: one frame a core is handed over at once."""
-    return tuple((header.ports[n].shape[0] * header.cores, *header.ports[n].shape[1:]) for n in names)
+    return tuple((p.shape[0] * header.cores, *p.shape[1:]) for p in (_port(header, n) for n in names))
 
 
 def _sections(ops: Sequence[ir.Island]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 
 from axforge.axcompiler.errors import AxforgeError
 
@@ -118,6 +117,8 @@ def load(name: str) -> Target:
 
 def parse(text: str, *, where: str) -> Target:
     """The target that YAML `text` describes. Raises AxforgeError that names the wrong key."""
+    import yaml  # programs are read by engines too, which need no target and so no YAML
+
     try:
         return build(yaml.safe_load(text), where=where)
     except yaml.YAMLError as e:

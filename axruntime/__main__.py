@@ -1,28 +1,97 @@
-"""`axmodel dump|diff|verify|profile FILE`: explains an `.axmodel`; only `profile` runs it."""
+"""`axmodel run|bundle|dump|diff|verify|profile`: runs a compiled model, hands it over, looks into it."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="axmodel", description="Look into an .axmodel file.")
+    parser = argparse.ArgumentParser(prog="axmodel", description="Run a compiled model, make one file of it, or look into it.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a compiled folder, a bundle or an .axmodel on pictures and videos")
+    run.add_argument("model", type=Path, help="a compiled folder, a zip that `axmodel bundle` made, or an .axmodel")
+    run.add_argument("source", help="a picture, a folder or a video, sample:NAME, fakevideo:WIDTHxHEIGHT, usb:N, or an address")
+    run.add_argument("--frames", type=_positive, default=None, metavar="N", help="stop after so many frames")
+    run.add_argument("--save-output", type=Path, default=None, metavar="PATH", help="annotated picture or video, a .json, or a folder")
+    run.add_argument("--json", action="store_true", help="print a line of JSON for each frame")
+    run.add_argument("--engine", default="aipu-host", help="aipu-host, sim or reference")
+    run.add_argument("--threads", type=int, default=0, metavar="N", help="threads for one picture; 0 takes every CPU")
+    run.set_defaults(act=_run)
+    bundle = commands.add_parser("bundle", help="make one zip of a compiled folder; the same folder gives the same bytes")
+    bundle.add_argument("folder", type=Path)
+    bundle.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.zip")
+    bundle.set_defaults(act=_bundle)
     dump = commands.add_parser("dump", help="what the file holds: inputs, outputs, memory, layers with their cycles")
     dump.add_argument("file", type=Path)
     dump.add_argument("--instructions", action="store_true", help="list the instructions of every core too")
     dump.add_argument("--core", type=int, default=None, help="only this core's instructions")
     dump.add_argument("--json", action="store_true", help="for programs: everything but the instructions, as JSON")
+    dump.set_defaults(act=_dump)
     diff = commands.add_parser("diff", help="what differs between two files (status 1 if anything does)")
     diff.add_argument("file", type=Path)
     diff.add_argument("other", type=Path)
+    diff.set_defaults(act=_diff)
     verify = commands.add_parser("verify", help="check every byte, index and rule (status 1 if one is broken)")
-    verify.add_argument("file", type=Path, nargs="+")
+    verify.add_argument("file", type=Path, nargs="+", help="an .axmodel; or a compiled folder or a bundle, whose files must agree, too")
+    verify.set_defaults(act=_verify)
     commands.add_parser("profile", help="run it on this CPU: time, GMAC/s and share of peak of every step", add_help=False)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime import run_command
+
+    words = {name: value for name, value in vars(arguments).items() if name in run_command.RunOptions.__struct_fields__}
+    run_command.run(run_command.RunOptions(**words), sys.stdout)
+    return 0
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime.deployed.bundle import write_bundle
+
+    path = write_bundle(arguments.folder, arguments.output)
+    print(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _dump(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime import explain
+    from axforge.axruntime.axmodel import AxModel
+
+    model = AxModel.open(arguments.file)
+    print(explain.as_json(model) if arguments.json else explain.dump(model))
+    if arguments.instructions and not arguments.json:
+        print(explain.disassembly(model.program, arguments.core))
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime import explain
+    from axforge.axruntime.axmodel import AxModel
+
+    lines = explain.differences(AxModel.open(arguments.file), AxModel.open(arguments.other))
+    print("\n".join(lines) or "no difference")
+    return 1 if lines else 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime import explain
+    from axforge.axruntime.axmodel import AxModel
+    from axforge.axruntime.deployed.opening import open_deployed
+
+    for path in arguments.file:
+        whole = path.is_dir() or path.suffix == ".zip"
+        print(explain.verdict(open_deployed(path).model.checked() if whole else AxModel.open(path)))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,29 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return profile.main(words[1:])
     arguments = _parser().parse_args(words)
-    from axforge.axruntime import explain
-    from axforge.axruntime.axmodel import AxModel
-
+    act: Callable[[argparse.Namespace], int] = arguments.act
     try:
-        if arguments.command == "dump":
-            model = AxModel.open(arguments.file)
-            print(explain.as_json(model) if arguments.json else explain.dump(model))
-            if arguments.instructions and not arguments.json:
-                print(explain.disassembly(model.program, arguments.core))
-            return 0
-        if arguments.command == "verify":
-            for path in arguments.file:
-                print(explain.verdict(AxModel.open(path)))
-            return 0
-        lines = explain.differences(AxModel.open(arguments.file), AxModel.open(arguments.other))
-        print("\n".join(lines) or "no difference")
-        return 1 if lines else 0
+        return act(arguments)
     except AxforgeError as e:
         print(f"axmodel: {e}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `axmodel dump FILE | head`
         sys.stderr.close()
         return 1
+    except KeyboardInterrupt:
+        print("axmodel: stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from axforge.axcompiler import container, graphfile, target
 from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import AxforgeError, FormatError
 from axforge.axcompiler.ir import Graph, Quant
-from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, decode
+from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, ProgramHeader, decode
 from axforge.axruntime.program_check import ProgramError, check
 
 FIX = "Compile the model again, or copy the file again from where it came from."
@@ -53,8 +53,13 @@ class AxModel:
 
         Raises FormatError, one sentence that says what is wrong with the file.
         """
-        path = Path(path)
-        sections = container.read(path, AXMODEL_MAGIC, AXMODEL_VERSIONS, kind=".axmodel")
+        model = AxModel.of(container.mapped(Path(path)), Path(path))
+        return model.checked() if program else model
+
+    @staticmethod
+    def of(data: Buffer, path: Path) -> "AxModel":
+        """The model in `data`, its AIPU program not yet checked. path: where it is from, for messages. Raises FormatError."""
+        sections = container.decode(data, AXMODEL_MAGIC, AXMODEL_VERSIONS, where=str(path), kind=".axmodel")
         if tuple(sorted(sections)) != tuple(sorted(AXMODEL_SECTIONS)):
             raise FormatError("required sections of the file are missing, or there are others", where=str(path), fix=FIX)
         try:
@@ -63,10 +68,13 @@ class AxModel:
             raise FormatError(f"the section 'meta' cannot be understood: {e}", where=str(path), fix=FIX) from e
         model = AxModel(path, meta, graphfile.from_sections(sections, where=str(path)), sections)
         model._agrees()
-        if program:
-            model.schedule  # noqa: B018 - reads and checks it
-            model.program  # noqa: B018
         return model
+
+    def checked(self) -> "AxModel":
+        """The same model, its schedule and its AIPU program checked too. Raises FormatError."""
+        self.schedule  # noqa: B018 - reads and checks it
+        self.program  # noqa: B018
+        return self
 
     def _agrees(self) -> None:
         for ports, names in ((self.meta.inputs, self.graph.inputs), (self.meta.outputs, self.graph.outputs)):
@@ -91,9 +99,18 @@ class AxModel:
         return own
 
     @cached_property
+    def _unchecked(self) -> Program:
+        return decode(self._sections["program"], where=f"{self.path}, section 'program'")
+
+    @property
+    def header(self) -> ProgramHeader:
+        """The header of the AIPU program. Unlike `program`, it is not checked against graph and target."""
+        return self._unchecked.header
+
+    @cached_property
     def program(self) -> Program:
         """The AIPU program, checked against graph and target."""
-        program = decode(self._sections["program"], where=f"{self.path}, section 'program'")
+        program = self._unchecked
         if (program.header.cores, program.header.target) != (self.meta.cores, self.meta.target):
             raise FormatError("the program is for another AIPU than the file says", where=str(self.path), fix=FIX)
         try:

@@ -1,5 +1,6 @@
 """`doit compile:MODEL` and `doit compile:MODEL:STAGE`."""
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
+from axforge.axruntime.pipeline import labels
 from axforge.tasks import command_line, zoo
 from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
 from axforge.tasks.failures import Guarded, report_user_errors
@@ -78,7 +80,7 @@ class Executors:
 
 
 class Publish:
-    """The last step: model.json beside the compiled model. It holds the pipeline and decides no compiled byte."""
+    """The last step: model.json beside the compiled model. It holds the pipeline with its labels, and decides no compiled byte."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -92,7 +94,7 @@ class Publish:
             "name": plan.model.name,
             "doc": str(description) or f"compile {plan.model.name}",
             "actions": [(Guarded(self.execute).__call__,)],
-            "file_dep": [str(plan.model.path)],
+            "file_dep": [str(path) for path in (plan.model.path, plan.axmodel, self._labels()) if path is not None],
             "task_dep": [f"compile:{plan.model.name}:{stage.name}" for stage in STAGES],
             "targets": [str(self.target)],
             "uptodate": [Question("what was published is still there", self.unchanged)],
@@ -106,16 +108,25 @@ class Publish:
         before = values.get("outputs", {}).get(str(self.target))
         return before is not None and same(str(self.target), before)
 
+    def _labels(self) -> Path | None:
+        """The file with the names of classes, where model.json names one that is there."""
+        name, data_root = self.plan.model.raw.get("labels"), self.plan.settings.data_root
+        folders = labels.folders_of(self.plan.model.path, [] if data_root is None else [data_root])
+        return labels.find(name, folders) if isinstance(name, str) else None
+
     def execute(self) -> dict[str, Any]:
-        """Copy model.json, atomically."""
+        """Write model.json, atomically, with what it needs on a machine that has nothing else."""
+        from axforge.axruntime.deployed.seal import published_json
         from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache
 
-        _ = self.plan.descriptor  # a descriptor with a mistake is not published
+        descriptor = self.plan.descriptor  # a descriptor with a mistake is not published
+        files = {self.plan.axmodel.name: hashlib.sha256(self.plan.axmodel.read_bytes()).hexdigest()}
+        document = published_json(self.plan.model.path.read_bytes(), descriptor.label_names, files)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         sweep(self.target.parent)
         beside = self.target.with_name(f".model.json.{unique_name()}")
         try:
-            beside.write_bytes(self.plan.model.path.read_bytes())
+            beside.write_bytes(document)
             beside.replace(self.target)
         finally:
             beside.unlink(missing_ok=True)

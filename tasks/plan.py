@@ -20,7 +20,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.command_line import Options
 from axforge.tasks.settings import Settings
-from axforge.tasks.zoo import Model
+from axforge.tasks.zoo import ZooModel
 
 if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Descriptor
@@ -36,7 +36,7 @@ _FOLDERS = {"tile": "stages/tile-{cores}", "pack": "{cores}"}
 class Plan:
     """One model with the options it is compiled with. samples: what to calibrate with, where that was chosen on another machine."""
 
-    model: Model
+    model: ZooModel
     options: Options
     settings: Settings
     samples: "Chosen | None" = None

@@ -11,7 +11,7 @@ from axforge.tasks.settings import Settings
 
 
 @dataclass(frozen=True)
-class Model:
+class ZooModel:
     """A model of the zoo. name: of its folder. path: its model.json. raw: that file as JSON (checked in depth by the pipeline)."""
 
     name: str
@@ -35,10 +35,10 @@ def names(settings: Settings) -> list[str]:
     return model_names(settings.models)
 
 
-def find(name: str, settings: Settings) -> Model:
+def find(name: str, settings: Settings) -> ZooModel:
     """The model of that name. Raises AxforgeError, with the nearest names, if there is none, or its model.json is not a JSON object."""
     path = find_model(name, settings.models)
-    return Model(name, path, _load(path))
+    return ZooModel(name, path, _load(path))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """What the README says works, word for word."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from deployed_models import ANIMALS, CLASSIFIER, classifier, photo, publish
+from PIL import Image
 
 from axforge.ax_models.builders import efficientnet_lite0
 
@@ -16,15 +20,28 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_library_example_recognises_the_uniform(tmp_path):
-    (example,) = blocks("python")
+def run(example: str, folder: Path) -> str:
+    """What an example prints when it runs in `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", example], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_compiled_folder_answers(tmp_path):
+    example, _ = blocks("python")
+    name = "efficientnet_lite0-imagenet"
+    publish(classifier(), CLASSIFIER, tmp_path / "build" / name / name / "1")
+    Image.fromarray(photo()).save(tmp_path / "photo.jpg")
+    assert json.loads(run(example, tmp_path))["classes"][0]["label"] in ANIMALS
+    assert Image.open(tmp_path / "answer.png").width >= 80
+
+
+def test_the_compiling_example_recognises_the_uniform(tmp_path):
+    _, example = blocks("python")
     assert len(example.splitlines()) <= 10
     efficientnet_lite0.build(None, tmp_path / "efficientnet_lite0.onnx")
-    script = tmp_path / "example.py"
-    script.write_text(example)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "652", done.stderr
+    assert run(example, tmp_path) == "652"
     assert (tmp_path / "efficientnet_lite0.axmodel").stat().st_size > 4_000_000
 
 

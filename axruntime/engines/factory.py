@@ -1,12 +1,19 @@
 """Opens the engine that a user asks for by name."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
 
-NAMES = ("aipu-host", "sim", "reference", "onnx", "torch")
+if TYPE_CHECKING:
+    from axforge.axruntime.axmodel import AxModel
+
+#: Engines that run a compiled model.
+COMPILED = ("aipu-host", "sim", "reference")
+NAMES = (*COMPILED, "onnx", "torch")
 
 
 def open_engine(pipe: str, path: Path | str, *, threads: int = 0) -> Engine:
@@ -15,21 +22,19 @@ def open_engine(pipe: str, path: Path | str, *, threads: int = 0) -> Engine:
     threads: 0 lets the engine choose. Raises AxforgeError on an unknown engine or a file that is not sound.
     """
     path = Path(path)
-    if pipe not in NAMES:
-        near = get_close_matches(pipe, NAMES, 1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise AxforgeError(f"there is no engine '{pipe}'", fix=f"{hint}Engines are: {', '.join(NAMES)}.")
+    _known(pipe, NAMES)
     if pipe in ("onnx", "torch"):
         from axforge.axruntime.engines.onnx import OnnxEngine
 
         return OnnxEngine(path, threads=threads)
-    return _compiled(pipe, path, threads)
-
-
-def _compiled(pipe: str, path: Path, threads: int) -> Engine:
     from axforge.axruntime.axmodel import AxModel
 
-    model = AxModel.open(path, program=pipe == "sim")
+    return engine_for(pipe, AxModel.open(path, program=pipe == "sim"), threads=threads)
+
+
+def engine_for(pipe: str, model: "AxModel", *, threads: int = 0) -> Engine:
+    """The engine `pipe`, one of COMPILED, with a compiled model that is open already. Raises AxforgeError on an unknown engine."""
+    _known(pipe, COMPILED)
     if pipe == "sim":
         from axforge.axruntime.engines.sim.engine import SimEngine
 
@@ -46,3 +51,10 @@ def _compiled(pipe: str, path: Path, threads: int) -> Engine:
             fix="Install axforge with all its dependencies, or use the engine 'sim' or 'reference'.",
         ) from e
     return HostEngine(model, threads=threads)
+
+
+def _known(pipe: str, names: Sequence[str]) -> None:
+    if pipe not in names:
+        near = get_close_matches(pipe, names, 1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        raise AxforgeError(f"there is no engine '{pipe}'", fix=f"{hint}Engines are: {', '.join(names)}.")

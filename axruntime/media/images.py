@@ -32,11 +32,26 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from bytes."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return pixels_of(image, where)
     except _DAMAGED as e:
-        reason = "its format is unknown" if isinstance(e, UnidentifiedImageError) else str(e)
-        raise AxforgeError(f"the picture is damaged or not a picture: {reason}", where=where, fix="Replace or remove the file.") from e
+        raise _undecodable(e, where) from e
+
+
+def pixels_of(image: Image.Image, where: str) -> NDArray[np.uint8]:
+    """A Pillow image as `read_image` gives it. Raises AxforgeError when its pixels cannot be decoded."""
+    try:
+        image.load()
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except _DAMAGED as e:
+        raise _undecodable(e, where) from e
+
+
+def _undecodable(error: Exception, where: str) -> AxforgeError:
+    if isinstance(error, Image.DecompressionBombError):
+        size, _, _ = str(error).partition(",")
+        return AxforgeError(f"the picture is too large: {size}", where=where, fix="Make it smaller, or cut it into tiles.")
+    reason = "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)
+    return AxforgeError(f"the picture is damaged or not a picture: {reason}", where=where, fix="Replace or remove the file.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

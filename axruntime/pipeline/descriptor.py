@@ -1,6 +1,6 @@
 """`model.json`: what it may hold and how it is read. Light to import (no NumPy, no ONNX, no OpenCV)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.axruntime.pipeline import problems
+from axforge.axruntime.pipeline import labels, problems
 from axforge.axruntime.pipeline.step import Share
 from axforge.axruntime.pipeline.steps import TASKS, PostStep, PreStep
 
@@ -91,7 +91,8 @@ class PublishedFigure(DescriptorPart, frozen=True):
 class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The pipeline of one model. `load_descriptor` reads `labels` into the names themselves.
 
-    model: path of the compiled model below the build folder. compile: by stage name, what differs from the stage's defaults
+    model: path of the compiled model below the build folder. published: SHA-256 of the files of a compiled folder by name, written into
+    the model.json there (`deployed/seal.py`) and not by hand. compile: by stage name, what differs from the stage's defaults
     (the fields of the configurations in axcompiler/stages.py).
     """
 
@@ -109,6 +110,7 @@ class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     compile: dict[str, dict[str, Any]] = {}
     license: str = ""
     reference: tuple[PublishedFigure, ...] = ()
+    published: dict[str, Sha256] = {}
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -141,21 +143,8 @@ def load_descriptor(path: Path, label_roots: Iterable[Path] = ()) -> Descriptor:
     descriptor = parse_descriptor(data, str(path))
     if isinstance(descriptor.labels, tuple):
         return descriptor
-    folders = [path.parent, path.parent.parent / "labels", *label_roots]
-    return msgspec.structs.replace(descriptor, labels=_read_labels(descriptor.labels, folders, str(path)))
-
-
-def _read_labels(name: str, folders: Sequence[Path], where: str) -> tuple[str, ...]:
-    for folder in folders:
-        if (file := folder / name).is_file():
-            try:
-                lines = file.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as e:
-                raise AxforgeError(
-                    f"the labels cannot be read: {e}", where=str(file), fix="Write them as UTF-8, one name on each line."
-                ) from None
-            return tuple(line.strip() for line in lines if line.strip())
-    raise AxforgeError(f"there is no label file '{name}'", where=f"{where}: labels", fix=f"Put it into {folders[0]}.")
+    names = labels.read(descriptor.labels, labels.folders_of(path, tuple(label_roots)), str(path))
+    return msgspec.structs.replace(descriptor, labels=names)
 
 
 def _check_compile(overrides: dict[str, dict[str, Any]], where: str) -> None:

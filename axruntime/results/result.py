@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
 
-from axforge.axruntime.lazy import Array
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.lazy import Array, Image, np
 from axforge.axruntime.results.drawing import ground_of
 
 #: What a dataset knows about a sample: its class, the boxes in it, or the class of each pixel.
@@ -60,14 +61,30 @@ class Metric(msgspec.Struct, Generic[R, T]):
         raise NotImplementedError
 
 
-class PipelineResult(msgspec.Struct, frozen=True):
+class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a pipeline gives for one picture. Every number keeps the precision it was computed with; `as_json` loses none of it.
 
+    picture: the source picture, where the caller may want to see the result on it (a run over many frames keeps none).
     task: what model.json may call the task of a model that gives this; '' for none. metric: what judges it; None where nothing does.
     """
 
     task: ClassVar[str] = ""
     metric: ClassVar[type[Metric[Any, Any]] | None] = None
+    picture: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.brief()}>"
+
+    def plot(self, picture: Array | None = None) -> "Image.Image":
+        """A Pillow image that shows the result on its picture, or on `picture`, which is uint8 RGB [H, W, 3]. Raises AxforgeError."""
+        ground = self.picture if picture is None else picture
+        if ground is None:
+            raise AxforgeError("the result does not hold the picture it is of", fix="Give the picture: result.plot(picture).")
+        return Image.fromarray(np.ascontiguousarray(annotate(ground, self)))
+
+    def to_json(self) -> str:
+        """The result as the text of a JSON document; null replaces numbers that JSON cannot write (NaN, infinity)."""
+        return msgspec.json.encode(self.as_json()).decode()
 
     def as_json(self) -> dict[str, object]:
         """The result as JSON, with its kind as "type"."""

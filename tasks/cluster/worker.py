@@ -32,7 +32,7 @@ from axforge.tasks.plan import Plan
 from axforge.tasks.stages.execution import obtain, open_cache
 from axforge.tasks.stages.inputs import inputs_of
 from axforge.tasks.stages.samples import Chosen
-from axforge.tasks.zoo import Model
+from axforge.tasks.zoo import ZooModel
 
 A = TypeVar("A", bound=Answer)
 J = TypeVar("J", bound=Job)
@@ -98,7 +98,7 @@ def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
 def received(job: Job, folder: Path, options: Options, samples: Chosen | None) -> Plan:
     """The plan of a job, with its files laid out in an empty folder."""
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
-    model = Model(job.model, folder / "models" / job.model / "model.json", job.raw)
+    model = ZooModel(job.model, folder / "models" / job.model / "model.json", job.raw)
     plan = Plan(model, options, here, samples)
     parcel.receive(open_cache(plan), job.files, folder)
     model.path.parent.mkdir(parents=True, exist_ok=True)

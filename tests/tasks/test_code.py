@@ -22,7 +22,7 @@ from axforge.tasks.settings import Settings
 from axforge.tasks.stages import code
 from axforge.tasks.stages.inputs import inputs_of
 from axforge.tasks.stages.source import origin
-from axforge.tasks.zoo import Model
+from axforge.tasks.zoo import ZooModel
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks")
@@ -34,7 +34,7 @@ NOT_DECIDING = {"google", "yaml", "ml_dtypes"}
 
 def plan_of(folder: Path) -> Plan:
     """A plan of a model."""
-    return Plan(Model("m", folder / "m" / "model.json", {"name": "m"}), Options(), Settings(folder, folder, folder, folder, (folder,)))
+    return Plan(ZooModel("m", folder / "m" / "model.json", {"name": "m"}), Options(), Settings(folder, folder, folder, folder, (folder,)))
 
 
 # --- in a copy of the packages ---

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tasks_support import Project, make_project
 
+from axforge import Model
+
 
 def artefacts(project: Project) -> dict[str, str]:
     """SHA-256 of everything published, by path below the model's folder."""
@@ -37,10 +39,26 @@ def test_artefacts_name_no_path_of_this_machine(project: Project) -> None:
             assert str(project.root).encode() not in path.read_bytes(), path
 
 
-def test_model_json_is_published_as_it_is(project: Project) -> None:
+def test_model_json_is_published_with_its_labels_and_digests(project: Project) -> None:
+    (project.root / "models" / "labels").mkdir()
+    (project.root / "models" / "labels" / "animals.txt").write_text("ant\nbee\n\ncat\n")
+    project.describe(labels="animals.txt")
     project.compile()
-    assert (project.built / "model.json").read_bytes() == project.descriptor.read_bytes()
-    assert json.loads((project.built / "manifest.json").read_text())["input_shapes"]
+    published = json.loads((project.built / "model.json").read_text())
+    digests = published.pop("published")
+    assert digests["model.axmodel"] == hashlib.sha256((project.built / "model.axmodel").read_bytes()).hexdigest()
+    assert published == json.loads(project.descriptor.read_text()) | {"labels": ["ant", "bee", "cat"]}
+    (project.root / "models" / "labels" / "animals.txt").write_text("one\ntwo\n")
+    assert project.compile().ran() == []
+    assert Model(project.built).labels == ("one", "two")
+
+
+def test_the_digests_follow_the_compiled_model(project: Project) -> None:
+    project.compile()
+    before = Model(project.built).manifest
+    project.describe(compile={"quantize": {"scheme": "minmax"}})
+    project.compile()
+    assert Model(project.built).manifest != before
 
 
 def test_the_version_of_axforge_is_part_of_the_key(project: Project) -> None:
