@@ -1,13 +1,16 @@
 """One type of pass and one runner, for every form that a model takes: the ONNX model, the fused graph, the AIPU program.
 
-A pass is a frozen dataclass: its docstring shows the rewrite, its fields are its options, and it reports what it changed. A stage has
-its passes in one tuple, `PASSES`, in the order in which they run.
+A pass is a frozen dataclass in a module of its own: its docstring shows the rewrite, its fields are its options, `at` is its place in
+the order of its stage, and it reports what it changed. A stage finds its passes by importing all modules of its package `passes`
+(`ordered`), and has them in one tuple, `PASSES`, in the order in which they run.
 """
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from axforge.axcompiler.errors import AxforgeError
@@ -37,8 +40,12 @@ class PassResult(Generic[T]):
 
 @dataclass(frozen=True)
 class Pass(ABC, Generic[T]):
-    """A rewrite that keeps what the model computes. The runner checks `requires` before it and `ensures` after it."""
+    """A rewrite that keeps what the model computes. The runner checks `requires` before it and `ensures` after it.
 
+    at: its place in the order of its stage, or several if it runs several times. Places have gaps, so that a new pass fits between.
+    """
+
+    at: ClassVar[tuple[int, ...]] = ()
     requires: ClassVar[tuple[Property[Any], ...]] = ()
     ensures: ClassVar[tuple[Property[Any], ...]] = ()
 
@@ -65,6 +72,25 @@ class Pass(ABC, Generic[T]):
     def options(self) -> dict[str, Any]:
         """The options and their values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def ordered(modules: Iterable[ModuleType]) -> tuple[Pass[Any], ...]:
+    """The passes that `modules` define, with their default options, each at all of its places.
+
+    Raises TypeError for a pass that has no place, and for two passes at one place.
+    """
+    places: dict[int, type[Pass[Any]]] = {}
+    for module in modules:
+        for kind in vars(module).values():
+            if not isinstance(kind, type) or kind.__module__ != module.__name__ or not issubclass(kind, Pass) or inspect.isabstract(kind):
+                continue
+            if not kind.at:
+                raise TypeError(f"pass {kind.__name__} has no place: `at` is empty")
+            for place in kind.at:
+                if place in places:
+                    raise TypeError(f"passes {places[place].__name__} and {kind.__name__} are both at place {place}")
+                places[place] = kind
+    return tuple(places[place]() for place in sorted(places))
 
 
 #: is called after each pass, with its result

@@ -7,16 +7,17 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from types import ModuleType
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-def load_modules(package: str) -> None:
-    """Import every module of `package` (its `__name__`), in the order of their names."""
-    for module in sorted(m.name for m in pkgutil.iter_modules(sys.modules[package].__path__)):
-        importlib.import_module(f"{package}.{module}")
+def load_modules(package: str) -> tuple[ModuleType, ...]:
+    """Import every module of `package` (its `__name__`), in the order of their names, and give them."""
+    names = sorted(m.name for m in pkgutil.iter_modules(sys.modules[package].__path__))
+    return tuple(importlib.import_module(f"{package}.{name}") for name in names)
 
 
 class Registry(Mapping[K, V], Generic[K, V]):

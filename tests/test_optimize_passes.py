@@ -8,15 +8,13 @@ from hypothesis import given, settings
 from axforge.axcompiler import ir, optimize, spec
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.lowering import tables
-from axforge.axcompiler.optimize.passes import (
-    DropIdentities,
-    FusePadding,
-    FuseTables,
-    FuseTablesIntoConcat,
-    JoinShapes,
-    MergeConstants,
-    ShufflesToTakes,
-)
+from axforge.axcompiler.optimize.passes.drop_identities import DropIdentities
+from axforge.axcompiler.optimize.passes.fuse_padding import FusePadding
+from axforge.axcompiler.optimize.passes.fuse_tables import FuseTables
+from axforge.axcompiler.optimize.passes.fuse_tables_into_concat import FuseTablesIntoConcat
+from axforge.axcompiler.optimize.passes.join_shapes import JoinShapes
+from axforge.axcompiler.optimize.passes.merge_constants import MergeConstants
+from axforge.axcompiler.optimize.passes.shuffles_to_takes import ShufflesToTakes
 from axforge.axcompiler.reference import Reference
 
 Q = Quant(0.5, 3)

@@ -1,15 +1,19 @@
 """One type of pass and one runner: what is required and promised is checked, failures carry the pass's name, changes are reported."""
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
 
 from axforge.axcompiler import ir, spec
+from axforge.axcompiler.check import passes as check
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph, Quant, Tensor
-from axforge.axcompiler.optimize.passes import PASSES, DropIdentities, JoinShapes
-from axforge.axcompiler.passes import Pass, PassError, PassResult, Property, Runner
+from axforge.axcompiler.optimize.passes import PASSES
+from axforge.axcompiler.optimize.passes.drop_identities import DropIdentities
+from axforge.axcompiler.optimize.passes.join_shapes import JoinShapes
+from axforge.axcompiler.passes import Pass, PassError, PassResult, Property, Runner, ordered
 
 looked_at: list[int] = []
 
@@ -59,6 +63,47 @@ class Lies(AddNumber):
 @pytest.fixture(autouse=True)
 def forget() -> None:
     looked_at.clear()
+
+
+def module(*passes: type[Pass]) -> ModuleType:
+    """A module that defines these passes."""
+    made = ModuleType("some.passes.module")
+    for one in passes:
+        setattr(made, one.__name__, type(one.__name__, (one,), {"__module__": made.__name__}))
+    return made
+
+
+class Early(AddNumber):
+    """Run first, and again at the end."""
+
+    at: ClassVar = (10, 90)
+
+
+class Between(AddNumber):
+    """Run between."""
+
+    at: ClassVar = (50,)
+
+
+def test_passes_run_in_the_order_of_their_places_and_one_may_have_several() -> None:
+    assert [one.name for one in ordered([module(Between), module(Early)])] == ["early", "between", "early"]
+
+
+def test_a_pass_needs_a_place_of_its_own() -> None:
+    with pytest.raises(TypeError, match="pass AddNumber has no place"):
+        ordered([module(AddNumber)])
+    with pytest.raises(TypeError, match="passes Early and Late are both at place 90"):
+        ordered([module(Early), module(type("Late", (AddNumber,), {"at": (90,)}))])
+
+
+def test_what_a_module_only_imports_is_not_a_pass_of_it() -> None:
+    made = module(Early)
+    made.Between = Between  # type: ignore[attr-defined]
+    assert [one.name for one in ordered([made])] == ["early", "early"]
+
+
+def test_the_groups_of_check_follow_one_another() -> None:
+    assert (*check.ON_MODEL, *check.BEFORE_SHAPES, *check.UNTIL_STABLE) == check.PASSES
 
 
 def test_a_property_is_checked_again_only_after_a_change() -> None:

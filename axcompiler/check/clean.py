@@ -6,7 +6,8 @@ import onnx
 from onnx import checker
 
 from axforge.axcompiler.check.passes import BEFORE_SHAPES, ON_MODEL, UNTIL_STABLE, UNTIL_STABLE_QUANTIZED
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
+from axforge.axcompiler.check.passes.convert_opset import ConvertOpset
 from axforge.axcompiler.check.passes.name_nodes import name_nodes
 from axforge.axcompiler.check.passes.remove_dead import RemoveDead
 from axforge.axcompiler.errors import CompileError
@@ -20,9 +21,12 @@ def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: st
     """The model with static shapes, folded and simplified. Raises CompileError on an invalid model or shapes it cannot fix."""
     validate(model, where)
     runner = Runner(model, observe)
-    runner.run(with_options(ON_MODEL, where=where)[:-1])
-    original = {n.name: n.op_type for n in runner.ir.graph.node}
-    net = _sorted(from_model(runner.run(with_options(ON_MODEL, where=where)[-1:])))
+    original: dict[str, str] = {}
+    for one in with_options(ON_MODEL, where=where):
+        if isinstance(one, ConvertOpset):  # the report names the nodes as they were before onnx rewrote them
+            original = {n.name: n.op_type for n in runner.ir.graph.node}
+        runner.apply(one)
+    net = _sorted(from_model(runner.ir))
     _simplify(net, pinned, where, observe)
     present = {n.name for n in net.nodes}
     for name, op_type in original.items():
@@ -71,7 +75,7 @@ def _simplify(net: Net, pinned: Mapping[str, Sequence[int]], where: str, observe
     runner.apply(RemoveDead())
 
 
-def _until_stable(runner: Runner[Net], one: NetPass, where: str) -> bool:
+def _until_stable(runner: Runner[Net], one: RepeatedPass, where: str) -> bool:
     """Run a pass until it changes nothing (or once, if that is its way). True if it changed anything."""
     changed = False
     while runner.apply(one).changed:

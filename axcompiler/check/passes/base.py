@@ -30,16 +30,10 @@ class ModelPass(Pass[onnx.ModelProto]):
 
 @dataclass(frozen=True)
 class NetPass(Pass[Net]):
-    """A pass on the working copy of an ONNX model, which it edits in place. It runs again until it changes nothing.
-
-    once: it runs once, and again only when another pass has changed something. keeps_shapes: no value is new; else the shapes must be
-    inferred before the next pass.
-    """
+    """A pass on the working copy of an ONNX model, which it edits in place."""
 
     requires: ClassVar[tuple[Property[Any], ...]] = (ORDERED,)
     ensures: ClassVar[tuple[Property[Any], ...]] = (ORDERED,)
-    once: ClassVar[bool] = False
-    keeps_shapes: ClassVar[bool] = True
 
     @abstractmethod
     def edit(self, net: Net) -> list[str]:
@@ -56,6 +50,24 @@ class NetPass(Pass[Net]):
     def text(ir: Net) -> str:
         """The model as text, a node on each line."""
         return net_text(ir)
+
+
+@dataclass(frozen=True)
+class PreparingPass(NetPass):
+    """A pass that runs once, before any shape is known."""
+
+
+@dataclass(frozen=True)
+class RepeatedPass(NetPass):
+    """A pass that runs again until it changes nothing, and again when a later one has changed something.
+
+    once: it runs once, and again only when another pass has changed something. keeps_shapes: no value is new; else the shapes must be
+    inferred before the next pass. on_quantized: it also runs on a model that came quantized, whose graph is what its maker chose.
+    """
+
+    once: ClassVar[bool] = False
+    keeps_shapes: ClassVar[bool] = True
+    on_quantized: ClassVar[bool] = False
 
 
 def float_constant(net: Net, name: str) -> F64 | None:

@@ -1,21 +1,24 @@
 """A batch normalization that no layer can take in becomes a convolution."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onnx import helper
 
-from axforge.axcompiler.check.passes.base import NetPass, batch_norm, set_weights
+from axforge.axcompiler.check.passes.base import RepeatedPass, batch_norm, set_weights
 from axforge.axcompiler.onnx_graph.net import Net
 
 
 @dataclass(frozen=True)
-class BatchNormToConv(NetPass):
+class BatchNormToConv(RepeatedPass):
     """Turn a BatchNormalization that no layer can absorb into a depthwise convolution.
 
     x [N, C, H, W] ── BatchNormalization ── y      becomes      x ── Conv 1x1 with C groups ── y
 
     It has a scale for each channel, which int8 weights can express. One that reads an input of the model stays: it is pre-processing.
     """
+
+    at: ClassVar[tuple[int, ...]] = (440,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

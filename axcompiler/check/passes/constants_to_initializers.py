@@ -1,20 +1,23 @@
 """Constant nodes become initializers."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import PreparingPass
 from axforge.axcompiler.onnx_graph.net import Net
 
 
 @dataclass(frozen=True)
-class ConstantsToInitializers(NetPass):
+class ConstantsToInitializers(PreparingPass):
     """Turn Constant nodes into initializers.
 
     Constant ── c ── op      becomes      op with the initializer c
     """
+
+    at: ClassVar[tuple[int, ...]] = (240,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

@@ -1,6 +1,7 @@
 """Old opsets become newer ones."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 from onnx import defs, version_converter
@@ -24,6 +25,7 @@ class ConvertOpset(ModelPass):
     where: what an error names.
     """
 
+    at: ClassVar[tuple[int, ...]] = (180,)
     where: str = ""
 
     def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:

@@ -1,20 +1,22 @@
 """Automatic padding is written out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net, attribute, set_attribute
 
 
 @dataclass(frozen=True)
-class ExplicitPads(NetPass):
+class ExplicitPads(RepeatedPass):
     """Write automatic padding out as numbers.
 
     Conv | MaxPool | AveragePool (auto_pad = SAME_UPPER | SAME_LOWER | VALID)      becomes      the same with pads
     """
+
+    at: ClassVar[tuple[int, ...]] = (340,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

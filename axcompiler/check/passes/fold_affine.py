@@ -1,22 +1,25 @@
 """Normalization and arithmetic with constants move into the weights of the layer before."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import F64, NetPass, batch_norm, float_constant, set_weights
+from axforge.axcompiler.check.passes.base import F64, RepeatedPass, batch_norm, float_constant, set_weights
 from axforge.axcompiler.onnx_graph.net import Net, attribute
 
 
 @dataclass(frozen=True)
-class FoldAffine(NetPass):
+class FoldAffine(RepeatedPass):
     """Move an affine map of each channel into the layer before it.
 
     layer ── BatchNormalization | Mul | Div | Add | Sub (by a constant per channel)      becomes      layer with other weight and bias
 
     A layer is Conv, ConvTranspose or Gemm with constant float32 weight and bias whose result nothing else reads.
     """
+
+    at: ClassVar[tuple[int, ...]] = (400,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

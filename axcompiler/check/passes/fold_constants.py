@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net, attribute, has_subgraph, reads, to_model
 from axforge.axcompiler.operators import is_random
 
@@ -21,7 +21,7 @@ _TYPES = frozenset(helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in "?bBhHi
 
 
 @dataclass(frozen=True)
-class FoldConstants(NetPass):
+class FoldConstants(RepeatedPass):
     """Compute what depends on constants and static shapes alone.
 
     constant ── op ── y ── op      becomes      constant y ── op
@@ -30,6 +30,8 @@ class FoldConstants(NetPass):
     keep_dequantize: leave DequantizeLinear of weights as it is.
     """
 
+    at: ClassVar[tuple[int, ...]] = (300,)
+    on_quantized: ClassVar[bool] = True
     keep_dequantize: bool = False
     once: ClassVar[bool] = True
 

@@ -1,20 +1,23 @@
 """Zero padding moves into the convolution after it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net, attribute, set_attribute
 
 
 @dataclass(frozen=True)
-class FoldPad(NetPass):
+class FoldPad(RepeatedPass):
     """Move zero padding of an image into the convolution after it.
 
     x ── Pad (zeros on the image axes) ── Conv      becomes      x ── Conv with larger pads
     """
+
+    at: ClassVar[tuple[int, ...]] = (360,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

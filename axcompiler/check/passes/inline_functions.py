@@ -1,6 +1,7 @@
 """Calls of a model's own functions are replaced by the bodies."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 from onnx import inliner
@@ -15,6 +16,8 @@ class InlineFunctions(ModelPass):
 
     x ── call of f ── y      becomes      x ── nodes of f ── y
     """
+
+    at: ClassVar[tuple[int, ...]] = (120,)
 
     def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:
         """Rewrite the model once."""

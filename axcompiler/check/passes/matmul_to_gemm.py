@@ -6,12 +6,12 @@ from typing import ClassVar
 import numpy as np
 from onnx import NodeProto, helper
 
-from axforge.axcompiler.check.passes.base import F64, NetPass, float_constant
+from axforge.axcompiler.check.passes.base import F64, RepeatedPass, float_constant
 from axforge.axcompiler.onnx_graph.net import Net
 
 
 @dataclass(frozen=True)
-class MatMulToGemm(NetPass):
+class MatMulToGemm(RepeatedPass):
     """Join a product with a constant matrix and the sum with a constant after it.
 
     x ── MatMul (constant [K, N]) ── Add (constant [N]) ── y      becomes      x ── Gemm ── y
@@ -19,6 +19,7 @@ class MatMulToGemm(NetPass):
     For more than two axes the Gemm is between two Reshapes.
     """
 
+    at: ClassVar[tuple[int, ...]] = (420,)
     keeps_shapes: ClassVar[bool] = False
 
     def edit(self, net: Net) -> list[str]:

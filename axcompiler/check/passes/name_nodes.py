@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 from onnx import NodeProto
@@ -17,6 +18,8 @@ class NameNodes(ModelPass):
 
     Relu "" ── y      becomes      Relu "Relu_y" ── y
     """
+
+    at: ClassVar[tuple[int, ...]] = (160,)
 
     def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:
         """Rewrite the model once."""

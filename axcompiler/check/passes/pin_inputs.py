@@ -3,17 +3,18 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import onnx
 from onnx import ValueInfoProto
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import PreparingPass
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.net import Net
 
 
 @dataclass(frozen=True)
-class PinInputs(NetPass):
+class PinInputs(PreparingPass):
     """Give every input a static shape: what the file says, what `pinned` says, and 1 for an unknown first axis (the batch).
 
     input x [N, 3, H, W]      becomes      input x [1, 3, 640, 640]
@@ -21,6 +22,7 @@ class PinInputs(NetPass):
     A named dimension that is pinned in one input is pinned wherever it occurs. where: what an error names.
     """
 
+    at: ClassVar[tuple[int, ...]] = (200,)
     pinned: Mapping[str, Sequence[int]] = field(default_factory=dict)
     where: str = ""
 

@@ -1,19 +1,22 @@
 """The factors of Gemm move into its constants."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from axforge.axcompiler.check.passes.base import NetPass, float_constant
+from axforge.axcompiler.check.passes.base import RepeatedPass, float_constant
 from axforge.axcompiler.onnx_graph.net import Net, attribute, set_attribute
 
 
 @dataclass(frozen=True)
-class PlainGemm(NetPass):
+class PlainGemm(RepeatedPass):
     """Move alpha and beta of a Gemm into its constant weight and bias.
 
     Gemm (alpha, beta, weight, bias)      becomes      Gemm (1, 1, alpha * weight, beta * bias)
     """
+
+    at: ClassVar[tuple[int, ...]] = (380,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

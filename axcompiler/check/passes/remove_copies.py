@@ -1,21 +1,25 @@
 """Copies are removed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net, attribute, reads
 
 
 @dataclass(frozen=True)
-class RemoveCopies(NetPass):
+class RemoveCopies(RepeatedPass):
     """Remove nodes that copy their operand.
 
     x ── Identity | Dropout | Cast to its own type ── y ── op      becomes      x ── op
 
     A copy between an input and an output stays.
     """
+
+    at: ClassVar[tuple[int, ...]] = (320,)
+    on_quantized: ClassVar[bool] = True
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

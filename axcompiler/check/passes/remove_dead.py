@@ -1,18 +1,22 @@
 """Nodes and constants that nothing reads are removed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net, reads
 
 
 @dataclass(frozen=True)
-class RemoveDead(NetPass):
+class RemoveDead(RepeatedPass):
     """Remove nodes and constants that nothing reads.
 
     x ─┬─ op ── y
        └─ op ── z (nothing reads z)      becomes      x ── op ── y
     """
+
+    at: ClassVar[tuple[int, ...]] = (900,)
+    on_quantized: ClassVar[bool] = True
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

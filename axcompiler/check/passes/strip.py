@@ -1,6 +1,7 @@
 """Remarks are removed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
@@ -15,6 +16,8 @@ class Strip(ModelPass):
 
     node (doc_string, metadata_props)      becomes      node
     """
+
+    at: ClassVar[tuple[int, ...]] = (100,)
 
     def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:
         """Rewrite the model once."""

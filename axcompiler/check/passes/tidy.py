@@ -1,19 +1,22 @@
 """Initializers get raw data and nothing else."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onnx import numpy_helper
 
-from axforge.axcompiler.check.passes.base import NetPass
+from axforge.axcompiler.check.passes.base import PreparingPass
 from axforge.axcompiler.onnx_graph.net import Net
 
 
 @dataclass(frozen=True)
-class Tidy(NetPass):
+class Tidy(PreparingPass):
     """Give initializers raw data and nothing else, so that equal values are equal bytes.
 
     initializer (float_data, doc_string)      becomes      initializer (raw_data)
     """
+
+    at: ClassVar[tuple[int, ...]] = (220,)
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

@@ -1,6 +1,7 @@
 """Models stored in float16 become float32 models: int8 is made from real numbers, and float16 is only a way to store them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -23,6 +24,8 @@ class Widen(ModelPass):
 
     A model that only passes float16 values through keeps them.
     """
+
+    at: ClassVar[tuple[int, ...]] = (140,)
 
     def apply(self, model: onnx.ModelProto) -> PassResult[onnx.ModelProto]:
         """Rewrite the model once."""

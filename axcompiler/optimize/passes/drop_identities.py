@@ -1,6 +1,7 @@
 """Operators that change nothing are left out."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ class DropIdentities(GraphPass):
 
     Likewise a Transpose that keeps the order, a Slice or Take of everything, a Broadcast to the same shape, an identity table.
     """
+
+    at: ClassVar[tuple[int, ...]] = (200, 500)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

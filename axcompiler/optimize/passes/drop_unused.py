@@ -1,6 +1,7 @@
 """Operators and values that nothing uses are left out."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.optimize.graph_edit import GraphPass, result, without_unused
@@ -14,6 +15,8 @@ class DropUnused(GraphPass):
     x ─┬─ op ── y
        └─ op ── z (nothing reads z)      becomes      x ── op ── y
     """
+
+    at: ClassVar[tuple[int, ...]] = (100,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

@@ -1,7 +1,7 @@
 """Padding moves into the convolution or pooling after it."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ class FusePadding(GraphPass):
 
     Likewise before MaxPool, where the padding is -128.
     """
+
+    at: ClassVar[tuple[int, ...]] = (800,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

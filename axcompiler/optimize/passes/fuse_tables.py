@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ class FuseTables(GraphPass):
 
     for any operator with an epilogue, and for a table after a table, where nothing else reads y.
     """
+
+    at: ClassVar[tuple[int, ...]] = (600,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

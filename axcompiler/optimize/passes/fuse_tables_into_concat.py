@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ class FuseTablesIntoConcat(GraphPass):
 
     x ── Table ── y ── Concat      becomes      x ── Concat with the table at that operand
     """
+
+    at: ClassVar[tuple[int, ...]] = (700,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

@@ -1,6 +1,7 @@
 """Two changes of shape in a row become one."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ class JoinShapes(GraphPass):
 
     x ── Reshape ── y ── Reshape ── z      becomes      x ── Reshape ── z        (and two Transposes likewise)
     """
+
+    at: ClassVar[tuple[int, ...]] = (400,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

@@ -1,6 +1,7 @@
 """Equal constants are kept once."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from axforge.axcompiler.ir import Graph, fields
 from axforge.axcompiler.optimize.graph_edit import GraphPass, result, without_unused
@@ -16,6 +17,8 @@ class MergeConstants(GraphPass):
 
     Constant operands stay apart, because each has a scale of its own.
     """
+
+    at: ClassVar[tuple[int, ...]] = (900,)
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
         """Rewrite the graph once."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class ShufflesToTakes(GraphPass):
     largest: tensors with more elements are not tried, because the chain is evaluated on the positions of all elements.
     """
 
+    at: ClassVar[tuple[int, ...]] = (300,)
     largest: int = 1 << 22
 
     def apply(self, graph: Graph) -> PassResult[Graph]:
