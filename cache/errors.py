@@ -2,8 +2,9 @@
 
 import re
 
-_USERINFO = re.compile(r"(\w[\w+.-]*://)[^/\s]+@")
-_SECRET = re.compile(r"(?i)\b(authorization|token|password|secret|api[-_]?key)(\"?\s*[=:]\s*\"?)(bearer\s+|basic\s+)?[^\s&\"',;]+")
+# Texts, because most runs mask nothing and need not compile them.
+_USERINFO = r"(\w[\w+.-]*://)[^/\s]+@"
+_SECRET = r"(?i)\b(authorization|token|password|secret|api[-_]?key)(\"?\s*[=:]\s*\"?)(bearer\s+|basic\s+)?[^\s&\"',;]+"
 
 
 class CacheError(Exception):
@@ -24,4 +25,4 @@ class Damaged(CacheError):
 
 def masked(text: str) -> str:
     """`text` without credentials: user and password of URLs, and values after words such as token or password."""
-    return _SECRET.sub(r"\1\2***", _USERINFO.sub(r"\1***@", text))
+    return re.sub(_SECRET, r"\1\2***", re.sub(_USERINFO, r"\1***@", text))

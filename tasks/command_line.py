@@ -7,7 +7,7 @@ doit has three habits that this module lives with: it takes any word with `=` fo
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from getopt import GetoptError, getopt
-from typing import Any
+from typing import Any, NamedTuple
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.suggest import nearest
@@ -35,8 +35,7 @@ class Options:
     save_output: str = ""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option: its field in Options, the variable and flag that set it, and what it does."""
 
     name: str

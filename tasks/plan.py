@@ -10,7 +10,7 @@ Building a Plan reads model.json as plain JSON only; `Plan.descriptor` checks it
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,13 +129,16 @@ class Plan:
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:
     """Versions of installed distributions. Raises AxforgeError for one that is missing."""
-    found = {}
-    for name in libraries:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            raise AxforgeError(f"The package {name} is not installed.", fix=f"Install it: python -m pip install {name}") from None
-    return found
+    return {name: _version(name) for name in libraries}
+
+
+@lru_cache
+def _version(name: str) -> str:
+    """The version of one distribution; kept, because finding it parses all its metadata, and every stage asks."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        raise AxforgeError(f"The package {name} is not installed.", fix=f"Install it: python -m pip install {name}") from None
 
 
 def digest(value: Any) -> str:

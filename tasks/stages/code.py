@@ -19,10 +19,9 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import axforge
 from axforge.axcompiler.errors import AxforgeError
@@ -47,8 +46,7 @@ _DISCOVERS = r"\(__name__\b|\b__path__\b"
 _BLANK = _TEXT + r"|\n(?:[ \t]*\n)+"
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """One source file, or a folder that modules are looked for in (`…/`), as it was when this process first looked.
 
     imports: files that it makes run, as paths like its own. sure: any later change must show in the stamps.
@@ -57,7 +55,7 @@ class Module:
     stamps: Signature
     sha256: str
     imports: tuple[str, ...]
-    sure: bool = field(default=True, compare=False)
+    sure: bool = True
 
 
 class Sources:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from axforge.tasks.doit_state import ContentChecker, same, settled_snapshots, snapshot
+from axforge.tasks.plan import versions
 
 
 @pytest.fixture
@@ -96,3 +97,12 @@ def test_doit_has_what_we_reach_into() -> None:
     assert callable(Dependency.save_success)
     assert hasattr(doit_cmd, "_CMDLINE_VARS")
     assert "_conn" in SqliteDB.__init__.__code__.co_names
+
+
+def test_the_version_of_a_library_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage asks, and each look-up parses the metadata of the distribution."""
+    asked: list[str] = []
+    monkeypatch.setattr("axforge.tasks.plan.version", lambda name: asked.append(name) or "1.0")
+    assert versions(("not-installed-a", "not-installed-b")) == {"not-installed-a": "1.0", "not-installed-b": "1.0"}
+    assert versions(("not-installed-b",)) == {"not-installed-b": "1.0"}
+    assert asked == ["not-installed-a", "not-installed-b"]
