@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -189,6 +190,13 @@ def test_an_engine_whose_library_is_missing_says_so(compiled: Path, tmp_path: Pa
     onnx = onnx_models.save(onnx_models.small_net(), tmp_path)
     found = bench(compiled, onnx, threads=1, seconds=0.02)
     assert "cannot be imported: not here" in found.notes[0]
+
+
+def test_a_bundle_is_measured_as_it_is(compiled: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tiny.zip", "w") as archive:
+        archive.write(compiled, compiled.name)
+    found = bench(find_model(tmp_path / "tiny.zip"), threads=1, seconds=0.02)
+    assert [engine.engine for engine in found.engines] == ["aipu-host"]
 
 
 def test_an_onnx_is_measured_alone(tmp_path: Path) -> None:

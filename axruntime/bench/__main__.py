@@ -28,7 +28,7 @@ def _between(convert: Callable[[str], T], low: T, high: T) -> Callable[[str], T]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="How fast a compiled model runs here, and onnxruntime on its ONNX.")
-    parser.add_argument("file", type=Path, metavar="FILE", help="an .axmodel, the folder of a compiled model, or an .onnx")
+    parser.add_argument("file", type=Path, metavar="FILE", help="an .axmodel, a bundle (.zip), the folder of a compiled model, or an .onnx")
     parser.add_argument("--onnx", type=Path, default=None, metavar="FILE", help="the ONNX to compare with (found in a build folder)")
     parser.add_argument("--alone", action="store_true", help="do not compare with onnxruntime")
     parser.add_argument("--threads", type=_between(int, 1, 1024), default=0, metavar="N", help="of each engine (as many as there are CPUs)")

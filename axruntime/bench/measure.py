@@ -162,11 +162,13 @@ def ratio(measured: Sequence[EngineFigures]) -> SpeedRatio | None:
 
 
 def find_model(path: Path) -> Path:
-    """The `.axmodel` or `.onnx` that `path` means: the file itself, or the one compiled model in a folder. Raises AxforgeError."""
+    """The `.axmodel`, bundle or `.onnx` that `path` means: the file itself, or the one compiled model in a folder. Raises AxforgeError."""
     if path.is_file():
         return path
     if not path.is_dir():
-        raise AxforgeError("there is no such file", where=str(path), fix="Give an .axmodel, an .onnx, or the folder of a compiled model.")
+        raise AxforgeError(
+            "there is no such file", where=str(path), fix="Give an .axmodel, a bundle, an .onnx, or the folder of a compiled model."
+        )
     if (path / FILE).is_file():
         return path / FILE
     found = sorted(path.glob(f"*/{FILE}")) or sorted(path.glob(f"*/*/{FILE}"))

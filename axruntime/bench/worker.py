@@ -18,7 +18,7 @@ from axforge.axruntime.bench import memory
 from axforge.axruntime.bench.messages import EngineFailed, Load, Loaded, Reply, Request, RoundDone
 from axforge.axruntime.bench.timing import run_for, warm_up
 from axforge.axruntime.engines import Engine
-from axforge.axruntime.engines.factory import open_engine
+from axforge.axruntime.engines.factory import engine_for, open_engine
 
 Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 
@@ -47,7 +47,7 @@ class Bench:
         memory.forget_peak()
         self._before = memory.current()
         start = time.perf_counter_ns()
-        self.engine: Engine = open_engine(request.engine, Path(request.file), threads=request.threads)
+        self.engine = _opened(request)
         elapsed = time.perf_counter_ns() - start
         feeds = random_feeds(self.engine.inputs, request.shapes, request.seed)
         self._frame: Callable[[], object] = lambda: self.engine.run(feeds)
@@ -68,6 +68,15 @@ class Bench:
         peak = memory.peak()
         growth = None if peak is None or self._before is None else max(peak - self._before, 0)
         return RoundDone(nanoseconds=times, memory_bytes=growth)
+
+
+def _opened(request: Load) -> Engine:
+    path = Path(request.file)
+    if path.suffix == ".zip":
+        from axforge.axruntime.deployed.opening import open_deployed  # not at the top: other files do not need it
+
+        return engine_for(request.engine, open_deployed(path).model, threads=request.threads)
+    return open_engine(request.engine, path, threads=request.threads)
 
 
 def _import(engine: str) -> str:

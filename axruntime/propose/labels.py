@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline import labels
 from axforge.axruntime.pipeline.step import Fit
 from axforge.axruntime.propose.proposal import Choice
 
@@ -17,10 +19,9 @@ def read_label_files(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.txt"))):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
+            found.setdefault(path.name, labels.parse(path.read_bytes(), str(path)))
+        except (OSError, AxforgeError):
             continue
-        found.setdefault(path.name, tuple(line.strip() for line in lines if line.strip()))
     return found
 
 
