@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.packages import missing_named
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     act: Callable[[argparse.Namespace], int] = arguments.act
     try:
-        return act(arguments)
+        with missing_named():
+            return act(arguments)
     except AxforgeError as e:
         print(f"axmodel: {e}", file=sys.stderr)
         return 1

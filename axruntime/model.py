@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.packages import missing_named, require
 
 if TYPE_CHECKING:
     from axforge.axcompiler.manifest import Manifest
@@ -58,7 +59,10 @@ class Model:
         from axforge.axruntime.engines.factory import engine_for
 
         self._deployed = deployed
-        self._engine = engine_for(engine, deployed.model, threads=threads)
+        with missing_named():
+            if deployed.model.graph.islands:
+                require("onnxruntime")  # now, and not at the first picture
+            self._engine = engine_for(engine, deployed.model, threads=threads)
         self._pipeline: Pipeline | None = None
         self._use = _Use()
         self._alone: AbstractContextManager[object] = nullcontext() if engine == "aipu-host" else threading.Lock()
@@ -107,7 +111,7 @@ class Model:
 
         from axforge.axruntime.media.accept import picture_of
 
-        with self._use, self._alone:
+        with self._use, self._alone, missing_named():
             pipeline = self._pipeline or self._make_pipeline()
             image = picture_of(picture, features=not _PICTURE_STEPS & {step.tag() for step in pipeline.descriptor.preprocessing})
             return replace(pipeline.run(image), picture=image)

@@ -99,6 +99,9 @@ def test_the_manifest_gives_scales(built: Path) -> None:
         ("tiny", r"no such file or folder(.|\n)*doit compile:tiny"),
         ("nowhere/x.axmodel", "no such file or folder"),
         ("", "path of the model is empty"),
+        ("x" * 5000, "the path cannot be read: File name too long"),
+        ("a\0b", "no such file or folder"),
+        ("/dev/null", "the file is empty"),
         (None, "of type NoneType"),
         (7, "of type int"),
     ],
@@ -256,12 +259,10 @@ def test_only_a_compiled_folder_is_bundled(folder: Path, tmp_path: Path) -> None
 ALONE = """
 import json, sys
 allowed = {"axforge", *sys.argv[1].split(","), *sys.stdlib_module_names}
-asked = set()
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in allowed:
-            asked.add(name.partition(".")[0])
             raise ModuleNotFoundError(f"blocked: {name}", name=name)
 
 sys.meta_path.insert(0, Blocker())
@@ -301,6 +302,20 @@ def test_a_bundle_runs_with_a_few_packages_only(built: Path, tmp_path: Path) -> 
     assert boxes == Model(finder)(photo()).as_json()
     assert boxes["detections"]
     assert loaded == ["llvmlite", "onnxruntime"], "the Sigmoid at its end runs in float32"
+
+
+@pytest.mark.parametrize(
+    ("model", "packages", "missing"),
+    [
+        ("tiny", "numpy,msgspec,PIL,cv2", "llvmlite"),
+        ("tiny", "numpy,msgspec,cv2,llvmlite", "pillow"),
+        ("tiny", "numpy,msgspec,PIL,llvmlite", "opencv-python-headless"),
+        ("finder", f"{BASE},llvmlite", "onnxruntime"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(built: Path, tmp_path: Path, model: str, packages: str, missing: str) -> None:
+    with pytest.raises(AssertionError, match=rf"AxforgeError: the package {missing}, which this needs(.|\n)*pip install {missing}"):
+        alone(tmp_path, packages, built / model / model / "1")
 
 
 # ---------------------------------------------------------------- the commands

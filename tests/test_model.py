@@ -162,6 +162,8 @@ def huge() -> Any:
         ("", "path of the picture is empty"),
         ("nowhere.jpg", r"nowhere\.jpg: the picture cannot be read: No such file"),
         (ROOT, "cannot be read: Is a directory"),
+        ("a\0b.jpg", "cannot be read: embedded null byte"),
+        ("x" * 5000, "cannot be read: File name too long"),
         (Path(__file__), "its format is unknown"),
         (5, "of type int is not a picture"),
         (b"abc", "of type bytes is not a picture"),

@@ -23,8 +23,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     try:
         data = path.read_bytes()
-    except OSError as e:
-        raise AxforgeError(f"the picture cannot be read: {e.strerror}", where=str(path), fix="Check the path.") from e
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        reason = e.strerror if isinstance(e, OSError) else e
+        raise AxforgeError(f"the picture cannot be read: {reason}", where=str(path)[:200], fix="Check the path.") from e
     return decode_image(data, str(path))
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, Image, np
+from axforge.axruntime.packages import missing_named
 from axforge.axruntime.results.drawing import ground_of
 
 #: What a dataset knows about a sample: its class, the boxes in it, or the class of each pixel.
@@ -80,7 +81,8 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
         ground = self.picture if picture is None else picture
         if ground is None:
             raise AxforgeError("the result does not hold the picture it is of", fix="Give the picture: result.plot(picture).")
-        return Image.fromarray(np.ascontiguousarray(annotate(ground, self)))
+        with missing_named():
+            return Image.fromarray(np.ascontiguousarray(annotate(ground, self)))
 
     def to_json(self) -> str:
         """The result as the text of a JSON document; null replaces numbers that JSON cannot write (NaN, infinity)."""
