@@ -88,7 +88,7 @@ def test_wrong_values_are_named_with_their_place(changes: dict[str, Any], where:
     assert what in caught.value.what
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b'{"name": "\xff"}', b"[]", b"null"])
+@pytest.mark.parametrize("data", [b"", b"{", b'{"name": 3, "task" "x"}', b'{"name": "\xff"}', b"[]", b"null"])
 def test_what_is_no_descriptor_is_refused_with_a_sentence(data: bytes) -> None:
     with pytest.raises(AxforgeError) as caught:
         parse_descriptor(data, "model.json")

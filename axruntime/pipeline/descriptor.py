@@ -121,9 +121,10 @@ class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def parse_descriptor(data: bytes, where: str) -> Descriptor:
     """The descriptor in `data`. Raises AxforgeError that names `where` and the place in it. Labels stay as they are written."""
     try:
-        descriptor = msgspec.json.decode(data, type=Descriptor)
-    except msgspec.ValidationError as e:
-        raise problems.explain(e, data, Descriptor, where) from None
+        try:
+            descriptor = msgspec.json.decode(data, type=Descriptor)
+        except msgspec.ValidationError as e:
+            raise problems.explain(e, data, Descriptor, where) from None  # reads on, and may find what is not even JSON
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise AxforgeError(f"invalid JSON: {e}", where=where, fix="Correct the file; any JSON checker shows the place.") from None
     _check_compile(descriptor.compile, where)
