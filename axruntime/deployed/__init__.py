@@ -3,7 +3,7 @@
 opening.py
     open_deployed(path) -> Deployed(where, model, descriptor, manifest)     everything in it verified
 files.py
-    open_files(path) -> Files                                               the files of a folder or a zip, read in place, never extracted
+    open_files(path) -> ModelFiles                                          the files of a folder or a zip, read in place, never extracted
 seal.py (light)
     published_json(source, labels, files) -> bytes                          model.json as it is published: labels inside, and digests
     broken(document, descriptor, digests) -> str                            the first file that is not as it was published

@@ -21,7 +21,7 @@ _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, 
 _FIX = "Make it again with `axmodel bundle FOLDER -o FILE.zip`."
 
 
-class Files(Protocol):
+class ModelFiles(Protocol):
     """where: the folder or the zip, for messages."""
 
     where: str
@@ -122,6 +122,6 @@ class ZipFiles:
         return found
 
 
-def open_files(path: Path) -> Files:
+def open_files(path: Path) -> ModelFiles:
     """The files of a folder or a zip. Raises AxforgeError."""
     return FolderFiles(path) if path.is_dir() else ZipFiles(path)

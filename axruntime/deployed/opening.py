@@ -11,7 +11,7 @@ from axforge.axcompiler.errors import AxforgeError, FormatError
 from axforge.axcompiler.manifest import Manifest
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.deployed import seal
-from axforge.axruntime.deployed.files import Files, FolderFiles, open_files
+from axforge.axruntime.deployed.files import FolderFiles, ModelFiles, open_files
 from axforge.axruntime.pipeline.models import FILE as PIPELINE
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _begins(path: Path) -> bytes:
         raise AxforgeError(f"the file cannot be read: {e.strerror}", where=str(path)) from e
 
 
-def _opened(files: Files, name: str) -> Deployed:
+def _opened(files: ModelFiles, name: str) -> Deployed:
     data = files.read(name)
     if data is None:
         raise AxforgeError(f"there is no {name} in it", where=files.where, fix=_where_it_may_be(files))
@@ -97,7 +97,7 @@ def _opened(files: Files, name: str) -> Deployed:
     return Deployed(files.where, data, model, descriptor, None if written is None else _manifest(bytes(written), model, files.where))
 
 
-def _where_it_may_be(files: Files) -> str:
+def _where_it_may_be(files: ModelFiles) -> str:
     if isinstance(files, FolderFiles):
         for pattern in ("*", "*/*", "*/*/*"):  # build/NETWORK/MODEL/CORES
             if near := sorted(files.folder.glob(f"{pattern}/{manifest.MODEL_FILE}")):
@@ -105,7 +105,7 @@ def _where_it_may_be(files: Files) -> str:
     return f"Files that are there: {', '.join(files.names()[:9]) or 'none'}."
 
 
-def _descriptor(document: bytes, files: Files) -> "Descriptor":
+def _descriptor(document: bytes, files: ModelFiles) -> "Descriptor":
     import msgspec
 
     from axforge.axruntime.pipeline import labels
