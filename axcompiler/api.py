@@ -9,7 +9,7 @@ compiled.save("model.axmodel")
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from axforge.axcompiler.inspection import passes_of
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.pack import read_graph
 from axforge.axcompiler.passes import Observer
+from axforge.axcompiler.quantize.choice import for_calibrate
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
 
@@ -102,13 +103,11 @@ def compile(
     Raises AxforgeError for a model, a configuration or samples that cannot be used.
     """
     options = options or Options()
+    calibrate = for_calibrate(options.calibrate, options.quantize)  # what an algorithm needs is collected while calibrating
     keep = None if workdir is not None else tempfile.TemporaryDirectory(prefix="axforge-")
     folder = Path(workdir) if workdir is not None else Path(keep.name if keep else "")
     folder.mkdir(parents=True, exist_ok=True)
     source = _source(model, folder)
-    calibrate = options.calibrate
-    if not calibrate.algorithms:  # what an algorithm measures is collected while calibrating
-        calibrate = replace(calibrate, algorithms=options.quantize.algorithms)
     configs: dict[str, Any] = {name: getattr(options, name) for name in ("check", "quantize", "tile", "pack")} | {"calibrate": calibrate}
     for name in ("check", "calibrate", "quantize", "optimize", "tile", "pack"):
         stage = BY_NAME[name]

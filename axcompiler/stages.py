@@ -10,7 +10,7 @@ The same inputs give the same bytes. `extra` is stage-specific and never decides
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 #: progress(done, total, note): called from time to time by a stage; done <= total, in any unit.
@@ -26,9 +26,6 @@ Scalar = bool | int | float | str
 Option = Scalar | dict[str, Scalar]
 #: the options of a quantization algorithm; True switches it on as it is, False off
 AlgorithmOptions = bool | dict[str, Option]
-
-#: in the metadata of a configuration's field: the stage whose option of that name it takes over where it is not given
-INHERITED = "inherited"
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,14 @@ class CalibrateConfig:
     """bins: of each histogram. (Which samples and how they are pre-processed is an input of the stage, not here.)
 
     split_channels: whether to split channels with dissimilar ranges before a depthwise convolution into groups with a scale each.
-    algorithms: those of QuantizeConfig, unless given here; which algorithms are on decides which statistics are collected.
+    algorithms: those of QuantizeConfig that rewrite the float model. statistics: names of those that are collected besides the standard
+    ones. Both follow from QuantizeConfig (`quantize.choice.for_calibrate`), so that the code of algorithms which act later is not asked.
     """
 
     bins: int = 2048
     split_channels: bool = True
-    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict, metadata={INHERITED: "quantize"})
+    algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
+    statistics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class QuantizeConfig:
     """scheme: how a range is chosen from a histogram: 'minmax', 'percentile', 'mse' or another file of quantize/schemes.
 
     percentile: share of values kept, for that scheme. exclude: ONNX node names to leave in float32 (islands).
-    algorithms: by the name of a file of quantize/algorithms, its options, or whether it is on.
+    algorithms: by the name of a file of quantize/algorithms or rewrites, its options, or whether it is on.
     """
 
     scheme: str = "mse"
@@ -115,11 +114,6 @@ class Stage:
         """The stage's function (imports its package)."""
         function: Callable[..., None] = importlib.import_module(f"{__package__}.{self.name}").run
         return function
-
-    @property
-    def inherited(self) -> dict[str, str]:
-        """Options that are taken over from another stage where they are not given, with the name of that stage."""
-        return {f.name: f.metadata[INHERITED] for f in fields(self.config) if INHERITED in f.metadata}
 
 
 _ONNX, _GRAPH = ("onnx", "onnxruntime", "numpy", "msgspec"), ("numpy", "msgspec")

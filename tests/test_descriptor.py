@@ -113,14 +113,6 @@ def test_stage_options_have_the_types_of_the_stage() -> None:
     assert stage_options(descriptor, "tile") == {}
 
 
-def test_algorithms_are_named_once_for_calibrate_and_quantize() -> None:
-    algorithms = {"equalize": {"limit": 8.0}, "bias_correction": False}
-    descriptor = parse(compile={"quantize": {"algorithms": algorithms}})
-    assert stage_options(descriptor, "calibrate") == stage_options(descriptor, "quantize") == {"algorithms": algorithms}
-    own = parse(compile={"quantize": {"algorithms": algorithms}, "calibrate": {"algorithms": {}, "bins": 512}})
-    assert stage_options(own, "calibrate") == {"algorithms": {}, "bins": 512}
-
-
 def test_the_nearest_model_is_suggested() -> None:
     assert find_model("yolox_nano", [ZOO]) == ZOO / "yolox_nano" / "model.json"
     with pytest.raises(AxforgeError, match="yolov5s-v7-coco"):

@@ -15,7 +15,7 @@ from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import quantize
-from axforge.axcompiler.quantize.algorithms.equalize import HEADROOM, Equalize, pairs
+from axforge.axcompiler.rewrites.equalize import HEADROOM, Equalize, pairs
 from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
 
 Array = NDArray[np.float32]

@@ -17,10 +17,11 @@ from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize import choice, quantize
 from axforge.axcompiler.quantize.algorithm import ALGORITHMS, Phase, Quantization, QuantizingAlgorithm, algorithm
+from axforge.axcompiler.rewrites import REWRITES
 from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
-from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics import STANDARD, STATISTICS, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
-from axforge.axcompiler.statistics.base import F64, Collector, Observation, Sampling, Statistic, StatisticPoint
+from axforge.axcompiler.statistics.base import F64, Collector, Observation, PlacedStatistic, Sampling, StatisticPoint, statistic
 
 
 class SquaresCollector(Collector):
@@ -40,10 +41,15 @@ class SquaresCollector(Collector):
 
 
 @dataclass(frozen=True)
-class MeanSquare(Statistic):
+class MeanSquare(PlacedStatistic):
     """A statistic that axforge does not have."""
 
     name: ClassVar[str] = "mean_square"
+
+    @classmethod
+    def points(cls, plan: Plan) -> Iterable[StatisticPoint]:
+        """One number for every tensor that is measured anyway."""
+        return [StatisticPoint(name, cls()) for name in plan.sources]
 
     @property
     def values(self) -> bool:
@@ -61,12 +67,9 @@ class Remember(QuantizingAlgorithm):
 
     name: ClassVar[str] = "remember"
     phase: ClassVar[Phase] = Phase.LAYERS
+    needs: ClassVar[tuple[type[PlacedStatistic], ...]] = (MeanSquare,)
     seen: ClassVar[list[tuple[float, dict[str, float]]]] = []
     factor: float = 1.0
-
-    def needs(self, plan: Plan) -> Iterable[StatisticPoint]:
-        """One number for every tensor that is measured anyway."""
-        return [StatisticPoint(name, MeanSquare()) for name in plan.sources]
 
     def apply(self, quantization: Quantization, statistics: Statistics) -> None:
         """Remember."""
@@ -76,11 +79,12 @@ class Remember(QuantizingAlgorithm):
 
 @pytest.fixture
 def remember() -> Iterator[type[Remember]]:
-    """The algorithm above, registered for one test."""
+    """The algorithm above and its statistic, registered for one test."""
+    statistic(MeanSquare)
     algorithm(Remember)
     Remember.seen.clear()
     yield Remember
-    del ALGORITHMS._found[Remember.name]
+    del ALGORITHMS._found[Remember.name], STATISTICS._found[MeanSquare.name]
 
 
 def checked(folder: Path) -> onnx.ModelProto:
@@ -89,11 +93,11 @@ def checked(folder: Path) -> onnx.ModelProto:
 
 
 def test_an_algorithm_with_its_own_statistic_needs_no_other_code(tmp_path: Path, remember: type[Remember]) -> None:
-    proto, samples, options = checked(tmp_path), image_samples(5), {"remember": {"factor": 2.0}}
-    measured = collect(proto, CalibrateConfig(algorithms=dict(options)), samples, silent)
+    proto, samples, config = checked(tmp_path), image_samples(5), QuantizeConfig(algorithms={"remember": {"factor": 2.0}})
+    measured = collect(proto, choice.for_calibrate(CalibrateConfig(), config), samples, silent)
     artefacts.save(measured, tmp_path)
     back = artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz")
-    quantize(proto, back, QuantizeConfig(algorithms=dict(options)))
+    quantize(proto, back, config)
     ((factor, squares),) = remember.seen
     assert factor == 2.0
     assert set(squares) == set(measured.ranges)
@@ -104,7 +108,7 @@ def test_an_algorithm_with_its_own_statistic_needs_no_other_code(tmp_path: Path,
 def test_statistics_that_nobody_needs_leave_no_trace(tmp_path: Path, remember: type[Remember]) -> None:
     proto, samples = checked(tmp_path), image_samples(5)
     plain = collect(proto, CalibrateConfig(), samples, silent)
-    more = collect(proto, CalibrateConfig(algorithms={"remember": True}), samples, silent)
+    more = collect(proto, CalibrateConfig(statistics=("mean_square",)), samples, silent)
     assert set(plain.channels) == {"means"}
     assert set(more.channels) == {"means", "mean_square"}
     del more.channels["mean_square"]
@@ -117,12 +121,54 @@ def test_statistics_that_nobody_needs_leave_no_trace(tmp_path: Path, remember: t
 
 
 def test_an_algorithm_can_be_switched_off() -> None:
-    assert [a.name for a in choice.for_quantize(QuantizeConfig())] == ["split_channels", "clipping", "bias_correction"]
+    assert [a.name for a in choice.for_quantize(QuantizeConfig())] == ["clipping", "bias_correction"]
     off: dict[str, AlgorithmOptions] = {"bias_correction": False}
-    assert [a.name for a in choice.for_quantize(QuantizeConfig(algorithms=off))] == ["split_channels", "clipping"]
-    assert [a.name for a in choice.for_calibrate(CalibrateConfig(split_channels=False, algorithms=off))] == ["clipping"]
+    assert [a.name for a in choice.for_quantize(QuantizeConfig(algorithms=off))] == ["clipping"]
     with pytest.raises(CompileError, match="no algorithm chooses the ranges"):
         choice.for_quantize(QuantizeConfig(algorithms={"clipping": False}))
+
+
+def test_what_calibration_must_know_is_data(remember: type[Remember]) -> None:
+    def told(calibrate: CalibrateConfig | None = None, **algorithms: AlgorithmOptions) -> CalibrateConfig:
+        return choice.for_calibrate(calibrate or CalibrateConfig(), QuantizeConfig("minmax", algorithms=algorithms))
+
+    plain = CalibrateConfig()
+    assert told() == told(bias_correction=False) == told(clipping={"scheme": "per_tensor"}) == plain
+    assert told(equalize=False) == told(split_channels=True) == told(split_channels={}) == plain, "as it is by default"
+    assert told(split_channels=False) == told(CalibrateConfig(split_channels=False)) == CalibrateConfig(split_channels=False)
+    assert told(CalibrateConfig(split_channels=False), split_channels=True) == plain
+    assert told(equalize=True) == told(equalize={}) == CalibrateConfig(algorithms={"equalize": True})
+    assert told(remember={"factor": 2.0}) == told(remember=True) == CalibrateConfig(statistics=("mean_square",))
+    assert told(remember=False) == plain
+    own = CalibrateConfig(512, algorithms={"equalize": {"limit": 8.0}, "remember": True})
+    known = CalibrateConfig(512, algorithms={"equalize": {"limit": 8.0}}, statistics=("mean_square",))
+    assert told(own) == told(known) == known, "what is given for calibrate comes first"
+    assert choice.for_calibrate(plain, QuantizeConfig()) == plain
+
+
+def test_an_algorithm_that_is_on_by_default_needs_standard_statistics_only() -> None:
+    """So that a model whose configuration says nothing of quantize need not load the algorithms to know how it is calibrated."""
+    needed = {kind for algorithm in ALGORITHMS.values() if algorithm.on for kind in algorithm.needs}
+    assert needed <= set(STANDARD)
+    assert set(STATISTICS.values()) >= {kind for algorithm in ALGORITHMS.values() for kind in algorithm.needs}
+
+
+def test_an_algorithm_has_a_name_of_its_own() -> None:
+    assert set(ALGORITHMS).isdisjoint(REWRITES)
+
+
+def test_a_statistic_that_was_not_collected_is_named(tmp_path: Path, remember: type[Remember]) -> None:
+    proto = checked(tmp_path)
+    measured = collect(proto, CalibrateConfig(), image_samples(2), silent)
+    with pytest.raises(CompileError, match="'mean_square', which algorithm 'remember' needs, was not collected"):
+        quantize(proto, measured, QuantizeConfig(algorithms={"remember": True}))
+    with pytest.raises(CompileError, match=r"no statistic 'mean_sqare'\n.*Did you mean 'mean_square'\?"):
+        collect(proto, CalibrateConfig(statistics=("mean_sqare",)), image_samples(2), silent)
+
+
+def never(model: onnx.ModelProto) -> api.Samples:
+    """Samples that nobody may ask for."""
+    raise AssertionError("calibration began")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +180,13 @@ def test_an_algorithm_can_be_switched_off() -> None:
         (QuantizeConfig(algorithms={"clipping": {"scheme": 3}}), r"algorithm 'clipping': expected `str`"),
         (QuantizeConfig(algorithms={"clipping": {"options": {"x": 1}}}), "range scheme 'mse' has no option 'x'\n.*takes no option"),
         (QuantizeConfig("mse", 20.0), "percentile is 20.0"),
+        (QuantizeConfig(algorithms={"equalise": True}), r"no algorithm 'equalise'\n.*Did you mean 'equalize'\?.*bias_correction"),
+        (QuantizeConfig(algorithms={"equalize": {"limit": 0.5}}), r"limit is 0\.5"),
     ],
 )
-def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, config: QuantizeConfig, words: str) -> None:
+def test_unknown_names_are_refused_with_the_nearest_before_calibration(config: QuantizeConfig, words: str) -> None:
     with pytest.raises(CompileError, match=words):
-        api.compile(small_net(), image_samples(2), api.Options(quantize=config))
+        api.compile(small_net(), never, api.Options(quantize=config))
 
 
 def test_statistics_of_another_configuration_are_refused(tmp_path: Path) -> None:

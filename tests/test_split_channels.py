@@ -19,8 +19,8 @@ from axforge.axcompiler.check import run as check
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.quantize import quantize
 from axforge.axcompiler.quantize import run as quantize_stage
-from axforge.axcompiler.quantize.algorithms import split_channels
 from axforge.axcompiler.reference import Reference
+from axforge.axcompiler.rewrites import split_channels
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
 from axforge.axcompiler.statistics import artefacts
 

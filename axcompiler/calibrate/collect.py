@@ -1,4 +1,4 @@
-"""The calibrate stage: one pass over the samples collects the statistics that all algorithms need."""
+"""The calibrate stage: one pass over the samples collects all statistics."""
 
 from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from axforge.axcompiler.algorithm import switched_on
 from axforge.axcompiler.calibrate.batches import finite, observation, probe_batches
 from axforge.axcompiler.calibrate.collectors import Collectors
 from axforge.axcompiler.calibrate.feeds import Feeds, Sample, checked_feeds, input_extremes
@@ -13,10 +14,9 @@ from axforge.axcompiler.calibrate.rewriting import rewritten
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
 from axforge.axcompiler.placement.plan import make_plan
-from axforge.axcompiler.quantize import choice
-from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm
+from axforge.axcompiler.rewrites import REWRITES
 from axforge.axcompiler.stages import CalibrateConfig, Progress
-from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics import STANDARD, STATISTICS, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
 
 #: each tensor is measured in at least this many samples (in all, if there are fewer); with more samples the probe batches alternate
@@ -29,7 +29,7 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
 
     A model that came quantized needs no ranges: both artefacts are empty and no sample is read.
     Raises CompileError: no samples, wrong names, shapes or types, values that are not finite (naming tensor and sample), unknown
-    algorithms or options.
+    algorithms, options or statistics.
     """
     model = onnx.load_model(inputs["checked.onnx"])
     result = Statistics() if is_quantized(model.graph.node) else collect(model, config, samples, progress)
@@ -37,16 +37,17 @@ def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress
 
 
 def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[Sample], progress: Progress) -> Statistics:
-    """The statistics that the algorithms of `config` need, measured on `model` as the rewriting ones among them leave it.
+    """The standard statistics and those that `config` asks for, measured on `model` as the algorithms of `config` leave it.
 
     Inputs and results are measured in every sample; of 2 * SAMPLES_EACH samples and more, each other tensor in every second (third,
     fourth) one. Samples that do not say how many they are are all measured whole.
     """
     total = len(samples) if isinstance(samples, Sized) else 0
-    chosen = choice.for_calibrate(config)
-    model, decisions, samples = rewritten(model, chosen, samples)
+    kinds = [*STANDARD, *(STATISTICS.find(name, "calibrate.statistics") for name in config.statistics)]
+    algorithms = switched_on(REWRITES, {"split_channels": config.split_channels, **config.algorithms})
+    model, decisions, samples = rewritten(model, algorithms, samples)
     plan = make_plan(model)
-    points = [point for a in chosen if not isinstance(a, RewritingAlgorithm) for point in a.needs(plan)]
+    points = [point for kind in kinds for point in kind.points(plan)]
     if not points:
         return Statistics()
     batches = probe_batches(model, plan, points, max(1, min(MAX_PROBE_BATCHES, total // SAMPLES_EACH)))

@@ -9,7 +9,7 @@ from axforge.axcompiler.calibrate.batches import observation, probe_batches
 from axforge.axcompiler.calibrate.collectors import Collectors
 from axforge.axcompiler.calibrate.feeds import Sample, checked_feeds
 from axforge.axcompiler.placement.plan import Plan, make_plan
-from axforge.axcompiler.quantize.algorithm import Algorithm, RewritingAlgorithm
+from axforge.axcompiler.rewrites.base import RewritingAlgorithm
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
 from axforge.axcompiler.statistics.base import StatisticPoint
 
@@ -20,16 +20,14 @@ SAMPLES = 4
 
 
 def rewritten(
-    model: onnx.ModelProto, chosen: Sequence[Algorithm], samples: Iterable[Sample]
+    model: onnx.ModelProto, algorithms: Sequence[RewritingAlgorithm], samples: Iterable[Sample]
 ) -> tuple[onnx.ModelProto, dict[str, Decision], Iterable[Sample]]:
-    """The model after all rewriting algorithms of `chosen`, what each decided, and all samples, the first few of which were looked at.
+    """The model after all `algorithms`, what each decided, and all samples, the first few of which were looked at.
 
     One algorithm after another, because each measures what the one before it left.
     """
     decisions: dict[str, Decision] = {}
-    for algorithm in chosen:
-        if not isinstance(algorithm, RewritingAlgorithm):
-            continue
+    for algorithm in algorithms:
         decisions[algorithm.name] = {}
         plan = make_plan(model)
         points = list(dict.fromkeys(algorithm.needs(plan)))

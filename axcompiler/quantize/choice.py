@@ -1,40 +1,65 @@
-"""Which algorithms run, with which options: the configurations of the calibrate and quantize stages, read."""
+"""Which algorithms run, with which options, and what calibration must know of them: the configurations of both stages, read."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from axforge.axcompiler import rewrites, statistics
+from axforge.axcompiler.algorithm import switched_on
+from axforge.axcompiler.choices import nearest
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.quantize import algorithms, schemes
-from axforge.axcompiler.quantize.algorithm import Algorithm, Phase
+from axforge.axcompiler.quantize.algorithm import Phase, QuantizingAlgorithm
 from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, Option, QuantizeConfig
 
-
-def for_calibrate(config: CalibrateConfig) -> list[Algorithm]:
-    """The algorithms whose statistics are collected, in the order in which they are applied. Raises CompileError for unknown names."""
-    return _chosen({"split_channels": config.split_channels, **config.algorithms})
+Settings = dict[str, AlgorithmOptions]
 
 
-def for_quantize(config: QuantizeConfig) -> list[Algorithm]:
-    """The algorithms of the quantize stage, in the order in which they are applied. Raises CompileError for unknown names."""
+def for_quantize(config: QuantizeConfig) -> list[QuantizingAlgorithm]:
+    """The algorithms of the quantize stage, in the order in which they are applied. Raises CompileError for what is unknown or wrong."""
+    rewriting, quantizing = _by_stage(config.algorithms)
+    switched_on(rewrites.REWRITES, rewriting)
+    chosen = switched_on(algorithms.ALGORITHMS, {**quantizing, "clipping": _clipping(config)})
+    if not any(a.phase is Phase.ACTIVATIONS for a in chosen):
+        raise CompileError("no algorithm chooses the ranges of activations", where="quantize.algorithms", fix="Leave 'clipping' on.")
+    return sorted(chosen, key=lambda a: (a.phase, a.name))
+
+
+def for_calibrate(calibrate: CalibrateConfig, quantize: QuantizeConfig) -> CalibrateConfig:
+    """The configuration of calibrate that serves `quantize`: the algorithms that rewrite the model, and the statistics that others need.
+
+    What is given in `calibrate` comes first. Equal needs give equal configurations, however they were written. Raises CompileError for
+    whatever of `quantize` that stage would refuse, which would be a pity to hear after the calibration.
+    """
+    for_quantize(quantize)
+    given = {**quantize.algorithms, **calibrate.algorithms}
+    needed = {kind for algorithm in for_quantize(replace(quantize, algorithms=given)) for kind in algorithm.needs}
+    names = {kind.name for kind in needed - {*statistics.STANDARD}}
+    rewriting, _ = _by_stage(given)
+    split = rewriting.pop("split_channels", calibrate.split_channels) is not False
+    plain: Settings = {name: options if options != {} else True for name, options in rewriting.items()}
+    others = {name: options for name, options in plain.items() if options != rewrites.REWRITES[name].on}
+    return replace(calibrate, split_channels=split, algorithms=others, statistics=tuple(sorted({*calibrate.statistics, *names})))
+
+
+def _by_stage(given: Mapping[str, AlgorithmOptions]) -> tuple[Settings, Settings]:
+    """Settings of algorithms that rewrite the model, and of those of the quantize stage. Raises CompileError for an unknown name."""
+    for name in given:
+        if name not in rewrites.REWRITES and name not in algorithms.ALGORITHMS:
+            fix = nearest(name, [*rewrites.REWRITES, *algorithms.ALGORITHMS], "algorithm")
+            raise CompileError(f"there is no algorithm '{name}'", where=f"quantize.algorithms.{name}", fix=fix)
+    rewriting = {name: options for name, options in given.items() if name in rewrites.REWRITES}
+    return rewriting, {name: options for name, options in given.items() if name not in rewriting}
+
+
+def _clipping(config: QuantizeConfig) -> AlgorithmOptions:
+    """The setting of 'clipping': the scheme of the stage's own options, unless it is given for the algorithm."""
     percentile = {"percentile": config.percentile}
     schemes.create("percentile", percentile, "quantize")  # refused whatever the scheme: it is a mistake in any case
     given = config.algorithms.get("clipping", True)
     if given is False:
-        return _chosen(config.algorithms)
+        return False
     clipping: dict[str, Option] = {"scheme": config.scheme} | (given if isinstance(given, dict) else {})
     scheme, options = clipping["scheme"], clipping.get("options", {})
     if isinstance(scheme, str) and isinstance(options, dict) and "percentile" in schemes.options(scheme, "quantize.scheme"):
         clipping["options"] = {**percentile, **options}
-    return _chosen({**config.algorithms, "clipping": clipping})
-
-
-def _chosen(given: Mapping[str, AlgorithmOptions]) -> list[Algorithm]:
-    """The algorithms that are on by default or switched on, sorted by phase and name."""
-    settings: dict[str, AlgorithmOptions] = {**dict.fromkeys(algorithms.on_by_default(), True), **given}
-    created = {
-        name: algorithms.create(name, options if isinstance(options, dict) else {}, f"quantize.algorithms.{name}")
-        for name, options in settings.items()
-    }
-    chosen = sorted((a for name, a in created.items() if settings[name] is not False), key=lambda a: (a.phase, a.name))
-    if not any(a.phase is Phase.ACTIVATIONS for a in chosen):
-        raise CompileError("no algorithm chooses the ranges of activations", where="quantize.algorithms", fix="Leave 'clipping' on.")
-    return chosen
+    return clipping

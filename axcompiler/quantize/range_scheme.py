@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axcompiler.quantize.options import Choices
+from axforge.axcompiler.choices import Choices
 from axforge.axcompiler.statistics.base import Range
 
 F64 = NDArray[np.float64]

@@ -8,13 +8,14 @@ import onnx
 from axforge.axcompiler import container
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
-from axforge.axcompiler.placement.plan import make_plan
-from axforge.axcompiler.quantize import algorithms, choice
-from axforge.axcompiler.quantize.algorithm import Algorithm, Phase, Quantization, QuantizingAlgorithm, RewritingAlgorithm
+from axforge.axcompiler.placement.plan import Plan, make_plan
+from axforge.axcompiler.quantize import choice
+from axforge.axcompiler.quantize.algorithm import Phase, Quantization, QuantizingAlgorithm
 from axforge.axcompiler.quantize.layers import quantized_layers
 from axforge.axcompiler.quantize.writer import Writer
+from axforge.axcompiler.rewrites import REWRITES
 from axforge.axcompiler.stages import Progress, QuantizeConfig
-from axforge.axcompiler.statistics import artefacts
+from axforge.axcompiler.statistics import STANDARD, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
 
 AGAIN = "Run the calibrate stage again."
@@ -37,34 +38,38 @@ def run(inputs: Mapping[str, Path], config: QuantizeConfig, out: Path, progress:
 def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfig) -> onnx.ModelProto:
     """The QDQ model of a checked float model."""
     chosen = choice.for_quantize(config)
-    model, replaced = _rewritten(model, measured, chosen, config)
+    model, replaced = _rewritten(model, measured)
     exclude = [name for given in config.exclude for name in replaced.get(given, (given,))]
     quantization = Quantization(model, make_plan(model, exclude, measured.masked))
+    _check_calibration(config, chosen, quantization.plan, measured)
     _apply(Phase.ACTIVATIONS, chosen, quantization, measured)
     quantization.layers = quantized_layers(quantization.plan, quantization.activations)
     _apply(Phase.LAYERS, chosen, quantization, measured)
     return Writer(model, quantization.plan, quantization.activations, quantization.layers).write()
 
 
-def _rewritten(
-    model: onnx.ModelProto, measured: Statistics, chosen: Sequence[Algorithm], config: QuantizeConfig
-) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
+def _check_calibration(config: QuantizeConfig, chosen: Sequence[QuantizingAlgorithm], plan: Plan, measured: Statistics) -> None:
+    """Raise CompileError for an algorithm that should have taken part in the calibration, or whose statistics were not collected."""
+    fix = "Name it in the configuration of the calibrate stage too, and calibrate again."
+    for name, options in config.algorithms.items():
+        if name in REWRITES and options is not False and name not in measured.decisions:
+            raise CompileError(f"algorithm '{name}' was not on while calibrating", where=f"quantize.algorithms.{name}", fix=fix)
+    for algorithm in chosen:
+        for kind in algorithm.needs:
+            if kind not in STANDARD and kind.name not in measured.channels and list(kind.points(plan)):
+                what = f"the statistic '{kind.name}', which algorithm '{algorithm.name}' needs, was not collected"
+                raise CompileError(what, where=f"quantize.algorithms.{algorithm.name}", fix=fix)
+
+
+def _rewritten(model: onnx.ModelProto, measured: Statistics) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:
     """The model as it was measured, and the names of the nodes that replace nodes of the checked model.
 
     What calibration decided is done again, whatever the configuration says now: the ranges are of that model.
     """
-    named = {a.name: a for a in chosen}
-    for name in config.algorithms:
-        if isinstance(named.get(name), RewritingAlgorithm) and name not in measured.decisions:
-            raise CompileError(
-                f"algorithm '{name}' was not on while calibrating",
-                where=f"quantize.algorithms.{name}",
-                fix="Name it in the configuration of the calibrate stage too, and calibrate again.",
-            )
     replaced: dict[str, tuple[str, ...]] = {}
     for name, decision in sorted(measured.decisions.items()):
-        algorithm = algorithms.create(name, {}, "ranges.json")
-        if decision and isinstance(algorithm, RewritingAlgorithm):
+        algorithm = REWRITES.create(name, {}, "ranges.json")
+        if decision:
             try:
                 model, names = algorithm.rewrite(model, decision)
             except (KeyError, ValueError) as e:
@@ -75,7 +80,7 @@ def _rewritten(
     return model, replaced
 
 
-def _apply(phase: Phase, chosen: Sequence[Algorithm], quantization: Quantization, measured: Statistics) -> None:
+def _apply(phase: Phase, chosen: Sequence[QuantizingAlgorithm], quantization: Quantization, measured: Statistics) -> None:
     for algorithm in chosen:
-        if algorithm.phase == phase and isinstance(algorithm, QuantizingAlgorithm):
+        if algorithm.phase == phase:
             algorithm.apply(quantization, measured)

@@ -1,12 +1,15 @@
 """The shape of a statistic: what it needs from the probes of a tensor, and how it sums up what they give, sample by sample."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axforge.axcompiler.choices import Choices
+from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.statistics.histogram import Histogram
 
 F32 = NDArray[np.float32]
@@ -63,7 +66,7 @@ class Collector(ABC):
 
 @dataclass(frozen=True)
 class Statistic(ABC):
-    """A kind of statistic with its options. A new kind may be defined beside the algorithm that needs it.
+    """A kind of statistic with its options. A new kind may be defined beside the rewriting algorithm that decides by it.
 
     name: under which the artefacts keep its results. lowest, highest, values: which outputs of the probe it reads.
     from_function: whether a tensor that is an element-wise function of a measured one may be measured through that function:
@@ -99,3 +102,22 @@ class StatisticPoint:
 
     tensor: str
     statistic: Statistic
+
+
+class PlacedStatistic(Statistic):
+    """A kind of statistic that knows which tensors of a model it is collected for. Configurations ask for it by its name."""
+
+    @classmethod
+    @abstractmethod
+    def points(cls, plan: Plan) -> Iterable[StatisticPoint]:
+        """The tensors, each with the options that fit it."""
+
+
+_Kind = TypeVar("_Kind", bound=type[PlacedStatistic])
+STATISTICS: Choices[PlacedStatistic] = Choices("statistic")
+
+
+def statistic(kind: _Kind) -> _Kind:
+    """Register a statistic under its name."""
+    STATISTICS(kind.name)(kind)
+    return kind

@@ -1,11 +1,23 @@
 """Statistics of the channels of a tensor: their means, from sampled values, and their extremes, from all values."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from axforge.axcompiler.statistics.base import F32, F64, Collector, Observation, Sampling, Statistic
+from axforge.axcompiler.placement.plan import Plan, layer_inputs
+from axforge.axcompiler.statistics.base import (
+    F32,
+    F64,
+    Collector,
+    Observation,
+    PlacedStatistic,
+    Sampling,
+    Statistic,
+    StatisticPoint,
+    statistic,
+)
 
 
 class MeansCollector(Collector):
@@ -36,13 +48,19 @@ class MeansCollector(Collector):
         return (self._sum / np.maximum(self._count * self._samples, 1)).astype(np.float32)
 
 
+@statistic
 @dataclass(frozen=True)
-class ChannelMeans(Statistic):
-    """Mean of each channel (axis `axis`) over the sampled values: [C]."""
+class ChannelMeans(PlacedStatistic):
+    """Mean of each channel (axis `axis`) over the sampled values, [C]: of what layers multiply by their weights."""
 
     name: ClassVar[str] = "means"
     from_function: ClassVar[bool] = True
     axis: int = 1
+
+    @classmethod
+    def points(cls, plan: Plan) -> Iterable[StatisticPoint]:
+        """Every activation that a layer multiplies by its weight."""
+        return [StatisticPoint(name, cls(axis)) for name, axis in layer_inputs(plan).items()]
 
     @property
     def values(self) -> bool:

@@ -1,11 +1,14 @@
 """Extremes and a histogram of a tensor."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from axforge.axcompiler.statistics.base import Collector, Observation, Range, Sampling, Statistic
+from axforge.axcompiler.placement.plan import Plan
+from axforge.axcompiler.placement.units import region_bounds
+from axforge.axcompiler.statistics.base import Collector, Observation, PlacedStatistic, Range, Sampling, StatisticPoint, statistic
 from axforge.axcompiler.statistics.histogram import Histogram
 
 
@@ -29,9 +32,10 @@ class RangeCollector(Collector):
         return self._range
 
 
+@statistic
 @dataclass(frozen=True)
-class TensorRange(Statistic):
-    """Extremes of a whole tensor, exact, and the histogram of its sampled values.
+class TensorRange(PlacedStatistic):
+    """Extremes of a whole tensor, exact, and the histogram of its sampled values: of every activation that has a scale of its own.
 
     from_zero: the lower extreme is known to be 0, or to have no effect (behind a Relu), and is not measured.
     """
@@ -39,6 +43,11 @@ class TensorRange(Statistic):
     name: ClassVar[str] = "tensors"
     from_function: ClassVar[bool] = True
     from_zero: bool = False
+
+    @classmethod
+    def points(cls, plan: Plan) -> Iterable[StatisticPoint]:
+        """Every tensor that has a scale of its own."""
+        return [StatisticPoint(name, cls(from_zero=_from_zero(plan, name))) for name in plan.sources]
 
     @property
     def lowest(self) -> bool:
@@ -58,3 +67,10 @@ class TensorRange(Statistic):
     def collector(self, sampling: Sampling) -> RangeCollector:
         """An empty range."""
         return RangeCollector(sampling.bins)
+
+
+def _from_zero(plan: Plan, name: str) -> bool:
+    """Whether a tensor is what a Relu makes: its lower extreme is 0, or has no effect."""
+    k = plan.maker.get(name, -1)
+    clipped = region_bounds(plan.view, plan.parts[k]) if k in plan.aipu else None
+    return clipped is not None and clipped[0] == 0

@@ -169,12 +169,8 @@ def _check_compile(overrides: dict[str, dict[str, Any]], where: str) -> None:
 
 
 def stage_options(descriptor: Descriptor, stage: str) -> dict[str, Any]:
-    """The options of a stage that the descriptor sets, with the types of its fields (tuples, not lists).
-
-    An option that the stage takes over from another stage comes from there, unless it is given for the stage itself.
-    """
-    taken = {key: descriptor.compile.get(other, {}) for key, other in BY_NAME[stage].inherited.items()}
-    fields = {key: options[key] for key, options in taken.items() if key in options} | descriptor.compile.get(stage, {})
+    """The options of a stage that the descriptor sets, with the types of its fields (tuples, not lists)."""
+    fields = descriptor.compile.get(stage, {})
     config = msgspec.convert(fields, BY_NAME[stage].config)
     return {key: getattr(config, key) for key in fields}
 

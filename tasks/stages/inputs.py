@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axcompiler.stages import Progress, Stage
+from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, Progress, QuantizeConfig, Stage
 from axforge.tasks import progress
 from axforge.tasks.plan import SDK, Plan, digest, versions
 from axforge.tasks.stages.code import sources
@@ -76,6 +76,11 @@ class StageInputs:
     def entries(self) -> tuple[str, ...]:
         """Modules where the code begins that decides; what they import belongs to it."""
         return (f"axforge.axcompiler.{self.stage.name}",)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Modules that take part in making the configuration. When their code changes, it is made again, and compared."""
+        return ()
 
     # --- what selects files: not in the key, for another path to the same content changes nothing ---
 
@@ -163,6 +168,20 @@ class CalibrateInputs(StageInputs):
         from axforge.tasks.stages import samples  # loads msgspec
 
         return {samples.INPUT: self.chosen.tree(self.chosen.names(store))}
+
+    def config(self) -> Any:
+        """What is given for this stage, and what quantize's algorithms need of it. Raises AxforgeError for what quantize would refuse."""
+        own: CalibrateConfig = super().config()
+        quantize = inputs_of(self.plan, BY_NAME["quantize"]).config()
+        if quantize == QuantizeConfig() and not own.algorithms:
+            return own  # `for_calibrate` would change nothing, and loads ONNX
+        from axforge.axcompiler.quantize.choice import for_calibrate
+
+        return for_calibrate(own, quantize)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return ("axforge.axcompiler.quantize",)
 
     def named_config(self) -> Mapping[str, Any]:
         from axforge.tasks.stages.samples import preprocessing  # loads msgspec

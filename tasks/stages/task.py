@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: JSON types by name, as doit keeps them for a task.
 Values = dict[str, Any]
 #: Form of what is remembered between runs.
-FORM = 4
+FORM = 5
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class StageTask:
         if not set(outputs) <= set(files) or not all(same(path, before) for path, before in files.items()):
             return False
         try:
-            return self._same_code(done) and (done.quick == self.plan.quick or done.spec == inputs_of(self.plan, self.stage).spec())
+            return self._same_code(done) and (done.quick == self._glance() or done.spec == inputs_of(self.plan, self.stage).spec())
         except (AxforgeError, OSError):
             return False  # said when the task runs
 
@@ -112,6 +112,11 @@ class StageTask:
         code = sources().digest(tuple(done.entries), self.plan.settings.code_memory)
         return code == done.code and versions(tuple(done.libraries)) == done.libraries
 
+    def _glance(self) -> str:
+        """A digest that is the same only if the configuration is: of all that was said, and of the code that is asked about it."""
+        asked = sources().digest(inputs_of(self.plan, self.stage).asked, self.plan.settings.code_memory)
+        return f"{self.plan.quick} {asked}"
+
     # --- doing it ---
 
     def execute(self) -> Values:
@@ -119,7 +124,7 @@ class StageTask:
         from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
         store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
-        quick, spec, action = self.plan.quick, inputs.spec(), inputs.action(store)
+        quick, spec, action = self._glance(), inputs.spec(), inputs.action(store)
         label, explain = self.plan.model.name, self.plan.options.explain
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)

@@ -3,16 +3,14 @@
 E[(w_q - w) * x] = sum over the window of (w_q - w) * E[x]        (Nagel et al., 2019, section 4.2, with measured means)
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from axforge.axcompiler.placement.plan import Plan, layer_inputs
 from axforge.axcompiler.quantize.algorithm import Phase, Quantization, QuantizingAlgorithm, algorithm
 from axforge.axcompiler.statistics.artefacts import Statistics
-from axforge.axcompiler.statistics.base import StatisticPoint
+from axforge.axcompiler.statistics.base import PlacedStatistic
 from axforge.axcompiler.statistics.channels import ChannelMeans
 
 
@@ -24,10 +22,7 @@ class BiasCorrection(QuantizingAlgorithm):
     name: ClassVar[str] = "bias_correction"
     phase: ClassVar[Phase] = Phase.LAYERS
     on: ClassVar[bool] = True
-
-    def needs(self, plan: Plan) -> Iterable[StatisticPoint]:
-        """The channel means of what layers multiply."""
-        return [StatisticPoint(name, ChannelMeans(axis)) for name, axis in layer_inputs(plan).items()]
+    needs: ClassVar[tuple[type[PlacedStatistic], ...]] = (ChannelMeans,)
 
     def apply(self, quantization: Quantization, statistics: Statistics) -> None:
         """Correct the bias of each layer whose operand was measured, if its operator allows that; a layer without a bias gets one."""

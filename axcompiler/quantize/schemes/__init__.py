@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from axforge.axcompiler.quantize.options import option_names
+from axforge.axcompiler.choices import option_names
 from axforge.axcompiler.quantize.range_scheme import SCHEMES, RangeScheme
 from axforge.axcompiler.registry import load_modules
 from axforge.axcompiler.stages import Scalar
 
-load_modules("axforge.axcompiler.quantize.schemes")
+load_modules(__name__)
 
 
 def names() -> list[str]:

@@ -26,7 +26,7 @@ from axforge.axcompiler.onnx_graph.views import names_read
 from axforge.axcompiler.operators import channel_groups
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
-from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
+from axforge.axcompiler.rewrites.base import RewritingAlgorithm, rewriting_algorithm
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
 from axforge.axcompiler.statistics.base import F64, StatisticPoint
 from axforge.axcompiler.statistics.channels import ChannelWidths
@@ -59,7 +59,7 @@ class Chain:
     result: str
 
 
-@algorithm
+@rewriting_algorithm
 @dataclass(frozen=True)
 class SplitChannels(RewritingAlgorithm):
     """Splits channels with dissimilar ranges before a depthwise convolution into groups that have a scale each."""

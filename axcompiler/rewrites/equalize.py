@@ -23,7 +23,7 @@ from axforge.axcompiler.onnx_graph.views import NodeView, names_read
 from axforge.axcompiler.operators import channel_groups
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
-from axforge.axcompiler.quantize.algorithm import RewritingAlgorithm, algorithm
+from axforge.axcompiler.rewrites.base import RewritingAlgorithm, rewriting_algorithm
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
 from axforge.axcompiler.statistics.base import F32, F64, Collector, Observation, Sampling, Statistic, StatisticPoint
 
@@ -37,7 +37,7 @@ WORTH = 0.8
 MEAN_SQUARE = 1 / 32
 
 
-@algorithm
+@rewriting_algorithm
 @dataclass(frozen=True)
 class Equalize(RewritingAlgorithm):
     """limit: largest factor between channels."""

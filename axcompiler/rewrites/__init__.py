@@ -1,0 +1,8 @@
+"""Algorithms that rewrite the float model before it is measured, one a file. Every file here is imported, and registers its algorithm."""
+
+from axforge.axcompiler.registry import load_modules
+from axforge.axcompiler.rewrites.base import REWRITES
+
+load_modules(__name__)
+
+__all__ = ["REWRITES"]
