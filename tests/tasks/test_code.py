@@ -84,13 +84,13 @@ EDITS: dict[str, list[str]] = {
     "axcompiler/errors.py": ALL_BUT_FETCH,
     "axcompiler/check/__init__.py": ["check"],
     "axcompiler/calibrate/__init__.py": ["calibrate"],
+    "axcompiler/rewrites/equalize.py": ["calibrate", "quantize"],
     CLIPPING: ["quantize"],
+    "axcompiler/quantize/schemes/mse.py": ["quantize"],
     "axcompiler/optimize/__init__.py": ["optimize"],
     "axcompiler/tile/__init__.py": ["tile"],
     "axcompiler/pack/__init__.py": ["pack"],
 }
-#: Stages that may run as well: calibration asks the algorithms of quantization what they need, and they read its histograms.
-ALSO = {CLIPPING: {"calibrate"}, "axcompiler/calibrate/__init__.py": {"quantize"}}
 
 
 @pytest.mark.parametrize("module", EDITS)
@@ -99,7 +99,7 @@ def test_an_edited_module_runs_the_stages_that_it_decides(compiled: Project, cop
     with (copy / module).open("a") as file:
         file.write("\n_EDITED = 1\n")
     told = compiled.compile()
-    assert [stage for stage in told.ran() if stage not in ALSO.get(module, ())] == EDITS[module]
+    assert told.ran() == EDITS[module]
     for stage in EDITS[module]:
         line = told.out.split(f"compile:tiny:{stage}: ran")[1].split("\ncompile:")[0]
         assert f"code: 1 module changed ({module})" in line
@@ -108,8 +108,7 @@ def test_an_edited_module_runs_the_stages_that_it_decides(compiled: Project, cop
 def test_what_follows_runs_when_the_bytes_change(compiled: Project, copy: Path) -> None:
     with (copy / CLIPPING).open("a") as file:
         file.write("\n_EDITED = 2\n")
-    ran = compiled.compile(BYTES_quantize="others").ran()
-    assert [stage for stage in ran if stage != "calibrate"] == ["quantize", "optimize", "tile", "pack"]
+    assert compiled.compile(BYTES_quantize="others").ran() == ["quantize", "optimize", "tile", "pack"]
 
 
 def test_a_comment_runs_nothing(compiled: Project, copy: Path) -> None:
@@ -124,6 +123,65 @@ def test_a_new_operator_is_found(compiled: Project, copy: Path) -> None:
     told = compiled.compile()
     assert "check" in told.ran()
     assert "code: 1 module added (axcompiler/operators/another.py)" in told.out
+
+
+STATISTIC = """\
+from axforge.axcompiler.statistics.base import PlacedStatistic, statistic
+
+
+@statistic
+class Squares(PlacedStatistic):
+    name = "squares"
+"""
+ALGORITHM = """\
+from axforge.axcompiler.quantize.algorithm import Phase, QuantizingAlgorithm, algorithm
+
+
+@algorithm
+class Another(QuantizingAlgorithm):
+    name = "another"
+    phase = Phase.LAYERS
+    needs = ()
+
+    def apply(self, quantization, statistics):
+        pass
+"""
+MEASURING = ALGORITHM.replace("needs = ()", "needs = (Squares,)")
+MEASURING = f"from axforge.axcompiler.statistics.squares import Squares\n{MEASURING}"
+
+
+def test_an_algorithm_calibrates_again_only_if_it_needs_another_statistic(compiled: Project, copy: Path) -> None:
+    """The needs of algorithms reach calibrate in its configuration, also when their code is edited and nothing else."""
+    (copy / "axcompiler/statistics/squares.py").write_text(STATISTIC)
+    assert compiled.compile().ran() == ["calibrate", "quantize"], "a kind of statistic is code of both"
+    another = copy / "axcompiler/quantize/algorithms/another.py"
+    another.write_text(ALGORITHM)
+    assert compiled.compile().ran() == ["quantize"]
+    before = compiled.descriptor.read_text()
+    from_quantize = ["quantize", "optimize", "tile", "pack"]  # the configuration is among the bytes that these stages write
+    try:
+        compiled.describe(compile={"quantize": {"algorithms": {"another": True}}})
+        assert compiled.compile().ran() == from_quantize
+        another.write_text(MEASURING)
+        told = compiled.compile()
+        assert told.ran() == ["calibrate", *from_quantize]
+        assert "squares" in told.out.split("compile:tiny:calibrate: ran")[1].split("\ncompile:")[0]
+        compiled.describe(compile={"quantize": {"algorithms": {"another": False}}})
+        assert compiled.compile().stages()["calibrate"] == "restored", "as it was before the algorithm was on"
+    finally:
+        compiled.descriptor.write_text(before)
+
+
+def test_an_unknown_scheme_is_refused_before_calibration(compiled: Project, copy: Path) -> None:
+    before = compiled.descriptor.read_text()
+    try:
+        compiled.describe(compile={"quantize": {"scheme": "mes"}})
+        told = compiled.doit("compile:tiny", "--explain")
+        assert told.status != 0
+        assert "Did you mean 'mse'?" in told.out + told.err
+        assert set(told.stages()) == {"fetch", "check"}
+    finally:
+        compiled.descriptor.write_text(before)
 
 
 def test_explain_names_the_module(compiled: Project, copy: Path) -> None:
@@ -176,6 +234,42 @@ def test_a_package_that_is_named_in_a_text_counts_with_all_its_modules(tmp_path:
     assert "axruntime/unknown.py" not in found
     module(tmp_path, "axruntime/steps/three", "")
     assert "axruntime/steps/three.py" in code.Sources(tmp_path).files(("axforge.axcompiler.start",), memory)
+
+
+#: Functions that import whatever is in a folder.
+DISCOVERY = {"load_modules", "import_all", "iter_modules", "walk_packages"}
+
+
+def discoveries() -> Iterator[tuple[str, str]]:
+    """(module, package that it looks into) for each call of such a function with a package that the text shows."""
+    for path in sorted(path for package in code.FOLLOWED for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(("axforge", *parts)).removesuffix(".__init__")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", getattr(call.func, "id", "")) in DISCOVERY:
+                given = call.args[0]
+                if isinstance(given, ast.Constant):
+                    yield module, given.value
+                elif ast.unparse(given) in ("__name__", "__path__"):
+                    yield module, module
+                else:
+                    assert module in ("axforge.axcompiler.registry", "axforge.axruntime.discovery"), f"{module}: nobody sees this package"
+
+
+@pytest.mark.parametrize("module, package", [*discoveries()])
+def test_every_folder_that_modules_are_looked_for_in_belongs_to_the_code(tmp_path: Path, module: str, package: str) -> None:
+    folder = package.removeprefix("axforge.").replace(".", "/")
+    if not folder.startswith(code.APART):
+        there = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("*.py")}
+        assert len(there) > 1
+        assert there <= set(code.sources().files((module,), tmp_path / "code.json"))
+
+
+def test_calibrate_and_quantize_do_not_run_one_another(tmp_path: Path) -> None:
+    for stage, other in (("calibrate", "quantize"), ("quantize", "calibrate")):
+        found = code.sources().files((f"axforge.axcompiler.{stage}",), tmp_path / "code.json")
+        assert "axcompiler/rewrites/equalize.py" in found
+        assert [file for file in found if file.startswith(f"axcompiler/{other}/")] == []
 
 
 def test_nothing_is_read_when_nothing_changed(tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,14 @@ def scheme(p: Project) -> None:
     p.describe(compile={"quantize": {"scheme": "minmax"}})
 
 
+def algorithm_that_needs_nothing_more(p: Project) -> None:
+    p.describe(compile={"quantize": {"algorithms": {"bias_correction": False}}})
+
+
+def algorithm_that_rewrites_nothing_here(p: Project) -> None:
+    p.describe(compile={"quantize": {"algorithms": {"equalize": {"limit": 1}}}})
+
+
 def cores(p: Project) -> None:
     p.describe(compile={"tile": {"cores": 2}})
 
@@ -107,6 +115,8 @@ CASES: list[tuple[Change, list[str]]] = [
     (picture_removed, ["calibrate", *FROM_QUANTIZE]),
     (normalization, ["calibrate", *FROM_QUANTIZE]),
     (scheme, FROM_QUANTIZE),
+    (algorithm_that_needs_nothing_more, FROM_QUANTIZE),
+    (algorithm_that_rewrites_nothing_here, ["calibrate", "quantize"]),
     (cores, ["tile", "pack"]),
     (published_file_damaged, []),
 ]
