@@ -162,11 +162,13 @@ def test_an_algorithm_calibrates_again_only_if_it_needs_another_statistic(compil
     try:
         compiled.describe(compile={"quantize": {"algorithms": {"another": True}}})
         assert compiled.compile().ran() == from_quantize
+        compiled.describe(compile={"quantize": {"algorithms": {"another": True}}, "calibrate": {"bins": 512}})
+        assert compiled.compile().ran() == ["calibrate", *from_quantize]  # all are what they were, at a glance
         another.write_text(MEASURING)
         told = compiled.compile()
         assert told.ran() == ["calibrate", *from_quantize]
         assert "squares" in told.out.split("compile:tiny:calibrate: ran")[1].split("\ncompile:")[0]
-        compiled.describe(compile={"quantize": {"algorithms": {"another": False}}})
+        compiled.describe(compile={"quantize": {"algorithms": {"another": False}}, "calibrate": {"bins": 512}})
         assert compiled.compile().stages()["calibrate"] == "restored", "as it was before the algorithm was on"
     finally:
         compiled.descriptor.write_text(before)
