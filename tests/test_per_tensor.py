@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx_models import image_samples, run, small_net
@@ -22,9 +22,10 @@ Values = NDArray[np.float64]
 
 
 def measured(values: Values) -> Range:
-    lo, hi = float(values.min()), float(values.max())
+    single = values.astype(np.float32)
+    lo, hi = float(single.min()), float(single.max())  # of what is counted: rounding may exceed the extremes of `values`
     histogram = Histogram.empty(2048)
-    histogram.add(values.astype(np.float32), lo, hi)
+    histogram.add(single, lo, hi)
     return Range(lo, hi, histogram)
 
 
@@ -50,6 +51,7 @@ def test_the_tail_is_kept_where_it_matters_and_only_there() -> None:
 
 
 @settings(max_examples=10, deadline=None)
+@example(rare=1, reach=4.999999999999972, power=2.0)
 @given(st.integers(0, 400), st.floats(1.0, 200.0), st.floats(2.0, 6.0))
 def test_no_other_scheme_is_better_by_its_measure(rare: int, reach: float, power: float) -> None:
     values = tailed(rare, reach)
