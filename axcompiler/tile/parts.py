@@ -1,6 +1,6 @@
 """How tensors of any rank are shared between cores and cut into tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -68,3 +68,23 @@ def ordered_tile(ctx: TileContext, core: int, ring: Ring, part: View) -> View:
     tile = ring.next(tuple(part.shape[a] for a in order))
     ctx.emitter.copy(core, tile, part.permute(order))
     return tile.permute(tuple(order.index(a) for a in range(len(order))))
+
+
+def whole_rows(ctx: TileContext, core: int, out: View, source: View) -> Iterator[tuple[View, View]]:
+    """(result, operand) in L1 for each tile of one core's `out` and `source`; every tile holds whole rows of the last axis.
+
+    The caller computes a result before it asks for the next tile, which first copies the result to `out`.
+    """
+    em, depth = ctx.emitter, source.shape[-1]
+    limit = (em.l1_free(core) - 512) // (2 * depth)
+    if limit < 1:
+        raise em.no_fit(em.l1_capacity - em.l1_free(core) + 2 * depth + 512)
+    limit = min(limit, max(1, out.size // depth))
+    tiles, results = Ring(em, core, limit * depth, False), Ring(em, core, limit * depth, False)
+    for box in cut_tiles(out.shape[:-1], limit):
+        tile = ordered_tile(ctx, core, tiles, box_of(source, box))
+        target = box_of(out, box)
+        order = physical(target)
+        result = results.next(tuple(target.shape[a] for a in order)).permute(tuple(order.index(a) for a in range(len(order))))
+        yield result, tile
+        em.copy(core, target, result)
