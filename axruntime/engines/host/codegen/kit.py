@@ -17,6 +17,7 @@ from axforge.axruntime.engines.host.features import Isa
 
 _INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "div": "sdiv", "rem": "srem"}
 _FLOAT_OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_FLOATS = ("float", "double")
 
 
 def element(ty: str) -> str:
@@ -37,9 +38,9 @@ def vec(n: int, ty: str) -> str:
 def literal(ty: str, value: float | bool) -> str:
     """A constant of type `ty`; vectors are filled with it."""
     base = element(ty)
-    if base == "float":
-        single = struct.unpack("<f", struct.pack("<f", float(value)))[0]
-        text = f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+    if base in _FLOATS:
+        exact = struct.unpack("<f", struct.pack("<f", float(value)))[0] if base == "float" else float(value)
+        text = f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016X}"
     else:
         text = str(int(value))
     return "<" + ", ".join([f"{base} {text}"] * lanes(ty)) + ">" if ty.startswith("<") else text
@@ -56,7 +57,7 @@ class Val:
     def _op(self, name: str, other: "Val | float", swap: bool = False) -> "Val":
         rhs = other if isinstance(other, Val) else Val(self.f, self.ty, literal(self.ty, other))
         a, b = (rhs, self) if swap else (self, rhs)
-        op = (_FLOAT_OPS if element(self.ty) == "float" else _INT_OPS)[name]
+        op = (_FLOAT_OPS if element(self.ty) in _FLOATS else _INT_OPS)[name]
         return self.f.emit(self.ty, f"{op} {self.ty} {a.ref}, {b.ref}")
 
     def __add__(self, o: "Val | float") -> "Val":
@@ -85,11 +86,11 @@ class Val:
     def cmp(self, kind: str, o: "Val | float") -> "Val":
         """icmp (slt, eq, ult, ...) or fcmp (ogt, olt, ...)."""
         rhs = o.ref if isinstance(o, Val) else literal(self.ty, o)
-        ins = "fcmp" if element(self.ty) == "float" else "icmp"
+        ins = "fcmp" if element(self.ty) in _FLOATS else "icmp"
         return self.f.emit(vec(lanes(self.ty), "i1"), f"{ins} {kind} {self.ty} {self.ref}, {rhs}")
 
     def cast(self, op: str, ty: str) -> "Val":
-        """zext, sext, trunc, sitofp, fptosi, bitcast to the element type `ty` (bitcast: to the whole type)."""
+        """zext, sext, trunc, sitofp, fptosi, fpext, fptrunc, bitcast to the element type `ty` (bitcast: to the whole type)."""
         to = ty if op == "bitcast" else vec(lanes(self.ty), ty)
         return self.f.emit(to, f"{op} {self.ty} {self.ref} to {to}")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axruntime.engines.host.codegen.kernels.reduce import ReduceParams, ReduceSpec, Walked
+from axforge.axruntime.engines.host.codegen.kernels.reduce import ReduceParams, ReduceSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
+from axforge.axruntime.engines.host.codegen.walk import Walked
 from axforge.axruntime.engines.host.emitter import Emitter, emits, ref
 from axforge.axruntime.engines.host.images import average, window_params
 from axforge.axruntime.engines.host.layout import View

@@ -10,7 +10,8 @@ from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish, read_epilogue
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var
-from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, Params, R, Ref
+from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref
+from axforge.axruntime.engines.host.codegen.walk import Walked, walk
 from axforge.axruntime.engines.host.features import Isa
 
 
@@ -22,15 +23,6 @@ class ReduceSpec:
     outer: int
     inner: int
     table: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Walked(Group[A, I, R]):
-    """An operand or the result: its address, and the byte strides of the outer and the reduced axes (which only softmax's result has)."""
-
-    at: A
-    outer: tuple[I, ...]
-    inner: tuple[I, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +57,9 @@ class ReduceParams(Params[A, I, R]):
 @kernel(ReduceParams)
 def build(f: Fn, p: ReduceParams[Param, Param, Param]) -> None:
     """The kernel; threads share the outer positions."""
-    xs, y = [x.at.get() for x in p.xs], p.y.at.get()
     body = _Body(f, p)
-    total = f.c(1)
-    for size in p.outer:
-        total = total * size.get()
-    first, last = f.share(total)
-    with f.loop(first, last) as flat:
-        rest, px, py = flat, xs, y
-        for i in reversed(range(p.spec.outer)):
-            d = p.outer[i].get()
-            at, rest = rest % d, rest // d
-            px = [f.at(x, at * operand.outer[i].get()) for x, operand in zip(px, p.xs, strict=True)]
-            py = f.at(py, at * p.y.outer[i].get())
-        body.run(px, py)
+    with walk(f, p.outer, (*p.xs, p.y)) as (*xs, y):
+        body.run(xs, y)
 
 
 class _Body:
