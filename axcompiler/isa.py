@@ -194,6 +194,11 @@ def _softmax(work: InstructionWork, target: Target) -> int:
     return target.vector.start_cycles + _up(work.elements["out"], target.vector.softmax)
 
 
+def _two_passes(work: InstructionWork, target: Target) -> int:
+    """vector.start_cycles + 2 * elements of out / vector.elementwise"""
+    return target.vector.start_cycles + _up(2 * work.elements["out"], target.vector.elementwise)
+
+
 def _resize(work: InstructionWork, target: Target) -> int:
     """vector.start_cycles + elements of out / vector.resize"""
     return target.vector.start_cycles + _up(work.elements["out"], target.vector.resize)
@@ -366,6 +371,17 @@ class Opcode(IntEnum):
             {"out": _int32("H W C"), "a": Operand(Kind.INT8, "R V C", dense=True), "b": _int32("4 H"), "c": _int32("4 W")},
             {"zero": CODE, "first": COUNT},
             _resize,
+        ),
+    )
+    NORMALIZE = (
+        17,
+        Instruction(
+            ExecutionUnit.DPU,
+            "epilogue of `(N * a - sum(a)) / sqrt(N * sum(a * a) - sum(a)**2 + epsilon) * b[0] + b[1]`, with sums along the last axis",
+            {"out": _int8("S* N"), "a": _int8("S* N"), "b": Operand(Kind.FLOAT32, "2 N")},
+            {"epsilon": FLOAT},
+            _two_passes,
+            epilogue=True,
         ),
     )
 

@@ -16,7 +16,7 @@ from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import INSTRUCTION, Program, decode, to_bytes
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim.core import AccessError
+from axforge.axruntime.engines.sim.core import AccessError, Core, Finish, Scratch, executes
 from axforge.axruntime.engines.sim.engine import SimEngine
 from axforge.axruntime.engines.sim.machine import Machine
 from axforge.axruntime.program_check import check
@@ -177,3 +177,28 @@ def test_machine_memories_have_the_planned_sizes():
     machine = Machine(program, np.zeros(program.header.const_size, np.uint8))
     for i in range(len(program.buffers)):
         assert machine.region(i).size == int(program.buffers["size"][i])
+
+
+def normalized(codes: np.ndarray, parameters: np.ndarray, epsilon: float) -> np.ndarray:
+    """What the instruction NORMALIZE makes of rows of codes."""
+    out = np.zeros_like(codes)
+    finish = Finish(3, -128, 127, None, None, None)
+    executes[Opcode.NORMALIZE](Core(Scratch()), out, codes, parameters, epsilon, finish)()
+    return out
+
+
+def test_an_instruction_normalizes_rows():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-128, 128, (4, 5, 37)).astype(np.int8)
+    parameters = rng.normal(0, 20, (2, 37)).astype(np.float32)
+    real = codes.astype(np.float64)
+    spread = real.var(axis=-1, keepdims=True) + 2.5
+    wanted = (real - real.mean(axis=-1, keepdims=True)) / np.sqrt(spread) * parameters[0] + parameters[1]
+    found = normalized(codes, parameters, 2.5 * 37 * 37)
+    assert np.abs(found - (np.clip(wanted, -131, 124) + 3)).max() <= 0.501
+
+
+def test_a_constant_row_normalizes_to_the_offset():
+    parameters = np.asarray([np.full(9, 50.0), np.arange(9)], np.float32)
+    found = normalized(np.full((2, 9), -128, np.int8), parameters, 0.0)
+    np.testing.assert_array_equal(found, np.tile(np.arange(9) + 3, (2, 1)))

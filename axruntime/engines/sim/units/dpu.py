@@ -1,4 +1,4 @@
-"""The DPU: element-wise work, tables, softmax and resize."""
+"""The DPU: element-wise work, tables, softmax, normalization and resize."""
 
 import math
 from collections.abc import Callable
@@ -98,6 +98,26 @@ def softmax(core: Core, out: Array, a: Array, b: Array, scale: float, finish: Fi
         e = b[wide.max(axis=-1, keepdims=True) - wide]
         total = e.sum(axis=-1, keepdims=True, dtype=np.int32)
         finish.store(e.astype(np.float32) / total.astype(np.float32) * m, out)
+
+    return step
+
+
+@executes(Opcode.NORMALIZE)
+def normalize(core: Core, out: Array, a: Array, b: Array, epsilon: float, finish: Finish) -> Step:
+    """out = epilogue((N * a - sum(a)) * r * b[0] + b[1]) along the last axis, r = 1 / sqrt(N * sum(a * a) - sum(a)**2 + epsilon).
+
+    r is computed in float64 and rounded to float32; it is 0 where the root is of nothing.
+    """
+    count = a.shape[-1]
+
+    def step() -> None:
+        finish.ready()
+        wide = a.astype(np.int64)
+        total = wide.sum(axis=-1, keepdims=True)
+        spread = (count * (wide * wide).sum(axis=-1, keepdims=True) - total * total).astype(np.float64) + np.float64(epsilon)
+        root = np.sqrt(spread, out=np.full_like(spread, np.inf), where=spread > 0)
+        t = (count * wide - total).astype(np.float32) * np.divide(1, root).astype(np.float32)
+        finish.store(t * b[0] + b[1], out)
 
     return step
 
