@@ -1,7 +1,7 @@
 """THE definition of the int8 arithmetic, in plain NumPy. Every engine equals these functions bit for bit.
 
-Conventions: codes are int8, accumulators int32 and exact, every float operation is one IEEE float32 operation
-(no fused multiply-add, no float64 in between), rounding is half to even, and the zero point is added after rounding.
+Conventions: codes are int8, accumulators int32 and exact, every float operation is one IEEE float32 operation (no fused multiply-add,
+and no float64 in between but for the root in `layer_norm_scaled`), rounding is half to even, and the zero point is added after rounding.
 Shapes are ONNX's. `spec.py` bounds reduction lengths so that no int32 accumulator overflows.
 """
 
@@ -23,6 +23,8 @@ MAX_REDUCTION = 2**31 // (255 * 128) - 1
 RESIZE_BITS = 10
 #: resolution of the exponentials in `softmax`, in bits: a sum over 2**15 elements stays below 2**31
 SOFTMAX_BITS = 15
+#: longest row that `layer_norm_scaled` takes: an int32 holds the sum of its squares, also where an engine counts codes from 0 to 255
+MAX_NORMALIZED = (2**31 - 1) // 255**2
 
 
 # ---------------------------------------------------------------- real <-> code
@@ -173,6 +175,21 @@ def softmax_scaled(x: I8, axis: int, exponent: I32, multiplier: float) -> F32:
     e = exponent[wide.max(axis=axis, keepdims=True) - wide]
     total = e.sum(axis=axis, keepdims=True, dtype=np.int32)
     return (e.astype(np.float32) / total.astype(np.float32)) * np.float32(multiplier)
+
+
+def layer_norm_scaled(x: I8, multiplier: F32, offset: F32, epsilon: float) -> F32:
+    """Layer normalization of the last axis of D elements: float32(D * x - S) * r * multiplier + offset, each step rounded to float32.
+
+    S = sum of x, Q = sum of x * x, and V = D * Q - S * S are exact integers (so is D * x - S in float32), and do not depend on a zero
+    point. r = float32(1 / sqrt(float64(V) + epsilon)), each step rounded to float64, and 0 where V + epsilon is not above 0.
+    """
+    count = x.shape[-1]
+    wide = x.astype(np.int64)
+    total = wide.sum(axis=-1, keepdims=True)
+    spread = (count * (wide * wide).sum(axis=-1, keepdims=True) - total * total).astype(np.float64) + np.float64(epsilon)
+    above = spread > 0
+    root = np.where(above, 1 / np.sqrt(np.where(above, spread, 1.0)), 0.0).astype(np.float32)
+    return np.asarray((count * wide - total).astype(np.float32) * root * multiplier + offset)
 
 
 # ---------------------------------------------------------------- pooling, reduction, resize

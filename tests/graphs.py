@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from axforge.axcompiler import ir, numerics, spec
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
+from axforge.axcompiler.ir.ops.normalization import LayerNorm
 
 
 class Builder:
@@ -357,6 +358,18 @@ class Builder:
         m = float(np.float32(self.rng.choice([256.0, 255.0, 300.5])))
         return self.emit(ir.Softmax, [x], out, axis=axis, exponent=self.constant(e), multiplier=m, epilogue=self.epilogue(out))
 
+    def add_layer_norm(self, x: str) -> str:
+        """Scales around what fills int8, some zero; epsilon from nothing to more than the variance."""
+        depth = self.shape(x)[-1]
+        out = self.tensor(self.shape(x))
+        multiplier = np.asarray(
+            [self.rng.choice([self.multiplier(2.0), -self.multiplier(2.0), 0.0], p=[0.6, 0.3, 0.1]) for _ in range(depth)]
+        )
+        offset = self.rng.normal(0, 30, depth) if self.flip() else np.zeros(depth)
+        epsilon = float(np.float32(self.rng.choice([0.0, 1e-9, 0.5, 900.0, 1e9]) * depth**2))
+        names = [self.constant(v.astype(np.float32)) for v in (multiplier, offset)]
+        return self.emit(LayerNorm, [x], out, multiplier=names[0], offset=names[1], epsilon=epsilon, epilogue=self.epilogue(out))
+
     def add_island(self, x: str) -> str:
         """A float32 island in the middle: y = tanh(x) + x."""
         out, name = self.tensor(self.shape(x)), f"island{len(self.islands)}"
@@ -403,6 +416,7 @@ KINDS = (
     "pad",
     "broadcast",
     "softmax",
+    "layer_norm",
     "island",
 )
 #: an activation never grows beyond this many elements, so that the NumPy reference stays quick

@@ -148,3 +148,32 @@ def test_average_counts_only_the_image():
 def test_padding_never_wins_a_maximum():
     x = np.full((1, 1, 2, 2), -127, np.int8)
     assert numerics.max_pool(x, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)).max() == -127
+
+
+def test_layer_norm_is_that_of_real_numbers() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (6, 101)).astype(np.int8)
+    m, o = rng.normal(0, 9, (2, 101)).astype(np.float32)
+    real = x.astype(np.float64)
+    wanted = (real - real.mean(-1, keepdims=True)) / np.sqrt(real.var(-1, keepdims=True) + 0.25) * m + o
+    np.testing.assert_allclose(numerics.layer_norm_scaled(x, m, o, 0.25 * 101**2), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_layer_norm_of_a_constant_row_is_the_offset() -> None:
+    o = np.asarray([1, -2, 3], np.float32)
+    for epsilon in (0.0, 1e-30, 5.0):
+        t = numerics.layer_norm_scaled(np.full((2, 3), -128, np.int8), np.full(3, 1e30, np.float32), o, epsilon)
+        np.testing.assert_array_equal(t, [o, o])
+
+
+def test_layer_norm_is_exact_on_the_longest_row() -> None:
+    """Sums by Python's integers; the difference from the mean is below 2**24, which float32 holds."""
+    count = numerics.MAX_NORMALIZED
+    x = np.random.default_rng(1).choice([-128, 127], count).astype(np.int8)
+    codes = [int(v) for v in x]
+    total, squares = sum(codes), sum(v * v for v in codes)
+    root = np.float32(1 / np.sqrt(np.float64(count * squares - total * total)))
+    wanted = np.asarray([np.float32(count * v - total) * root for v in codes], np.float32)
+    assert max(abs(count * v - total) for v in (-128, 127)) < 2**24
+    assert count * 255**2 < 2**31
+    np.testing.assert_array_equal(numerics.layer_norm_scaled(x, np.ones(count, np.float32), np.zeros(count, np.float32), 0.0), wanted)

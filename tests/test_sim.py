@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from graphs import KINDS, feeds_for, graphs, random_graph
+from graphs import KINDS, Builder, feeds_for, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +64,20 @@ def small_target(l1: int) -> target.Target:
 @settings(max_examples=40, deadline=None)
 @given(graphs(3), st.sampled_from([14_000, 20_000, 60_000]), st.integers(1, 4), st.integers(0, 999))
 def test_many_small_tiles_give_the_same_bits(graph, l1, cores, seed):
+    assert_equal(graph, cores, seed, small_target(l1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), max_size=3),
+    st.sampled_from([1, 2, 3, 63, 64, 65, 200, 1031]),
+    st.integers(0, 999),
+    st.integers(1, 4),
+    st.sampled_from([14_000, 400_000]),
+)
+def test_rows_of_any_length_are_normalized(lead, depth, seed, cores, l1):
+    builder = Builder(seed)
+    graph = builder.finish(builder.add_layer_norm(builder.add_input([*lead, depth])))
     assert_equal(graph, cores, seed, small_target(l1))
 
 
