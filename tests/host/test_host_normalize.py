@@ -40,7 +40,9 @@ def test_rows_of_any_length(cpu, depth):
 
 
 @paths
-@pytest.mark.parametrize("shape", [(70,), (3, 70), (2, 3, 70), (2, 3, 4, 70), (1, 5, 1, 9), (4, 1), (2, 2, 2, 2, 19)])
+@pytest.mark.parametrize(
+    "shape", [(70,), (3, 70), (2, 3, 70), (2, 3, 4, 70), (1, 5, 1, 9), (4, 1), (2, 2, 2, 2, 19), (1, 37, 3, 20), (2, 16, 2, 33)]
+)
 def test_ranks_and_rows_that_are_not_next_to_each_other(cpu, shape):
     feeds = {"x": np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)}
     assert_equal_to_reference(graph(shape, epsilon=100.0), feeds, cpu, threads=2)
