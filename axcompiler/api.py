@@ -1,5 +1,6 @@
 """The compiler as a library: an ONNX model and some samples in, every artefact out. No doit, no cache, no fast engine.
 
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler import api
 compiled = api.compile("model.onnx", [{"images": array} for array in arrays], workdir="artefacts")
 compiled.save("model.axmodel")
@@ -14,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from numpy.typing import NDArray
 
 from axforge.axcompiler import container, graphfile
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.inspection import passes_of
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.pack import read_graph
 from axforge.axcompiler.passes import Observer
 from axforge.axcompiler.quantize.choice import for_calibrate
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, CheckConfig, PackConfig, Progress, QuantizeConfig, TileConfig, silent
 
-Array = NDArray[Any]
 Samples = Iterable[Mapping[str, Array]]
 
 

@@ -1,4 +1,4 @@
-"""The one exception type for mistakes a user can mend.
+"""The one exception type for mistakes that a user can fix.
 
 Front ends print `str(error)` and exit with status 1; anything else that escapes is a bug and shows its traceback.
 """

@@ -169,7 +169,7 @@ _GENERAL = {
     "onnxruntime cannot run": "onnxruntime does not support this form of an operator that is for the CPU",
     "onnxruntime failed": "onnxruntime does not support this form of an operator that is for the CPU",
     "is a tensor of": "an input or output has a type that NumPy and onnxruntime do not share (text, bfloat16, float8, int4, ...)",
-    "is no tensor of known rank": "a sequence, an optional or a value of unknown rank would pass into or out of the model",
+    "is not a tensor of known rank": "a sequence, an optional or a value of unknown rank would pass into or out of the model",
     "is a sequence or an optional": "a sequence, an optional or a value of unknown rank would pass into or out of the model",
     "is not finite": "a value is NaN or infinite, so it has no range",
     "uses opset": "the opset is older than 9",

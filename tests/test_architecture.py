@@ -11,7 +11,7 @@ PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks")
 #: What axruntime may see of axcompiler.
 CONTRACT = (
     *("errors", "registry", "ir", "spec", "numerics", "islands", "reference"),
-    *("container", "graphfile", "program", "manifest", "isa", "shape_patterns", "strides", "target", "stages"),
+    *("container", "graphfile", "program", "manifest", "instruction", "isa", "shape_patterns", "strides", "target", "stages"),
 )
 
 

@@ -35,7 +35,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"hello world, this is text\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(99), b"PK\x03\x04" + bytes(64)])
 def test_no_onnx_file(tmp_path: Path, data: bytes) -> None:
-    assert "this is no ONNX file" in refusal(written(tmp_path, data))
+    assert "this is not an ONNX file" in refusal(written(tmp_path, data))
 
 
 def test_empty_file(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_contradicting_shapes(tmp_path: Path) -> None:
 
 def test_invalid_graph(tmp_path: Path) -> None:
     proto = model([helper.make_node("Relu", ["nowhere"], ["y"])], {"x": [1]}, ["y"])
-    assert "no valid ONNX" in refusal(save(proto, tmp_path))
+    assert "not valid ONNX" in refusal(save(proto, tmp_path))
 
 
 def external(tmp_path: Path, location: str, data: bytes | None) -> Path:

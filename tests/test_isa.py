@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from axforge.axcompiler import isa
-from axforge.axcompiler.isa import SLOTS, ExecutionUnit, Opcode
+from axforge.axcompiler.instruction import SLOTS, ExecutionUnit
+from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.shape_patterns import ShapeError, match, parse
 from axforge.axruntime.engines.sim.core import executes
 from axforge.axruntime.engines.sim.machine import Machine

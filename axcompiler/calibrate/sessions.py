@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from axforge.axcompiler.errors import CompileError
 
 
-class Session:
+class ProbeSession:
     """A model that is ready to run."""
 
     def __init__(self, model: onnx.ModelProto) -> None:

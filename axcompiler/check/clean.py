@@ -48,7 +48,7 @@ def validate(model: onnx.ModelProto, where: str) -> None:
         checker.check_model(model)
     except (checker.ValidationError, ValueError, RuntimeError) as e:
         raise CompileError(
-            f"the model is no valid ONNX: {' '.join(str(e).split())}", where=where, fix="Export the model again, or ask who made it."
+            f"the model is not valid ONNX: {' '.join(str(e).split())}", where=where, fix="Export the model again, or ask who made it."
         ) from e
     finally:
         for value in shapeless:

@@ -35,17 +35,17 @@ def load_model(path: Path) -> onnx.ModelProto:
 def parse(data: bytes, where: str) -> onnx.ModelProto:
     """The model in `data`, its IR version and opset checked. Raises CompileError."""
     if not data:
-        raise CompileError("the file is empty, so it is no ONNX model", where=where, fix="Export the model again.")
+        raise CompileError("the file is empty, so it is not an ONNX model", where=where, fix="Export the model again.")
     # field 1 (ir_version) as a varint is what ONNX writers put first, so it tells a cut file from another kind of file
     looks_onnx = data[0] == 0x08
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as e:
-        what = "the file is truncated or damaged" if looks_onnx else "this is no ONNX file"
+        what = "the file is truncated or damaged" if looks_onnx else "this is not an ONNX file"
         raise CompileError(what, where=where, fix="Export the model again, or copy it again from where it came from.") from e
     if not model.HasField("graph") or model.ir_version < 1:
-        what = "the file is truncated: it holds no graph" if looks_onnx else "this is no ONNX file"
+        what = "the file is truncated: it holds no graph" if looks_onnx else "this is not an ONNX file"
         raise CompileError(what, where=where, fix="Export the model again, or copy it again from where it came from.")
     check_versions(model, where)
     return model

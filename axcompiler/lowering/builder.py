@@ -14,11 +14,10 @@ from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Epilogue, Quant, Tensor
 from axforge.axcompiler.lowering import tables
 from axforge.axcompiler.names import fresh
-from axforge.axcompiler.numerics import quantize
+from axforge.axcompiler.numerics import Array, quantize
 from axforge.axcompiler.onnx_graph.qdq import Code, Qdq
 from axforge.axcompiler.onnx_graph.views import NodeView
 
-Array = NDArray[Any]
 INT32_MAX = 2**31 - 1
 
 
@@ -32,7 +31,7 @@ class Weight:
 
 
 @dataclass
-class Result:
+class PendingResult:
     """Where an operator writes; `close` brings it into the shape of the ONNX result."""
 
     lowering: "GraphBuilder"
@@ -90,11 +89,11 @@ class GraphBuilder:
         """Whether output i is to be made now."""
         return view.outputs[i] in self._targets
 
-    def reshaped_result(self, view: NodeView, shape: tuple[int, ...]) -> Result:
+    def reshaped_result(self, view: NodeView, shape: tuple[int, ...]) -> PendingResult:
         """Output 0 for an operator that works in another shape; close it afterwards."""
         final = self.result(view)
         same = self.shape(final) == shape
-        return Result(self, final if same else self.temporary(shape, self.quant(final), final), final)
+        return PendingResult(self, final if same else self.temporary(shape, self.quant(final), final), final)
 
     # ------------------------------------------------------------ tensors
 

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from axforge.axcompiler.ir import Quant
-from axforge.axcompiler.numerics import dequantize, quantize
+from axforge.axcompiler.numerics import Array, dequantize, quantize
 
 I8 = NDArray[np.int8]
 CODES = np.arange(-128, 128).astype(np.int8)
@@ -31,7 +31,7 @@ def function(
     nodes: Sequence[onnx.NodeProto],
     source: str,
     result: str,
-    constants: Mapping[str, NDArray[Any]],
+    constants: Mapping[str, Array],
     opsets: Sequence[onnx.OperatorSetIdProto],
     quants: tuple[Quant, Quant],
 ) -> I8:
@@ -52,5 +52,5 @@ def function(
     return quantize(y, quants[1].scale, quants[1].zero_point)
 
 
-def _wide(value: NDArray[Any]) -> NDArray[Any]:
+def _wide(value: Array) -> Array:
     return value.astype(np.float64) if value.dtype == np.float32 else value

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from axforge.axcompiler.names import fresh
+from axforge.axcompiler.numerics import Array
 
 
 @dataclass
@@ -28,14 +28,14 @@ class Net:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     removed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
     value_info: list[ValueInfoProto] = field(default_factory=list)
 
     @property
     def output_names(self) -> set[str]:
         return {o.name for o in self.outputs}
 
-    def constant(self, name: str) -> NDArray[Any] | None:
+    def constant(self, name: str) -> Array | None:
         """The value of a constant, else None."""
         if name not in self.constants:
             return None
@@ -43,7 +43,7 @@ class Net:
             self.values[name] = numpy_helper.to_array(self.constants[name])
         return self.values[name]
 
-    def add_constant(self, name: str, value: NDArray[Any]) -> str:
+    def add_constant(self, name: str, value: Array) -> str:
         """Store `value` under `name`, or under a name made from it if that is taken; gives the name."""
         unique = fresh(name, self.names())
         self.constants[unique] = numpy_helper.from_array(np.asarray(value, order="C"), unique)
@@ -134,7 +134,7 @@ def from_model(model: onnx.ModelProto) -> Net:
     return Net(list(graph.node), constants, inputs, list(graph.output), opsets)
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> NDArray[Any]:
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
     values, at = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     out = np.zeros(tuple(sparse.dims), values.dtype)
     if at.ndim == 1:

@@ -9,16 +9,15 @@ float8, blocks) is not read: those nodes stay what they are, floating-point node
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.views import ModelView, constants_of, view
 
-Array = NDArray[Any]
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 

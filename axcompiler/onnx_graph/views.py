@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
-Array = NDArray[Any]
+from axforge.axcompiler.numerics import Array
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,14 @@ class NodeView:
     opset: int
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
-    constants: Mapping[str, NDArray[Any]]
+    constants: Mapping[str, Array]
     domain: str = ""
 
     def shape(self, i: int) -> tuple[int, ...] | None:
         """Static shape of input i, or None if it is left out or dynamic."""
         return self.shapes.get(self.inputs[i]) if i < len(self.inputs) else None
 
-    def constant(self, i: int) -> NDArray[Any] | None:
+    def constant(self, i: int) -> Array | None:
         """Value of input i if it is a constant, else None."""
         return self.constants.get(self.inputs[i]) if i < len(self.inputs) else None
 

@@ -6,12 +6,12 @@ A constraint is a function whose docstring is the sentence a user reads when it 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.views import NodeView
 
 
@@ -203,6 +203,6 @@ def is_random(op_type: str) -> bool:
     return op_type in _RANDOM
 
 
-def scalar(value: NDArray[Any] | None) -> float | None:
+def scalar(value: Array | None) -> float | None:
     """The number in a constant of one element, else None."""
     return float(np.asarray(value).reshape(-1)[0]) if value is not None and np.size(value) == 1 else None

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators.base import Role
 
@@ -173,7 +173,7 @@ def as_image(shape: Sequence[int]) -> tuple[int, ...]:
     return (shape[0], shape[1], 1, shape[2]) if len(shape) == 3 else tuple(shape)
 
 
-def number(value: NDArray[Any] | None, default: float) -> float:
+def number(value: Array | None, default: float) -> float:
     """A constant number, or the default if it is left out."""
     return default if value is None else float(np.asarray(value).reshape(-1)[0])
 

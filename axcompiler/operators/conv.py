@@ -3,7 +3,7 @@
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.lowering.builder import GraphBuilder, Result
+from axforge.axcompiler.lowering.builder import GraphBuilder, PendingResult
 from axforge.axcompiler.numerics import MAX_REDUCTION
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
@@ -60,7 +60,7 @@ def _lower_conv(lw: GraphBuilder, view: NodeView) -> None:
     y.close()
 
 
-def _images(lw: GraphBuilder, view: NodeView) -> tuple[str, Result]:
+def _images(lw: GraphBuilder, view: NodeView) -> tuple[str, PendingResult]:
     """The operand with four axes, and where a result with four axes goes."""
     x = lw.reshaped(lw.operand(view, 0), c.as_image(c.shape_of(view)))
     return x, lw.reshaped_result(view, c.as_image(c.result_shape(view)))

@@ -56,7 +56,7 @@ def _ends(view: ModelView, config: CheckConfig, where: str) -> set[str]:
     for name in config.end_nodes:
         if name not in view.makers and name not in by_node:
             raise CompileError(
-                f"compile.check.end_nodes names '{name}', which is no tensor or node of the cleaned model",
+                f"compile.check.end_nodes names '{name}', which is neither a tensor nor a node of the cleaned model",
                 where=where,
                 fix="support.json of the check stage lists the nodes.",
             )

@@ -75,7 +75,7 @@ def make_plan(model: onnx.ModelProto, exclude: Collection[str] = (), masked: Col
     """The plan for a checked model. exclude: names of nodes to leave in float32, with what is fused to them; masked: tensors that
     cannot be int8, whose makers and readers stay in float32 too.
 
-    Raises CompileError if a name in `exclude` is no node of the model.
+    Raises CompileError if a name in `exclude` is not a node of the model.
     """
     seen = view(model)
     places = recorded(model).places

@@ -16,11 +16,11 @@ from axforge.axcompiler.placement import decision
 from axforge.axcompiler.qdq import islands as cut
 from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.islands import Group
-from axforge.axcompiler.qdq.partition import AipuItem, CopyItem, Plan, plan
+from axforge.axcompiler.qdq.partition import AipuItem, CopyItem, Partition, plan
 
 
 def build(model: onnx.ModelProto) -> Graph:
-    """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is no tensor."""
+    """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is not a tensor."""
     model = lift_copies(model)
     known = qdq.read(model)
     planned = plan(known, decision.find(model))
@@ -47,7 +47,7 @@ def build(model: onnx.ModelProto) -> Graph:
     )
 
 
-def _declare(lowering: GraphBuilder, planned: Plan, units: Sequence[Any]) -> None:
+def _declare(lowering: GraphBuilder, planned: Partition, units: Sequence[Any]) -> None:
     """Tensors that units pass to each other, the inputs and the outputs."""
     view = lowering.qdq.view
     for (real, quant), name in planned.names.items():
@@ -66,7 +66,7 @@ def _plain(known: Qdq, name: str) -> Tensor:
         return Tensor(view.shapes[name], "int8", known.dequantized[name].quant)
     if name not in view.dtypes or name not in view.sizes:
         raise CompileError(
-            f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is no tensor of known rank",
+            f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and is not a tensor of known rank",
             fix="Sequences, optionals and values of unknown rank can only be used inside one part of the model that runs on the CPU.",
         )
     if view.dtypes[name] not in spec.DTYPES:

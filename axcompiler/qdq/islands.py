@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.views import ModelView, names_read, subgraphs
 from axforge.axcompiler.qdq.partition import FloatItem, Item
 
@@ -158,13 +158,13 @@ def extract(
     return made.SerializeToString(deterministic=True)
 
 
-def _nodes(island: Group, quants: Mapping[str, Quant]) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
+def _nodes(island: Group, quants: Mapping[str, Quant]) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
     """Nodes under fused names, and constants they need beside the model's own.
 
     What is quantized and read again inside the island is rounded there, as the model says.
     """
     nodes: list[onnx.NodeProto] = []
-    constants: dict[str, NDArray[Any]] = {}
+    constants: dict[str, Array] = {}
     rounded: dict[str, str] = {}
     read = {name for item in island.items for name in item.reads}
     for item in island.items:

@@ -77,14 +77,14 @@ Item = AipuItem | CopyItem | FloatItem
 
 
 @dataclass(frozen=True)
-class Plan:
+class Partition:
     """items in an order in which operands come first; names: fused tensor of every code."""
 
     items: tuple[Item, ...]
     names: Names
 
 
-def plan(qdq: Qdq, decision: Decision | None = None) -> Plan:
+def plan(qdq: Qdq, decision: Decision | None = None) -> Partition:
     """The items of a model. decision: what the quantize stage recorded; without it the QDQ form alone decides.
 
     Raises CompileError if the model does not allow what was decided.
@@ -98,7 +98,7 @@ def plan(qdq: Qdq, decision: Decision | None = None) -> Plan:
     items: list[Item] = [_with_tensors(qdq, unit, names) for unit in aipu]
     items += [_float_item(qdq, i, whys.get(i, ""), names, visible) for i in floats]
     items += _conversions(qdq, names, visible, aipu)
-    return Plan(tuple(sorted(items, key=lambda item: item.at)), names)
+    return Partition(tuple(sorted(items, key=lambda item: item.at)), names)
 
 
 # ---------------------------------------------------------------- which nodes the AIPU runs

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.isa import Opcode, Value
+from axforge.axcompiler.instruction import Value
+from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import BUFFER, EPILOGUE, INSTRUCTION, MAX_RANK, NONE, OPERAND, Kind, Records, Space
 from axforge.axcompiler.strides import coalesce, dense

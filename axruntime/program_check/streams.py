@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.instruction import SLOTS, ByImmediate, ExecutionUnit, Value, WeightUse
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.isa import SLOTS, ByImmediate, DecodedInstruction, ExecutionUnit, Opcode, Value, WeightUse, records
+from axforge.axcompiler.isa import DecodedInstruction, Opcode, records
 from axforge.axcompiler.program import ITEMSIZE, NONE, Kind, Program, Records, Space
 from axforge.axcompiler.shape_patterns import Bindings, Shape, ShapeError, match, size
 from axforge.axcompiler.target import Target

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
 
 from axforge.axcompiler.check.passes.base import RepeatedPass
+from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.net import Net, attribute, has_subgraph, reads, to_model
 from axforge.axcompiler.operators import is_random
 
@@ -93,7 +93,7 @@ def _model(net: Net, nodes: list[NodeProto], wanted: list[str]) -> bytes:
     return to_model(part).SerializeToString()
 
 
-def _run(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, NDArray[Any]]:
+def _run(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -102,12 +102,12 @@ def _run(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, NDArr
     return dict(zip(wanted, session.run(wanted, {}), strict=True))
 
 
-def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, NDArray[Any]]:
+def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:
     """Values of `wanted`. If the nodes cannot be run together, one by one, without those that cannot be run at all."""
     try:
         return _run(net, nodes, wanted)
     except Exception:  # onnxruntime raises many types, among them bare ones, for an operator it lacks
-        values: dict[str, NDArray[Any]] = {}
+        values: dict[str, Array] = {}
         scratch = Net([], dict(net.constants), [], [], net.opsets, dict(net.shapes), dict(net.types))
         for node in nodes:
             outputs = [o for o in node.output if o]
@@ -121,7 +121,7 @@ def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, 
         return values
 
 
-def _store(net: Net, chosen: list[NodeProto], values: dict[str, NDArray[Any]]) -> set[int]:
+def _store(net: Net, chosen: list[NodeProto], values: dict[str, Array]) -> set[int]:
     """Put the values among the constants, except bloated ones. Gives the ids of nodes that must stay."""
     makers = {o: node for node in chosen for o in node.output if o}
     missing = {o for o in makers if o not in values}

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axcompiler.isa import DecodedInstruction, ExecutionUnit, Instruction, InstructionWork, Opcode, WeightUse, records
+from axforge.axcompiler.instruction import ExecutionUnit, Instruction, InstructionWork, WeightUse
+from axforge.axcompiler.isa import DecodedInstruction, Opcode, records
 from axforge.axcompiler.program import ITEMSIZE, Kind, Program, Space
 from axforge.axcompiler.target import Target
 

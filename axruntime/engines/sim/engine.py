@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.instruction import ExecutionUnit, Value
 from axforge.axcompiler.ir import Graph
-from axforge.axcompiler.isa import ExecutionUnit, Opcode, Value, records
+from axforge.axcompiler.isa import Opcode, records
 from axforge.axcompiler.islands import Islands, to_real
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Program, const_image
