@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compile models: `python compile.py MODEL…`; `--help` tells the options. Runs the same tasks as `doit compile:MODEL`."""
+"""Compile models: `python compile.py MODEL…`; `--help` shows the options. Runs the same tasks as `doit compile:MODEL`."""
 
 import sys
 
-from axforge.tasks.front import compile_main
+from axforge.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(compile_main())
+    sys.exit(main(["compile", *sys.argv[1:]], prog="compile.py"))

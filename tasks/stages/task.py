@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
+from axforge.tasks.checking import refuse_mistakes
 from axforge.tasks.command_line import OPTIONS, doit_params
 from axforge.tasks.doit_state import Question, same, settled_snapshots, snapshot
 from axforge.tasks.failures import Guarded
@@ -123,6 +124,8 @@ class StageTask:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
         from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
+        if self.stage.name == "fetch":
+            refuse_mistakes(self.plan)
         store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
         quick, spec, action = self._glance(), inputs.spec(), inputs.action(store)
         label, explain = self.plan.model.name, self.plan.options.explain

@@ -1,0 +1,57 @@
+"""What the sub-commands share: their parsers, and options that several of them take."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+MODEL_HELP = "name of a model (`axforge list` shows them), or an .onnx file"
+SOURCE_HELP = "a picture, folder or video, sample:NAME, fakevideo:WIDTHxHEIGHT, dataset, usb:N, or an address"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that shows examples after the options, and answers a mistake with one sentence and status 2."""
+
+    def __init__(self, prog: str, description: str, examples: Sequence[str] = ()) -> None:
+        epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None
+        super().__init__(
+            prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n  `{self.prog} --help` shows how it is used.\n")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def add_roots(parser: argparse.ArgumentParser) -> None:
+    """--build-root and --data-root."""
+    parser.add_argument("--build-root", default="", metavar="DIR", help="where results go (default: AXFORGE_BUILD_ROOT, else build/)")
+    parser.add_argument("--data-root", default="", metavar="DIR", help="folder with models and data sets (default: AXFORGE_DATA_ROOT)")
+
+
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    """--aipu-cores."""
+    cores = "AIPU cores to compile for, 1 to 4 (default: what model.json says, else 1)"
+    parser.add_argument("--aipu-cores", dest="cores", type=int, choices=range(1, 5), default=0, metavar="N", help=cores)
+
+
+def add_compilation(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that compiles."""
+    add_cores(parser)
+    parser.add_argument("--num-cal-images", type=positive, default=0, metavar="N", help="images to calibrate with")
+    parser.add_argument("--onnx", default="", metavar="PATH", help="take this ONNX file instead of the source that model.json names")
+    add_roots(parser)
+    parser.add_argument("--cluster", default="", metavar="ADDRESS", help="compile on the workers of this Dask cluster: tcp://HOST:8786")
+    parser.add_argument("--force", action="store_true", help="compile again, whatever the cache holds")
+    parser.add_argument("--explain", action="store_true", help="say of each stage why it ran, or that it did not have to")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that runs a model through the tasks."""
+    parser.add_argument("--pipe", default="", help="engine: aipu-host, sim, reference; onnx or torch for fp32 on the CPU")
+    parser.add_argument("--frames", type=positive, default=0, metavar="N", help="stop after so many frames of each source")

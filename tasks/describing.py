@@ -1,0 +1,44 @@
+"""One model, for people: where it comes from, its pipeline, and what is built of it."""
+
+from collections.abc import Iterator
+
+from axforge.axcompiler.stages import STAGES
+from axforge.tasks import zoo
+from axforge.tasks.command_line import Options
+from axforge.tasks.compiling import shown
+from axforge.tasks.listing import compiled_for, weights_of
+from axforge.tasks.plan import Plan
+from axforge.tasks.settings import Settings
+
+
+def lines(name: str, settings: Settings, cores: int = 0) -> list[str]:
+    """What `axforge info` and `doit info MODEL` print. Raises AxforgeError for a model nobody knows, or whose model.json is wrong."""
+    plan = Plan(zoo.find(name, settings), Options(cores=cores), settings)
+    rows = [(key, value) for key, value in _rows(plan) if value]
+    width = max(len(key) for key, _ in rows)
+    return [name, *(f"  {key:{width}}  {value}" for key, value in rows)]
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    told = plan.descriptor
+    yield "description", told.description
+    yield "task", told.task or ""
+    yield "licence", told.license
+    yield "described in", shown(plan.model.path, plan)
+    weights, ready = weights_of(plan.model.raw.get("source"), plan.settings)
+    yield "weights", weights if ready else f"{weights} (needed to compile)"
+    yield "before", ", ".join(step.tag() for step in told.preprocessing)
+    yield "after", ", ".join(step.tag() for step in told.postprocessing) or "nothing: the outputs are the result"
+    names = told.label_names
+    yield "labels", f"{len(names)}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else ""
+    yield (
+        "calibrated on",
+        f"{told.calibration.count} samples of {told.calibration.path}" if told.calibration else "photos that packages ship",
+    )
+    yield "measured on", told.dataset.path if told.dataset else ""
+    yield "reference", "; ".join(f"{figure.metric} {figure.value} % ({figure.source})" for figure in told.reference)
+    built = compiled_for(plan.model, plan.settings)
+    yield "compiled for", ", ".join(f"{cores} core{'s' * (cores > 1)}" for cores in built) or "nothing yet"
+    yield "compiled model", f"{shown(plan.axmodel, plan)} ({plan.axmodel.stat().st_size:,} bytes)" if plan.axmodel.is_file() else ""
+    done = [stage.name for stage in STAGES if all(path.is_file() for path in plan.outputs(stage).values())]
+    yield "stages built", ", ".join(done)
