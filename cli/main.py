@@ -1,12 +1,12 @@
 """`axforge COMMAND …`."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from axforge import __version__
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime import output
 from axforge.axruntime.packages import missing_extra
 from axforge.cli.commands import COMMANDS
 
@@ -32,14 +32,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "") -> int:
     prog: what the user typed instead of `axforge COMMAND`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _keep_streams_open()
+    output.keep_streams_open()
     try:
         status = _dispatch(words, prog)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a closed pipe can still be answered
+        sys.stdout.flush()  # here, where a closed pipe can still be answered
         return status
     except BrokenPipeError:  # `axforge list | head`
-        _discard_output()
+        output.discard_output()
         return 0
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept.", file=sys.stderr)
@@ -82,24 +81,6 @@ def _nearest(word: str) -> str:
 def _answer(prog: str, sentence: str) -> int:
     print(f"{prog}: {sentence}", file=sys.stderr)
     return 1
-
-
-def _keep_streams_open() -> None:
-    """Output that the shell closed (`>&-`) goes nowhere; without this, the next file that is opened would get it."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_WRONLY)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for as long as the process lives
-
-
-def _discard_output() -> None:
-    """Nobody reads any more: what is still buffered must not fail again when the interpreter ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,69 @@ from axforge.tasks import progress
 SHARES = {"fetch": 3, "check": 8, "calibrate": 42, "quantize": 17, "optimize": 8, "tile": 12, "pack": 10}
 
 
+class _Room:
+    """How a line of the console is shared out: the percentage and the clock always fit, and titles are cut, not broken."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the bar, 0 for no bar."""
+        width = self.console.width
+        return 24 if width >= 100 else 10 if width >= 70 else 0
+
+    def texts(self, title: str) -> tuple[int, int]:
+        """Characters for the title and for what is going on."""
+        left = max(self.console.width - _FIXED - (self.blocks and self.blocks + 2), 2 * _LEAST_STAGE)
+        title_room = min(len(title), left - _LEAST_STAGE)
+        return title_room, left - title_room
+
+
+#: Spinner, percentage, clock, and the spaces between columns.
+_FIXED = 20
+_LEAST_STAGE = 10
+
+
+class _Title(ProgressColumn):
+    """Compiling yolov5s-v7-coco for Metis..."""
+
+    def __init__(self, room: _Room) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self.room = room
+
+    def render(self, bar: Bar) -> Text:
+        return _cut(bar.description, self.room.texts(bar.description)[0])
+
+
+class _Stage(ProgressColumn):
+    """quantize: layer 3 of 40"""
+
+    def __init__(self, room: _Room) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self.room = room
+
+    def render(self, bar: Bar) -> Text:
+        text = _cut(str(bar.fields["stage"]), self.room.texts(bar.description)[1])
+        text.stylize("dim")
+        return text
+
+
+def _cut(text: str, room: int) -> Text:
+    return Text(text if len(text) <= room else f"{text[: max(room - 1, 0)]}…")
+
+
 class _Blocks(ProgressColumn):
     """[████    ]"""
 
+    def __init__(self, room: _Room) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self.room = room
+
     def render(self, bar: Bar) -> Text:
-        full = round(24 * bar.percentage / 100)
-        return Text.assemble("[", ("█" * full, "green"), " " * (24 - full), "]")
+        blocks = self.room.blocks
+        full = round(blocks * bar.percentage / 100)
+        return Text.assemble("[", ("█" * full, "green"), " " * (blocks - full), "]") if blocks else Text()
 
 
 class _Clock(ProgressColumn):
@@ -108,13 +165,14 @@ class Bars:
         progress.close_channel()
 
     def _begin(self) -> None:
+        room = _Room(self._console)
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description}"),
-            _Blocks(table_column=Column(min_width=26, no_wrap=True)),
-            TextColumn("{task.percentage:>3.0f}%"),
+            _Title(room),
+            _Blocks(room),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
             _Clock(table_column=Column(min_width=8, no_wrap=True)),
-            TextColumn("{task.fields[stage]}", style="dim", table_column=Column(no_wrap=True)),
+            _Stage(room),
             console=self._console,
             redirect_stdout=False,
             redirect_stderr=False,

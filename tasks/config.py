@@ -1,30 +1,34 @@
 """DOIT_CONFIG, and what must be set up before doit makes tasks."""
 
+import atexit
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.output import flush_output, keep_streams_open
+from axforge.tasks import task_help
 from axforge.tasks.command_line import encoded
 from axforge.tasks.doit_state import ContentChecker
-from axforge.tasks.failures import say, stop
+from axforge.tasks.failures import stop, stop_at_mistakes
 from axforge.tasks.reporter import Reporter
 from axforge.tasks.settings import PROJECT
 
 
 def doit_config() -> dict[str, Any]:
     """doit's configuration for the command line as it was typed."""
-    try:
+    with stop_at_mistakes():
         return _config()
-    except Exception as error:
-        if sentence := say(error):
-            stop(sentence)
-        raise
 
 
 def _config() -> dict[str, Any]:
     sys.excepthook = _quiet_interrupt
+    keep_streams_open()
+    atexit.register(flush_output)
+    if group := PROJECT.help_wanted():
+        print("\n".join(task_help.lines(group)))
+        raise SystemExit(0)
     typed, here = PROJECT.command_line, PROJECT.settings()
     _make(here.build_root)
     alone = [task for task in typed.tasks if task not in typed.swallowed]

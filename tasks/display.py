@@ -1,16 +1,23 @@
 """Tables and counters for what tasks print: rich on a terminal, plain lines elsewhere (no control codes in logs)."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from axforge.axcompiler.stages import Progress, silent
 from axforge.tasks.progress import in_worker
 
 
 def fancy() -> bool:
-    """Whether to draw: stdout is a terminal, and ours alone."""
-    return sys.stdout.isatty() and not in_worker()
+    """Whether to draw: stdout is a terminal that can, and ours alone."""
+    return drawable(sys.stdout) and not in_worker()
+
+
+def drawable(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal on which a line can be drawn again."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """Mistakes that a user can fix become failed tasks with one sentence; anything else gets doit's traceback."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NoReturn
 
 from doit.exceptions import TaskFailed
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.output import discard_output
 from axforge.axruntime.packages import missing_extra
 from axforge.cache.errors import CacheError, masked
 
@@ -33,6 +35,9 @@ class Guarded:
         """Run the action."""
         try:
             return self.action()
+        except BrokenPipeError:  # `| head` has read enough
+            discard_output()
+            return True
         except Exception as error:
             sentence = say(error)
             if not sentence:
@@ -45,14 +50,24 @@ def report_user_errors(creator: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(creator)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with stop_at_mistakes():
             yield from creator(*args, **kwargs)
-        except Exception as error:
-            if sentence := say(error):
-                stop(sentence)
-            raise
 
     return wrapped
+
+
+@contextmanager
+def stop_at_mistakes() -> Iterator[None]:
+    """A user's mistake inside ends the program with its sentence and status 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        discard_output()
+        raise SystemExit(0) from None
+    except Exception as error:
+        if sentence := say(error):
+            stop(sentence)
+        raise
 
 
 def stop(sentence: str) -> NoReturn:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.exceptions import TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
+from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.command_line import decoded
+from axforge.tasks.display import drawable
 
 if TYPE_CHECKING:
     from axforge.tasks.bars import Bars  # only a terminal needs rich
@@ -22,12 +24,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     desc = "axforge: a bar for each model on a terminal, a line for each event elsewhere"
 
     def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+        outstream = outstream or sys.stdout  # None when the shell had closed it
         super().__init__(outstream, options)
         self.stream = outstream
         self.bars: Bars | None = None
         self.counts: Counter[str] = Counter()
         self.lines: list[str] = []
         self.kinds: set[str] = set()
+
+    def write(self, text: str) -> None:
+        """Show a text; a build goes on when nobody reads (`| head`)."""
+        with unread_output_discarded():
+            self.stream.write(text)
+            self.stream.flush()
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
@@ -38,7 +47,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
-        if self.bars is None and _stage(task) and self.stream.isatty():
+        if self.bars is None and _stage(task) and drawable(self.stream):
             from axforge.tasks.bars import Bars  # only a terminal needs rich
 
             self.bars = Bars(self.stream)  # makes its queue, draws nothing yet
@@ -113,7 +122,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             raise SystemExit(1)  # doit would call it 2, a bug, because a group waited for what failed
 
     def _error(self, text: str) -> None:
-        self.stream.flush()
+        with unread_output_discarded():
+            self.stream.flush()
         if self.bars is not None and sys.stderr.isatty():
             self.bars.update("", "", 0, 0, masked(text))  # else the bars of other models would be drawn over it
         else:
@@ -137,7 +147,6 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.bars.update("", "", 0, 0, line)
         else:
             self.write(line + "\n")
-        self.stream.flush()
 
 
 def _meta(task: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from doit import get_initial_workdir
 
 from axforge.tasks.command_line import CommandLine, read
 from axforge.tasks.project_file import ProjectFile, read_project
+from axforge.tasks.task_help import asked_behind_a_task
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
@@ -76,6 +77,10 @@ class Project:
         """For a front end: these words are the command line, typed in that folder."""
         self._front_end = (words, typed_in)
         self.__dict__.pop("command_line", None)
+
+    def help_wanted(self) -> str:
+        """The group of tasks behind which the user typed `--help`; '' if they did not."""
+        return "" if self._front_end else asked_behind_a_task(sys.argv[1:])
 
     @cached_property
     def command_line(self) -> CommandLine:

@@ -1,0 +1,84 @@
+"""doit's commands `list`, `info` and `help`, for people who work with models. A project's pyproject.toml turns them on:
+
+[tool.doit.plugins.command]
+list = "axforge.tasks.doit_commands:List"
+info = "axforge.tasks.doit_commands:Info"
+help = "axforge.tasks.doit_commands:Help"
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from doit.cmd_help import Help as DoitHelp
+from doit.cmd_info import Info as DoitInfo
+from doit.cmd_list import List as DoitList
+
+from axforge.tasks import describing, listing, task_help, zoo
+from axforge.tasks.failures import stop_at_mistakes
+from axforge.tasks.settings import PROJECT
+
+
+class List(DoitList):  # type: ignore[misc]
+    """`doit list`: the tasks, and a table of models. With options or names it is doit's own."""
+
+    def _execute(  # doit gives each option that is named here
+        self,
+        subtasks: bool = False,
+        quiet: bool = True,
+        status: bool = False,
+        private: bool = False,
+        list_deps: bool = False,
+        template: str | None = None,
+        sort: str = "name",
+        pos_args: list[str] | None = None,
+    ) -> int:
+        with stop_at_mistakes():
+            code = int(super()._execute(subtasks, quiet, status, private, list_deps, template, sort, pos_args))
+            if not (subtasks or pos_args or status or list_deps or template):
+                print()
+                listing.show(listing.listed(PROJECT.settings()))
+                print("doit list --all shows their stages; doit info MODEL all about one")
+        return code
+
+
+class Info(DoitInfo):  # type: ignore[misc]
+    """`doit info MODEL` and `doit info compile:MODEL`: the model; of another task what it reads and writes, and why it would run."""
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
+        if len(pos_args) != 1:
+            return int(super()._execute(pos_args, hide_status=hide_status))
+        tasks = {task.name: task for task in self.task_list}
+        named = pos_args[0]
+        model = named.removeprefix("compile:")
+        with stop_at_mistakes():
+            here = PROJECT.settings()
+            if named not in tasks or (named != model and model in zoo.names(here)):
+                print("\n".join(describing.lines(model, here)))
+                return 0
+        if not tasks[named].meta:
+            return int(super()._execute(pos_args, hide_status=hide_status))
+        with stop_at_mistakes():
+            print("\n".join(self._lines(tasks[named], tasks)))
+        return 0
+
+    def _lines(self, task: Any, tasks: dict[str, Any]) -> Iterator[str]:
+        yield f"{task.name}: {task.doc}"
+        status = self.dep_manager.get_status(task, tasks, get_log=True)
+        yield f"\nwould run: {'no, it is up to date' if status.status == 'up-to-date' else 'yes'}"
+        if reasons := self.get_reasons(status.reasons):
+            yield reasons
+        for title, names in (("needs", task.task_dep), ("reads", task.file_dep), ("writes", task.targets)):
+            if names:
+                yield "\n".join([f"\n{title}:", *(f"  {name}" for name in sorted(names))])
+
+
+class Help(DoitHelp):  # type: ignore[misc]
+    """`doit help compile`: how the tasks of a group are used, with their options."""
+
+    def _execute(self, pos_args: list[str]) -> bool:
+        text = task_help.lines(pos_args[0].partition(":")[0])
+        with stop_at_mistakes():
+            if not text:
+                return bool(super()._execute(pos_args))
+            print("\n".join(text))
+        return True

@@ -1,0 +1,55 @@
+"""`doit list`, `doit info`, `doit help` and `--help` behind a task."""
+
+import pytest
+from tasks_support import Answer, Project
+
+from axforge.tasks import doit_commands
+from axforge.tasks.command_line import ALL_OPTIONS, OPTIONS
+
+
+@pytest.fixture
+def doit(project: Project):
+    """doit in a project that has turned our commands on as their page says."""
+    text = (doit_commands.__doc__ or "").partition("\n\n")[2]
+    (project.root / "pyproject.toml").write_text(text)
+
+    def run(*words: str) -> Answer:
+        return project.doit(*words)
+
+    return run
+
+
+def test_list_shows_models_and_hides_stages(doit) -> None:
+    done = doit("list")
+    assert done.status == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if line.startswith("  tiny ")]
+    assert line.split() == ["tiny", "classification", "here", "-"]
+    assert "compile:tiny" not in done.out
+    assert "compile:tiny:check" in doit("list", "--all").out
+
+
+def test_info_is_for_people(doit) -> None:
+    done = doit("info", "tiny")
+    assert done.status == 0, done.err
+    assert "a tiny classifier" in done.out
+    assert "topk" in done.out
+    assert doit("info", "compile:tiny").out == done.out
+    stage = doit("info", "compile:tiny:check").out
+    assert "would run: yes" in stage
+    assert "support.json" in stage
+    assert "{" not in stage
+    assert "Did you mean 'tiny'" in doit("info", "tinny").err
+
+
+@pytest.mark.parametrize("words", [("help", "compile"), ("compile:tiny", "--help"), ("compile:tiny", "-h")])
+def test_help_shows_the_options(doit, words: tuple[str, ...]) -> None:
+    done = doit(*words)
+    assert done.status == 0, done.err
+    assert all(
+        f"--{option.flag}" in done.out and f"({option.variable}=…)" in done.out.replace("\n", "")
+        for option in OPTIONS
+        if option.flag == "force"
+    )
+    assert all(f"--{option.flag}" in done.out for option in OPTIONS)
+    assert "--pipe" not in done.out
+    assert all(f"--{option.flag}" in doit("infer:tiny:x.png", "--help").out for option in ALL_OPTIONS)
