@@ -6,6 +6,7 @@ info = "axforge.tasks.doit_commands:Info"
 help = "axforge.tasks.doit_commands:Help"
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,7 +67,7 @@ class Info(DoitInfo):  # type: ignore[misc]
         status = self.dep_manager.get_status(task, tasks, get_log=True)
         yield f"\nwould run: {'no, it is up to date' if status.status == 'up-to-date' else 'yes'}"
         if reasons := self.get_reasons(status.reasons):
-            yield reasons
+            yield re.sub(r" \(args=.*\)$", "", reasons, flags=re.MULTILINE)
         for title, names in (("needs", task.task_dep), ("reads", task.file_dep), ("writes", task.targets)):
             if names:
                 yield "\n".join([f"\n{title}:", *(f"  {name}" for name in sorted(names))])
