@@ -18,7 +18,9 @@ def parser(prog: str) -> Parser:
     """Its options."""
     found = Parser(prog, "Measure how fast a compiled model runs here, and onnxruntime on the same ONNX.", EXAMPLES)
     found.add_argument(
-        "file", metavar="MODEL|FILE", help="name of a model, which is compiled if needed; an .axmodel, a bundle, a compiled folder, or an .onnx"
+        "file",
+        metavar="MODEL|FILE",
+        help="name of a model, which is compiled if needed; an .axmodel, a bundle, a compiled folder, or an .onnx",
     )
     bench.add_options(found)
     add_cores(found)
