@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.packages import how_to_install
 from axforge.axcompiler.stages import STAGES, Stage
+from axforge.axruntime.packages import how_to_install
 from axforge.tasks.command_line import Options
 from axforge.tasks.settings import Settings
 from axforge.tasks.zoo import ZooModel
