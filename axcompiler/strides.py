@@ -3,8 +3,9 @@
 import itertools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
+
+import msgspec
 
 from axforge.axcompiler.program import ITEMSIZE, Kind
 
@@ -13,8 +14,7 @@ Shape = tuple[int, ...]
 B = TypeVar("B")
 
 
-@dataclass(frozen=True)
-class StridedView(Generic[B]):
+class StridedView(msgspec.Struct, Generic[B], frozen=True):
     """Elements of `buffer`: element i starts `offset + sum(i * strides)` bytes after the buffer's start."""
 
     buffer: B
@@ -33,11 +33,12 @@ class StridedView(Generic[B]):
         shape, strides = list(self.shape), list(self.strides)
         offset = self.offset + start * strides[axis]
         shape[axis], strides[axis] = size, strides[axis] * step
-        return replace(self, offset=offset, shape=tuple(shape), strides=tuple(strides))
+        return StridedView(self.buffer, offset, tuple(shape), tuple(strides), self.kind)
 
     def permute(self, perm: Sequence[int]) -> "StridedView[B]":
         """Axis i of the result is axis perm[i]."""
-        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
+        shape, strides = tuple([self.shape[p] for p in perm]), tuple([self.strides[p] for p in perm])
+        return StridedView(self.buffer, self.offset, shape, strides, self.kind)
 
     def split(self, axis: int, sizes: Sequence[int]) -> "StridedView[B]":
         """`axis` as several axes of these sizes, row-major."""
@@ -45,36 +46,32 @@ class StridedView(Generic[B]):
         for size in reversed(sizes):
             strides.append(inner)
             inner *= size
-        return replace(
-            self,
-            shape=(*self.shape[:axis], *sizes, *self.shape[axis + 1 :]),
-            strides=(*self.strides[:axis], *reversed(strides), *self.strides[axis + 1 :]),
-        )
+        shape = (*self.shape[:axis], *sizes, *self.shape[axis + 1 :])
+        strides = [*self.strides[:axis], *reversed(strides), *self.strides[axis + 1 :]]
+        return StridedView(self.buffer, self.offset, shape, tuple(strides), self.kind)
 
     def insert(self, axis: int, size: int, stride: int = 0) -> "StridedView[B]":
         """A new axis before `axis`; stride 0 repeats."""
-        return replace(
-            self,
-            shape=(*self.shape[:axis], size, *self.shape[axis:]),
-            strides=(*self.strides[:axis], stride, *self.strides[axis:]),
-        )
+        shape, strides = (*self.shape[:axis], size, *self.shape[axis:]), (*self.strides[:axis], stride, *self.strides[axis:])
+        return StridedView(self.buffer, self.offset, shape, strides, self.kind)
 
     def drop(self, axis: int) -> "StridedView[B]":
         """Without an axis of size 1."""
         assert self.shape[axis] == 1
-        return replace(self, shape=self.shape[:axis] + self.shape[axis + 1 :], strides=self.strides[:axis] + self.strides[axis + 1 :])
+        shape, strides = self.shape[:axis] + self.shape[axis + 1 :], self.strides[:axis] + self.strides[axis + 1 :]
+        return StridedView(self.buffer, self.offset, shape, strides, self.kind)
 
     def broadcast(self, shape: Shape) -> "StridedView[B]":
         """Repeated along new leading axes and axes of size 1, as NumPy does."""
         lead = len(shape) - len(self.shape)
         strides = [0] * lead + [0 if d == 1 and n != 1 else s for d, s, n in zip(self.shape, self.strides, shape[lead:], strict=True)]
-        return replace(self, shape=tuple(shape), strides=tuple(strides))
+        return StridedView(self.buffer, self.offset, tuple(shape), tuple(strides), self.kind)
 
     def window(self, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int] | None = None) -> "StridedView[B]":
         """`cut` along all axes: `shape` elements from `starts` on, every `steps`-th."""
         offset = self.offset + sum(a * s for a, s in zip(starts, self.strides, strict=True))
         strides = self.strides if steps is None else tuple(s * k for s, k in zip(self.strides, steps, strict=True))
-        return replace(self, offset=offset, shape=tuple(shape), strides=strides)
+        return StridedView(self.buffer, offset, tuple(shape), strides, self.kind)
 
     def keepdims(self, axes: Collection[int], rank: int) -> "StridedView[B]":
         """The result of a reduction over `axes` of a tensor of `rank` axes, with the reduced axes as axes of size 1."""
@@ -103,8 +100,13 @@ def span(shape: Sequence[int], strides: Sequence[int], itemsize: int = 1) -> tup
     """The lowest byte of elements of `itemsize` bytes with these strides, and one past the highest, from the first element on."""
     if 0 in shape:
         return 0, 0
-    reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
-    return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + itemsize
+    low, high = 0, itemsize
+    for size, stride in zip(shape, strides, strict=True):
+        if stride < 0:
+            low += (size - 1) * stride
+        else:
+            high += (size - 1) * stride
+    return low, high
 
 
 def row_major(shape: Sequence[int], itemsize: int = 1) -> Shape:
@@ -140,7 +142,7 @@ def joinable(views: Sequence[StridedView[B]], alone: Collection[int] = ()) -> li
 def joined(view: StridedView[B], groups: Sequence[Sequence[int]]) -> StridedView[B]:
     """`view` with each of these groups of axes (see `joinable`) as one axis."""
     shape = tuple(math.prod(view.shape[a] for a in g) for g in groups)
-    return replace(view, shape=shape, strides=tuple(view.strides[g[-1]] for g in groups))
+    return StridedView(view.buffer, view.offset, shape, tuple(view.strides[g[-1]] for g in groups), view.kind)
 
 
 def coalesce(views: Sequence[StridedView[B]], keep: int = 0) -> list[StridedView[B]]:

@@ -1,6 +1,6 @@
 """Operators on the vector unit that go element by element."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.isa import Opcode

@@ -1,13 +1,13 @@
 """Offsets of buffers in one arena: buffers that live at the same time do not overlap."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 ALIGN = 64
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(msgspec.Struct, frozen=True):
     """A buffer: bytes, first and last step that touches it."""
 
     size: int

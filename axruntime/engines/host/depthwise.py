@@ -1,7 +1,7 @@
 """Steps of depthwise convolutions."""
 
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,8 +76,7 @@ def _vectors_of_bytes(m: Emitter, name: str, c: Convolution) -> None:
     m.step(name, params, c.macs)
 
 
-@dataclass(frozen=True)
-class _TapGrid:
+class _TapGrid(msgspec.Struct, frozen=True):
     """Positions (row, column) in the order of the groups of four; `lines` output rows; weights[line][i]: tap of position i, or -1."""
 
     taps: tuple[tuple[int, int], ...]

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +17,7 @@ from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import View
 
 
-@dataclass(frozen=True)
-class Elementwise:
+class Elementwise(msgspec.Struct, frozen=True):
     """An operation `op` of `nd.OPS` on views of one shape.
 
     taken: axis -> the byte offset into operand 0 of every element of that axis, instead of its stride. value: the byte of 'fill'.
@@ -28,7 +27,7 @@ class Elementwise:
     op: str
     xs: Sequence[View]
     y: View
-    taken: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    taken: Mapping[int, NDArray[np.int64]] = msgspec.field(default_factory=dict)
     value: int | None = None
     table: Ref | None = None
     zeros: tuple[int, ...] = ()

@@ -8,9 +8,10 @@ import ctypes
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 
@@ -19,8 +20,7 @@ _AVX512_BASE = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vn
 _AVX512 = (*_AVX512_BASE, "avx512vbmi")
 
 
-@dataclass(frozen=True)
-class Isa:
+class Isa(msgspec.Struct, frozen=True):
     """One path. dot: how products are summed ('amx', 'vnni512', 'vnni256', 'pair', 'plain'); width: vector bits;
     group: how many consecutive products of one output channel lie together in packed weights."""
 

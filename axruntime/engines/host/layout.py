@@ -7,7 +7,8 @@ concat are written straight into its result, and a slice is only a view, where s
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph, quant_of
@@ -20,8 +21,7 @@ Border = tuple[int, int, int, int]
 View = StridedView[str]
 
 
-@dataclass(frozen=True)
-class Root:
+class Root(msgspec.Struct, frozen=True):
     """A buffer: its size in bytes, and the border around each of its images with the byte that fills it.
 
     array: -1 for a buffer of the arena, else the number of the caller's array that it is.
@@ -35,8 +35,7 @@ class Root:
     array: int = -1
 
 
-@dataclass(frozen=True)
-class _Placement:
+class _Placement(msgspec.Struct, frozen=True):
     """Tensor lies in `parent` at `starts` with `steps`."""
 
     parent: str
@@ -44,13 +43,12 @@ class _Placement:
     steps: tuple[int, ...]
 
 
-@dataclass
-class Layouts:
+class Layouts(msgspec.Struct):
     """Views of all quantized tensors that are no constants."""
 
-    views: dict[str, View] = field(default_factory=dict)
-    roots: dict[str, Root] = field(default_factory=dict)
-    placed: dict[str, _Placement] = field(default_factory=dict)
+    views: dict[str, View] = msgspec.field(default_factory=dict)
+    roots: dict[str, Root] = msgspec.field(default_factory=dict)
+    placed: dict[str, _Placement] = msgspec.field(default_factory=dict)
 
 
 def dense_strides(shape: tuple[int, ...], border: Border = (0, 0, 0, 0)) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ import hashlib
 import mmap
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 
@@ -24,8 +25,7 @@ class LinkError(Exception):
     """The object file uses something this linker does not know; the message says what."""
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     """Linked code: the bytes, and the offset of each symbol in the order it was asked for."""
 
     block: bytes
@@ -46,8 +46,7 @@ def from_bytes(data: bytes) -> Code | None:
     return Code(data[44 + 8 * count :], offsets)
 
 
-@dataclass(frozen=True)
-class _Section:
+class _Section(msgspec.Struct, frozen=True):
     name: str
     type: int
     flags: int

@@ -1,8 +1,8 @@
 """A graph as a plan: steps with their parameters, constants, and an arena that is planned by liveness."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +21,7 @@ from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step
 assert emission  # its import registers all operators
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """Steps [first, last) run in one native call; then the island, if there is one, whose results enter at the start of the next."""
 
     first: int
@@ -30,8 +29,7 @@ class Segment:
     island: ir.Island | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Everything an engine needs besides code.
 
     calls: int64 [steps, 2, 3], for every step the plain call and its alternative: number of the kernel, byte offset of its parameters in
@@ -83,7 +81,7 @@ def _assembled(
     kernels, params, calls = _calls(steps, alternatives, phases, _Addresses(layouts.roots, offsets))
 
     def renumber(group: dict[str, Port]) -> dict[str, Port]:
-        return {n: replace(p, step=number.get(p.step, -1)) for n, p in group.items()}
+        return {n: Port(p.tensor, p.array, number.get(p.step, -1)) for n, p in group.items()}
 
     return Plan(
         steps=tuple(steps),
@@ -137,8 +135,7 @@ def _lives(steps: Sequence[Step], phases: Sequence[int], roots: Mapping[str, Roo
     return {name: Life(roots[name].size, *span) for name, span in spans.items()}
 
 
-@dataclass(frozen=True)
-class _Addresses:
+class _Addresses(msgspec.Struct, frozen=True):
     """What kernels get for a reference: the number of a base address, and a byte offset."""
 
     roots: Mapping[str, Root]

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler import ir
@@ -19,8 +19,7 @@ from axforge.axruntime.engines.host.layout import View
 from axforge.axruntime.engines.host.steps import Step
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """A crossing between a caller's logical array and the arena.
 
     array: number of its base address; step: number of the native step that converts (-1: an empty array needs none).

@@ -1,8 +1,8 @@
 """Convolutions and matrix products over images, before a kernel is chosen for them."""
 
 import math
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +17,7 @@ from axforge.axruntime.engines.host.weights import Segments, depth, matrix, pack
 CHUNK_BYTES = 768 << 10
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(msgspec.Struct, frozen=True):
     """x: the operand, with its padding around it and channels next to each other; y: the result. pads: of x, above and to the left.
 
     weight: [M, C / groups, KH, KW]; bias, multiplier: [M]; zero_byte: the byte of x that is 0.0.
@@ -54,8 +53,7 @@ class Convolution:
         return self.y.shape[0] * math.prod(self.y.shape[2:]) * self.weight.size
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(msgspec.Struct, frozen=True):
     """x: address of tap 0 of output pixel 0; in_*: distances of output images, rows and pixels in the input, in bytes.
 
     y: the result, with channels next to each other. weight: [M, C, KH, KW]; bias, multiplier: [M]; zero_byte: the byte of x that is 0.0.
@@ -89,8 +87,7 @@ def runs(p: Product) -> tuple[int, int, int]:
     return n, oh, ow
 
 
-@dataclass(frozen=True)
-class PackedWeights:
+class PackedWeights(msgspec.Struct, frozen=True):
     """Weights, bias and multipliers of a product in `blocks` blocks of channels, each of `step` bytes and `groups` groups a segment.
 
     chunk: blocks that are used together.

@@ -9,9 +9,9 @@ import ctypes
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler import graphfile
@@ -27,8 +27,7 @@ from axforge.axruntime.engines.host.steps import Step
 from axforge.axruntime.engines.host.tile_products import tile_config
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One step: seconds, and its multiply-accumulates."""
 
     step: Step

@@ -2,9 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +12,7 @@ from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.params import Extent, Ref, TableRef, Values
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One kernel call: its parameters, whose class names the kernel family, and the bytes it reaches.
 
     name: the operator it belongs to; leaves: its parameters one by one; reads, writes: buffers of the arena.
@@ -35,25 +34,23 @@ class Step:
         return type(self.params), self.params.spec, tuple(map(type, self.leaves))
 
 
-@dataclass(frozen=True)
-class IslandStep:
+class IslandStep(msgspec.Struct, frozen=True):
     """An operator that Python runs, between two native calls."""
 
     op: ir.Island
 
 
-@dataclass
-class Constants:
+class Constants(msgspec.Struct):
     """One block of bytes in 64-byte aligned pieces; small pieces that are equal are stored once.
 
     Large pieces are made only when they are written, so that packed weights never exist twice.
     """
 
-    parts: list[Callable[[], NDArray[Any]]] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
+    parts: list[Callable[[], NDArray[Any]]] = msgspec.field(default_factory=list)
+    starts: list[int] = msgspec.field(default_factory=list)
+    ends: list[int] = msgspec.field(default_factory=list)
     size: int = 0
-    _seen: dict[bytes, int] = field(default_factory=dict)
+    _seen: dict[bytes, int] = msgspec.field(default_factory=dict)
 
     def add(self, array: NDArray[Any]) -> Ref:
         """Stores the bytes of `array` (C order)."""

@@ -1,7 +1,7 @@
 """Steps of matrix products in tile registers: which pixels share a tile, and whether their bytes are gathered first."""
 
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +16,7 @@ from axforge.axruntime.engines.host.weights import Segments
 _STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4
 
 
-@dataclass(frozen=True)
-class _Tiles:
+class _Tiles(msgspec.Struct, frozen=True):
     """Byte offsets [tiles, (input, output)] of tiles of `rows` pixels; pixels: output offset of each of 16 pixels of a tile, -1 for none,
     where they do not follow each other."""
 

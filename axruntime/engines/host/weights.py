@@ -1,16 +1,15 @@
 """Weights as the convolution kernels read them: packed once, at load."""
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class Segments:
+class Segments(msgspec.Struct, frozen=True):
     """How a pixel's bytes lie in the input: `offsets` (bytes from tap 0) of runs of `taps` taps, which lie `pitch` bytes apart and have
     `channels` bytes each. Bytes between them meet zero weights."""
 

@@ -6,8 +6,8 @@ The clamp's comparisons let NaN through, whose low byte is then 0 as in NumPy's 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, lanes, vec
@@ -17,8 +17,7 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, R
 MAGIC = 12582912.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpilogueParams(Group[A, I, R]):
+class EpilogueParams(Group[A, I, R], frozen=True, kw_only=True):
     """lo, hi: bounds less the zero point; shift: zero_point + 128; table: 256 bytes, indexed by code + 128."""
 
     lo: R
@@ -32,8 +31,7 @@ class EpilogueParams(Group[A, I, R]):
             yield Extent(self.table, 0, 256)
 
 
-@dataclass(frozen=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """What an epilogue needs: a table; `clamp`, bounds other than -128 and 127; `small`, no value reaches 2**31 in magnitude."""
 
     table: bool = False
@@ -41,8 +39,7 @@ class Finish:
     small: bool = False
 
 
-@dataclass
-class Epilogue:
+class Epilogue(msgspec.Struct):
     """Constants of one epilogue, loaded once a kernel call. banks: the table in registers; lowest, highest: bounds as bytes."""
 
     lo: Val

@@ -9,8 +9,9 @@ import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from axforge.axruntime.engines.host.codegen.params import Kernel, Slot, mapped
 from axforge.axruntime.engines.host.features import Isa
@@ -46,8 +47,7 @@ def literal(ty: str, value: float | bool) -> str:
     return "<" + ", ".join([f"{base} {text}"] * lanes(ty)) + ">" if ty.startswith("<") else text
 
 
-@dataclass(frozen=True)
-class Val:
+class Val(msgspec.Struct, frozen=True):
     """One SSA value."""
 
     f: "Fn"
@@ -109,8 +109,7 @@ class Val:
         return self.f.emit(element(self.ty), f"extractelement {self.ty} {self.ref}, i64 {i}")
 
 
-@dataclass(frozen=True)
-class Var:
+class Var(msgspec.Struct, frozen=True):
     """A mutable variable; LLVM keeps it in registers."""
 
     f: "Fn"
@@ -124,8 +123,7 @@ class Var:
         self.f.line(f"store {self.ty} {value.ref}, ptr {self.ref}")
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(msgspec.Struct, frozen=True):
     """A parameter in the block: number `index` of its int64, and the next one for an address."""
 
     f: "Fn"

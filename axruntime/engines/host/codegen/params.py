@@ -17,11 +17,11 @@ code cannot read what a step did not give.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.features import Isa
@@ -34,16 +34,14 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(msgspec.Struct, frozen=True):
     """An address: byte `offset` of the buffer `root`, or of the constants (root '')."""
 
     root: str
     offset: int
 
 
-@dataclass(frozen=True)
-class TableRef(Ref):
+class TableRef(Ref, frozen=True):
     """The address of a table of offsets, with the lowest and the highest of each of its columns."""
 
     ranges: tuple[tuple[int, int], ...]
@@ -67,11 +65,11 @@ class Extent(NamedTuple):
     spill: int = 0
 
 
-class Group(Generic[A, I, R]):
+class Group(msgspec.Struct, Generic[A, I, R], frozen=True, kw_only=True):
     """Parameters that several families share. Derived classes are frozen dataclasses."""
 
 
-class Params(Group[A, I, R]):
+class Params(Group[A, I, R], frozen=True, kw_only=True):
     """All parameters of a kernel family, whose name is `family`. The field `spec` is what the code is specialised by."""
 
     family: ClassVar[str]
@@ -87,30 +85,28 @@ Values = Params[Ref, int, np.float32]
 Kernel = Params[Slot, Slot, Slot]
 
 
-_NAMES: dict[type, tuple[str, ...]] = {}
-
-
-def _names(group: Any) -> tuple[str, ...]:
-    """Fields of a group that are in the block."""
-    kind = type(group)
-    if kind not in _NAMES:
-        _NAMES[kind] = tuple(f.name for f in fields(kind) if f.name != "spec")
-    return _NAMES[kind]
+def _names(group: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The names of a group's fields that are in the block."""
+    names = group.__struct_fields__
+    return names[1:] if names[:1] == ("spec",) else names
 
 
 def leaves(params: "Params[Any, Any, Any]") -> tuple[object, ...]:
     """Addresses, integers and floats in the order of the block; None for a parameter that is absent."""
     out: list[object] = []
-    _flatten((params,), out)
+    _flatten([getattr(params, name) for name in _names(type(params))], out)
     return tuple(out)
 
 
-def _flatten(values: tuple[object, ...], out: list[object]) -> None:
+def _flatten(values: Sequence[object], out: list[object]) -> None:
     for value in values:
-        if isinstance(value, Group):
-            _flatten(tuple([getattr(value, name) for name in _names(value)]), out)
-        elif type(value) is tuple:
-            _flatten(value, out)
+        kind = type(value)
+        if kind is int or kind is Ref:  # most of them
+            out.append(value)
+        elif kind is tuple:
+            _flatten(value, out)  # type: ignore[arg-type]
+        elif isinstance(value, Group):
+            _flatten(msgspec.structs.astuple(value), out)
         else:
             out.append(value)
 
@@ -151,5 +147,5 @@ def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(value, tuple):
         return tuple(mapped(item, leaf) for item in value)
     if isinstance(value, Group):
-        return replace(value, **{name: mapped(getattr(value, name), leaf) for name in _names(value)})  # type: ignore[type-var]
+        return msgspec.structs.replace(value, **{name: mapped(getattr(value, name), leaf) for name in _names(type(value))})
     return None if value is None else leaf(value)

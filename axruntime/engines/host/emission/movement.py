@@ -1,8 +1,7 @@
 """Operators that only move codes: they are views where the layout allows, and copies elsewhere."""
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.strides import dense

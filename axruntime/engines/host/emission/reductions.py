@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler import ir
@@ -15,8 +15,7 @@ from axforge.axruntime.engines.host.images import average, window_params
 from axforge.axruntime.engines.host.layout import View
 
 
-@dataclass(frozen=True)
-class Reduction:
+class Reduction(msgspec.Struct, frozen=True):
     """A reduction `op` of `reduce.ReduceSpec` over the axes `inner` of the operands `xs`, which have as many axes as the result `y`.
 
     What else an operation has is said in `reduce.ReduceParams`.

@@ -5,9 +5,9 @@ the bias, loaded with a row distance of zero. Registers are named explicitly, so
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish64, load_epilogue, store_part
@@ -26,8 +26,7 @@ SLOTS = 2
 SCRATCH_BYTES = 4096 * SLOTS + 64 * MOST_GATHERED + 64
 
 
-@dataclass(frozen=True)
-class Gather:
+class Gather(msgspec.Struct, frozen=True):
     """Rows of short segments are copied together first: `count` segments of `length` bytes by loads of `width`, rows of `row` bytes."""
 
     count: int
@@ -36,8 +35,7 @@ class Gather:
     row: int
 
 
-@dataclass(frozen=True)
-class AmxSpec:
+class AmxSpec(msgspec.Struct, frozen=True):
     """across: channel tiles of a block, 2 (times two pixel tiles) or 1 (times four, which reads weights half as often).
 
     single: the sum is one step deep (and `across` is 2), so pixels stay in their tiles for all channel blocks.
@@ -52,8 +50,7 @@ class AmxSpec:
     gather: Gather | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class AmxParams(Params[A, I, R]):
+class AmxParams(Params[A, I, R], frozen=True, kw_only=True):
     """x: tap 0 of the first output pixel; segs: byte offset from there of every step of 64 (of every segment if rows are gathered).
 
     cfg: the tile configuration; at: int32 offsets into x and y of each of the `mtiles` tiles of `rows` pixels; pixels: of a scattered

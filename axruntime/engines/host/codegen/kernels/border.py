@@ -1,9 +1,9 @@
 """Fills the border around every image of a buffer with one byte, in one step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.families import kernel
@@ -12,13 +12,11 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, 
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class BorderSpec:
+class BorderSpec(msgspec.Struct, frozen=True):
     """Nothing to choose."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BorderParams(Params[A, I, R]):
+class BorderParams(Params[A, I, R], frozen=True, kw_only=True):
     """rows: of one image with its border; above, below: first and one past the last row of the image itself.
 
     bytes: of a row, of which `left` and `right` are border; step: distance of rows in bytes; fill: the byte.

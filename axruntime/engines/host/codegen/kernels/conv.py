@@ -6,9 +6,9 @@ distance, so one base address serves them all. The last tile of a run overlaps t
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -19,8 +19,7 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, 
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(msgspec.Struct, frozen=True):
     """rows: pixels a tile; vectors: accumulators a pixel; step: distance of pixels in bytes; unroll: of the loop over groups."""
 
     rows: int
@@ -35,8 +34,7 @@ def lanes_of(isa: Isa) -> int:
     return isa.width // 32
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvParams(Params[A, I, R]):
+class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
     """x: tap 0 of the first output pixel; segs: byte offsets of the `nseg` segments from there, of `glen` groups each.
 
     in_*, out_*: distances of images, rows and pixels in bytes. An image has `oh` runs of `run` pixels, in `tiles` tiles of `rows`

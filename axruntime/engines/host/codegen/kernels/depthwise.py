@@ -6,9 +6,9 @@ channel a vector may start at.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -19,8 +19,7 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, 
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class DepthwiseSpec:
+class DepthwiseSpec(msgspec.Struct, frozen=True):
     """groups: of four taps; lines: output rows that share the unpacked bytes (with weights of their own); finish: of the epilogue.
     short: fewer than 64 bytes are stored at a time."""
 
@@ -30,8 +29,7 @@ class DepthwiseSpec:
     short: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthwiseParams(Params[A, I, R]):
+class DepthwiseParams(Params[A, I, R], frozen=True, kw_only=True):
     """x: tap 0 of the first output pixel; taps: byte offsets from there. k: weights, bias and multipliers of every phase.
 
     starts: of each of `blocks` vectors of a pixel, its first byte, in x and y, and the offset of its phase in k. in_*, out_*: distances of

@@ -6,9 +6,9 @@ byte offsets.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -41,8 +41,7 @@ OPS = {
 }
 
 
-@dataclass(frozen=True)
-class NdSpec:
+class NdSpec(msgspec.Struct, frozen=True):
     """op of OPS; outer: number of outer axes; inner: class of the inner axis of each operand and of the result; taken: which
     axes of operand 0 (outer ones, then the inner one) go through an index table; finish: of the epilogue.
     permute: the inner axis is gathered from 128 consecutive bytes, which AVX-512 VBMI does in a register."""
@@ -55,8 +54,7 @@ class NdSpec:
     permute: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strided(Group[A, I, R]):
+class Strided(Group[A, I, R], frozen=True, kw_only=True):
     """An operand or the result: its address, and the byte strides of the outer axes and of the inner one."""
 
     at: A
@@ -64,8 +62,7 @@ class Strided(Group[A, I, R]):
     inner: I
 
 
-@dataclass(frozen=True, kw_only=True)
-class NdParams(Params[A, I, R]):
+class NdParams(Params[A, I, R], frozen=True, kw_only=True):
     """n: elements of the inner axis; outer: sizes of the outer axes.
 
     tables: of every axis of operand 0, byte offsets instead of a stride (None where it has a stride); order: positions 0..127 of the

@@ -1,9 +1,9 @@
 """A loop of nothing but the path's product instruction: what a profile calls peak."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.families import kernel
@@ -15,8 +15,7 @@ from axforge.axruntime.engines.host.features import Isa
 _CHAINS = 12
 
 
-@dataclass(frozen=True)
-class PeakSpec:
+class PeakSpec(msgspec.Struct, frozen=True):
     """Nothing to choose."""
 
 
@@ -28,8 +27,7 @@ def macs_per_turn(isa: Isa) -> int:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class PeakParams(Params[A, I, R]):
+class PeakParams(Params[A, I, R], frozen=True, kw_only=True):
     """n: turns of the loop; cfg: the tile configuration, where there are tiles."""
 
     family: ClassVar[str] = "peak"

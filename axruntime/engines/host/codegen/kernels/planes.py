@@ -5,9 +5,9 @@ square of a row or of the channels overlaps the one before it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -18,8 +18,7 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, 
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class PlanesSpec:
+class PlanesSpec(msgspec.Struct, frozen=True):
     """op: 'quantize', 'dequantize' (float32 planes), 'enter' or 'leave' (int8 planes); size: of a square; few: number of channels if
     they are interleaved, else 0."""
 
@@ -38,8 +37,7 @@ class PlanesSpec:
         return 4 if self.op in ("quantize", "dequantize") else 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlanesParams(Params[A, I, R]):
+class PlanesParams(Params[A, I, R], frozen=True, kw_only=True):
     """planes: the caller's array, with p_* bytes from image to image, channel, row; image: the engine's, with i_* for image, row, pixel.
 
     zero: zero_point + 128, scale: of the tensor, for 'dequantize'; scale, epilogue: for 'quantize'.

@@ -1,9 +1,9 @@
 """Reductions over strided tensors of any rank: sums, maxima, dot products of two activations, softmax."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -15,8 +15,7 @@ from axforge.axruntime.engines.host.codegen.walk import Walked, walk
 from axforge.axruntime.engines.host.features import Isa
 
 
-@dataclass(frozen=True)
-class ReduceSpec:
+class ReduceSpec(msgspec.Struct, frozen=True):
     """op: 'sum', 'max', 'dot' (two operands) or 'softmax' (one reduced axis, which the result keeps); outer, inner: numbers of axes."""
 
     op: str
@@ -25,8 +24,7 @@ class ReduceSpec:
     table: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReduceParams(Params[A, I, R]):
+class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
     """outer, inner: sizes of the axes. zeros: zero_point + 128 of each operand, for 'sum' and 'dot'.
 
     scale, epilogue: of the sum or the quotient, for all but 'max'; exponent: int32 [256], for 'softmax'.

@@ -5,9 +5,9 @@ smaller counts take a narrower kernel.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -21,16 +21,14 @@ from axforge.axruntime.engines.host.features import Isa
 Pixel = Callable[[Val, Val, Val], Callable[[Val], Val]]
 
 
-@dataclass(frozen=True)
-class SpatialSpec:
+class SpatialSpec(msgspec.Struct, frozen=True):
     """width: channels a vector; table: whether the epilogue has one."""
 
     width: int
     table: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageParams(Group[A, I, R]):
+class ImageParams(Group[A, I, R], frozen=True, kw_only=True):
     """x, y: images of c channels, h x w and oh x ow pixels; in_*, out_*: distances of images, rows and pixels in bytes."""
 
     x: A
@@ -58,8 +56,7 @@ class ImageParams(Group[A, I, R]):
         return Extent(self.x, *span((self.n, self.h, self.w, self.c), (self.in_ns, self.in_rs, self.in_ps, 1)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class WindowParams(Group[A, I, R]):
+class WindowParams(Group[A, I, R], frozen=True, kw_only=True):
     """Kernel size, strides, dilations, and the padding above and to the left."""
 
     kh: I
@@ -102,8 +99,7 @@ def _taps(f: Fn, size: Val, window: tuple[Val, Val, Val, Val], o: Val) -> Axis:
     return first, f.min(low, k), high
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthwiseBytesParams(Params[A, I, R]):
+class DepthwiseBytesParams(Params[A, I, R], frozen=True, kw_only=True):
     """image.x: tap 0 of the first output pixel; k: int8 weights [KH, KW, C]; bias: int32 [C]; mult: float32 [C]."""
 
     family: ClassVar[str] = "spatial:depthwise"
@@ -151,8 +147,7 @@ def depthwise(f: Fn, params: DepthwiseBytesParams[Param, Param, Param]) -> None:
     _rows(f, p.spec, m, pixel)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaxPoolParams(Params[A, I, R]):
+class MaxPoolParams(Params[A, I, R], frozen=True, kw_only=True):
     """The largest code of each window."""
 
     family: ClassVar[str] = "spatial:max"
@@ -187,8 +182,7 @@ def max_pool(f: Fn, params: MaxPoolParams[Param, Param, Param]) -> None:
     _rows(f, p.spec, m, pixel)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AveragePoolParams(Params[A, I, R]):
+class AveragePoolParams(Params[A, I, R], frozen=True, kw_only=True):
     """zero: zero_point + 128; mult: float32 multipliers for windows of 1, 2, ... taps inside the image."""
 
     family: ClassVar[str] = "spatial:average"
@@ -231,8 +225,7 @@ def average_pool(f: Fn, params: AveragePoolParams[Param, Param, Param]) -> None:
     _rows(f, p.spec, m, pixel)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResizeParams(Params[A, I, R]):
+class ResizeParams(Params[A, I, R], frozen=True, kw_only=True):
     """zero: zero_point + 128; scale: multiplier of the sums.
 
     index_*, weight_*: int32 [2, size], the two rows and columns of each output pixel and their weights.
