@@ -1,6 +1,5 @@
 """Steps of depthwise convolutions."""
 
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray

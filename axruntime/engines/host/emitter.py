@@ -24,6 +24,7 @@ class Emitter:
         self.consts = Constants()
         self.steps: list[Step | IslandStep] = []
         self._constant_views: dict[str, View] = {}
+        self._epilogues: dict[ir.Epilogue, EpilogueParams[Ref, int, np.float32]] = {}
         self._temporaries = 0
         self._filled: set[str] = set()
 
@@ -63,11 +64,17 @@ class Emitter:
 
     def _made(self, name: str, params: Values, macs: int = 0, disjoint_writes: bool = False) -> Step:
         extents = tuple(params.extents(self.isa))
-        roots = self.layouts.roots
-        arena = [e for e in extents if e.ref.root and roots[e.ref.root].array < 0]
-        writes = tuple(dict.fromkeys(e.ref.root for e in arena if e.writes))
-        reads = tuple(sorted({e.ref.root for e in arena} - set(writes)))
-        return Step(name, params, leaves(params), extents, reads, writes, macs, disjoint_writes)
+        roots, reads, writes = self.layouts.roots, set[str](), dict[str, None]()
+        for extent in extents:
+            root = extent.ref.root
+            # the constants and the caller's arrays are not in the arena
+            if root and roots[root].array < 0:
+                if extent.writes:
+                    writes[root] = None
+                else:
+                    reads.add(root)
+        only_read = tuple(sorted(reads.difference(writes)))
+        return Step(name, params, leaves(params), extents, only_read, tuple(writes), macs, disjoint_writes)
 
     def _fill_border(self, name: str, root: Root) -> None:
         """Before a buffer is first written: its border becomes the zero point."""
@@ -95,10 +102,13 @@ class Emitter:
     # ------------------------------------------------------------ parameters
 
     def epilogue(self, e: ir.Epilogue) -> EpilogueParams[Ref, int, np.float32]:
-        """What a kernel needs to know of an epilogue."""
-        lo, hi = np.float32(e.lo - e.zero_point), np.float32(e.hi - e.zero_point)
-        table = None if e.table is None else self.table(e.table)
-        return EpilogueParams(lo=lo, hi=hi, shift=e.zero_point + 128, table=table)
+        """What a kernel needs to know of an epilogue. Layers have few different ones, so each is made once."""
+        found = self._epilogues.get(e)
+        if found is None:
+            lo, hi = np.float32(e.lo - e.zero_point), np.float32(e.hi - e.zero_point)
+            table = None if e.table is None else self.table(e.table)
+            found = self._epilogues[e] = EpilogueParams(lo=lo, hi=hi, shift=e.zero_point + 128, table=table)
+        return found
 
     def table(self, name: str) -> Ref:
         """The table of 256 codes of constant `name`."""

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.objcode import Code, from_bytes
@@ -73,8 +75,8 @@ def default_cache() -> FolderCache:
 
 def code_key(kernels: Sequence[Kernel], isa: Isa) -> str:
     """Everything the machine code depends on: kernels, path, engine, instruction set. (LLVM's version changes speed only.)"""
-    text = repr((engine_version(), isa.name, isa.features, platform.machine(), list(kernels)))
-    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+    parts = (engine_version(), isa.name, isa.features, platform.machine(), [(kernel.family, kernel) for kernel in kernels])
+    return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).hexdigest()
 
 
 def load(kernels: Sequence[Kernel], isa: Isa, store: ObjectCache) -> Code:

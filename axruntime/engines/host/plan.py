@@ -10,7 +10,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axruntime.engines.host import emission
 from axforge.axruntime.engines.host.arena import Life, allocate
-from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, Ref, kernel_of, packed
+from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, kernel_of, packed
 from axforge.axruntime.engines.host.emitter import Emitter, emit
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
@@ -78,7 +78,7 @@ def _assembled(
     phases = _phases(m.steps)
     offsets, size = allocate(_lives(steps, phases, layouts.roots))
     alternatives = {number[at]: step for at, step in ports.alternatives.items()}
-    kernels, params, calls = _calls(steps, alternatives, phases, _Addresses(layouts.roots, offsets))
+    kernels, params, calls = _calls(steps, alternatives, phases, _places(layouts.roots, offsets))
 
     def renumber(group: dict[str, Port]) -> dict[str, Port]:
         return {n: Port(p.tensor, p.array, number.get(p.step, -1)) for n, p in group.items()}
@@ -130,26 +130,21 @@ def _phases(steps: Sequence[Step | IslandStep]) -> list[int]:
 def _lives(steps: Sequence[Step], phases: Sequence[int], roots: Mapping[str, Root]) -> dict[str, Life]:
     spans: dict[str, tuple[int, int]] = {}
     for step, phase in zip(steps, phases, strict=True):
-        for root in (*step.reads, *step.writes):
+        for root in step.reads + step.writes:
             spans[root] = (spans[root][0] if root in spans else phase, phase)
     return {name: Life(roots[name].size, *span) for name, span in spans.items()}
 
 
-class _Addresses(msgspec.Struct, frozen=True):
-    """What kernels get for a reference: the number of a base address, and a byte offset."""
-
-    roots: Mapping[str, Root]
-    offsets: Mapping[str, int]
-
-    def __call__(self, ref: Ref) -> tuple[int, int]:
-        if not ref.root:
-            return CONSTS, ref.offset
-        array = self.roots[ref.root].array
-        return (array, ref.offset) if array >= 0 else (ARENA, self.offsets[ref.root] + ref.offset)
+def _places(roots: Mapping[str, Root], offsets: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Where every buffer is: the number of a base address and bytes from there; '' are the constants."""
+    places = {name: (ARENA, offset) for name, offset in offsets.items()}
+    places.update((name, (root.array, 0)) for name, root in roots.items() if root.array >= 0)
+    places[""] = CONSTS, 0
+    return places
 
 
 def _calls(
-    steps: Sequence[Step], alternatives: Mapping[int, Step], phases: Sequence[int], address: _Addresses
+    steps: Sequence[Step], alternatives: Mapping[int, Step], phases: Sequence[int], places: Mapping[str, tuple[int, int]]
 ) -> tuple[tuple[Kernel, ...], NDArray[np.int64], NDArray[np.int64]]:
     """The kernels, the parameter blocks of all steps, and `Plan.calls`."""
     numbers: dict[object, int] = {}
@@ -161,13 +156,12 @@ def _calls(
         if kernel == len(kernels):
             kernels.append(kernel_of(step.params))
         at = 8 * len(params)
-        params.extend(packed(step.leaves, address))
+        params.extend(packed(step.leaves, places))
         return kernel, at
 
-    calls = np.zeros((len(steps), 2, 3), np.int64)
+    calls = []
     for i, step in enumerate(steps):
-        calls[i, :, :2] = call(step)
-        if i in alternatives:
-            calls[i, 1, :2] = call(alternatives[i])
-        calls[i, :, 2] = i + 1 < len(steps) and phases[i] == phases[i + 1]
-    return tuple(kernels), np.array(params, np.int64), calls
+        same_phase = i + 1 < len(steps) and phases[i] == phases[i + 1]
+        plain = (*call(step), same_phase)
+        calls.append((plain, (*call(alternatives[i]), same_phase) if i in alternatives else plain))
+    return tuple(kernels), np.array(params, np.int64), np.array(calls, np.int64).reshape(-1, 2, 3)

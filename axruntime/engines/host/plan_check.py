@@ -19,24 +19,26 @@ SLACK = 256
 def check(steps: Iterable[Step], roots: Mapping[str, Root], constants: Constants) -> None:
     """Raises an AxforgeError for a step that reaches outside its operands, or whose family does not say what an operand reaches."""
     for step in steps:
-        known = {id(e.ref) for e in step.extents}
-        for leaf in step.leaves:
-            if isinstance(leaf, Ref) and id(leaf) not in known:
-                raise _internal(step, f"the kernel does not say which bytes it reaches from {leaf}")
+        known = set()
         for extent in step.extents:
             _check_extent(step, extent, roots, constants)
+            known.add(id(extent.ref))
+        for leaf in step.leaves:
+            if type(leaf) is not int and isinstance(leaf, Ref) and id(leaf) not in known:
+                raise _internal(step, f"the kernel does not say which bytes it reaches from {leaf}")
 
 
 def _check_extent(step: Step, e: Extent, roots: Mapping[str, Root], constants: Constants) -> None:
     if e.first == e.last:
         return
-    start, end = (0, roots[e.ref.root].size) if e.ref.root else constants.piece(e.ref.offset)
-    first, last = e.ref.offset + e.first, e.ref.offset + e.last
+    root, offset = e.ref.root, e.ref.offset
+    start, end = (0, roots[root].size) if root else constants.piece(offset)
+    first, last = offset + e.first, offset + e.last
     if first < start or last > end or last + e.spill > end + SLACK:
         what = "writes" if e.writes else "reads"
-        place = f"buffer '{e.ref.root}' of {end} bytes" if e.ref.root else f"constant of {end - start} bytes"
+        place = f"buffer '{root}' of {end} bytes" if root else f"constant of {end - start} bytes"
         raise _internal(step, f"it {what} bytes {first - start} to {last - start} of the {place}")
-    if e.writes and (e.spill or not e.ref.root):
+    if e.writes and (e.spill or not root):
         raise _internal(step, "it would write what it only may read")
 
 

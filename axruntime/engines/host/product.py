@@ -125,5 +125,5 @@ def packed_weights(m: Emitter, p: Product, seg: Segments, block: int) -> PackedW
 
 def finish_of(e: Epilogue, multiplier: NDArray[np.float32]) -> Finish:
     """A sum is below 2**31, so a product with multipliers below 1 is too."""
-    small = bool((np.abs(multiplier) < 0.999).all())
+    small = bool(np.maximum.reduce(np.abs(multiplier), initial=0.0) < 0.999)
     return Finish(e.table is not None, e.lo > -128 or e.hi < 127, small)

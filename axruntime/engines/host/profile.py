@@ -100,7 +100,7 @@ def measure_peak(isa: Isa) -> float:
     scratch = np.zeros(8192, np.uint8)
     cfg = tile_config(16)
     bases = np.array([0, cfg.ctypes.data, scratch.ctypes.data], np.int64)
-    params = np.array(packed(leaves(peak), lambda _: (CONSTS, 0)), np.int64)
+    params = np.array(packed(leaves(peak), {"": (CONSTS, 0)}), np.int64)
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(code.addresses[0])
     best = float("inf")
     for _ in range(20):

@@ -65,9 +65,9 @@ class Constants(msgspec.Struct):
 
     def add_offsets(self, array: NDArray[np.int64], dtype: type[np.int32] | type[np.int64] = np.int64) -> TableRef:
         """Stores a table of offsets [rows] or [rows, columns], whose lowest and highest are kept for the check of the plan."""
-        columns = array.reshape(len(array), -1).T
-        ranges = tuple((int(column.min()), int(column.max())) for column in columns)
-        return TableRef("", self.add(array.astype(dtype)).offset, ranges)
+        rows = array.reshape(len(array), -1)
+        ranges = tuple(zip(np.minimum.reduce(rows).tolist(), np.maximum.reduce(rows).tolist(), strict=True))
+        return TableRef("", self.add(array.astype(dtype, copy=False)).offset, ranges)
 
     def later(self, size: int, make: Callable[[], NDArray[Any]]) -> Ref:
         """Stores the `size` bytes of the array that `make` gives when the block is written."""

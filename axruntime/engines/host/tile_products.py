@@ -1,6 +1,5 @@
 """Steps of matrix products in tile registers: which pixels share a tile, and whether their bytes are gathered first."""
 
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray

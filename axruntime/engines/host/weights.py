@@ -27,9 +27,10 @@ class Segments(msgspec.Struct, frozen=True):
 def segments(kernel: tuple[int, int], dilations: tuple[int, int], channels: int, row: int, pixel: int, group: int) -> Segments:
     """One run a kernel row or one a tap, whichever takes fewer groups of products."""
     (kh, kw), (dh, dw) = kernel, dilations
-    by_row = Segments(tuple(i * dh * row for i in range(kh)), kw, dw * pixel, channels)
-    by_tap = Segments(tuple(i * dh * row + j * dw * pixel for i in range(kh) for j in range(kw)), 1, pixel, channels)
-    return by_row if depth(by_row, group) <= depth(by_tap, group) else by_tap
+    by_row = Segments(tuple([i * dh * row for i in range(kh)]), kw, dw * pixel, channels)
+    if kw == 1 or depth(by_row, group) <= kh * kw * -(-channels // group) * group:
+        return by_row
+    return Segments(tuple([i * dh * row + j * dw * pixel for i in range(kh) for j in range(kw)]), 1, pixel, channels)
 
 
 def depth(seg: Segments, group: int) -> int:
@@ -73,6 +74,8 @@ def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
 
 def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
     """Per-channel values, filled up with zeros to whole blocks."""
+    if len(values) % block == 0:
+        return values
     out = np.zeros(-(-len(values) // block) * block, values.dtype)
     out[: len(values)] = values
     return out
@@ -80,5 +83,4 @@ def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
 
 def shifted_bias(bias: NDArray[np.int32], weight: NDArray[np.int8], zero_byte: int) -> NDArray[np.int32]:
     """Bias for products with bytes (code + 128): bias - zero_byte * sum of weights [M, ...], modulo 2**32 as all int32 sums."""
-    total = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64) * zero_byte
-    return (bias.astype(np.int64) - total).astype(np.int32)
+    return bias - weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int32) * np.int32(zero_byte)

@@ -1,9 +1,8 @@
-"""Parameters of kernels: one dataclass a kernel family, which gives the block of numbers that a step hands over and what the code reads.
+"""Parameters of kernels: one class for each kernel family, which gives the block of numbers that a step hands over and what the code reads.
 
-A family declares its parameters once, as a generic frozen dataclass:
+A family declares its parameters once, as a generic frozen struct:
 
-    @dataclass(frozen=True, kw_only=True)
-    class CopyParams(Params[A, I, R]):
+    class CopyParams(Params[A, I, R], frozen=True, kw_only=True):
         family: ClassVar[str] = "copy"
         spec: CopySpec      # what the code is specialised by; not in the block
         x: A                # an address: two int64 of the block, a base and a byte offset
@@ -16,10 +15,11 @@ block where the code asks for it; `Fn.values` makes `CopyParams[Val, Val, Val]` 
 code cannot read what a step did not give.
 """
 
+import struct
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,14 +34,14 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 
-class Ref(msgspec.Struct, frozen=True):
+class Ref(msgspec.Struct, frozen=True, gc=False):
     """An address: byte `offset` of the buffer `root`, or of the constants (root '')."""
 
     root: str
     offset: int
 
 
-class TableRef(Ref, frozen=True):
+class TableRef(Ref, frozen=True, gc=False):
     """The address of a table of offsets, with the lowest and the highest of each of its columns."""
 
     ranges: tuple[tuple[int, int], ...]
@@ -55,7 +55,7 @@ class Slot(Enum):
     FLOAT = "float"
 
 
-class Extent(NamedTuple):
+class Extent(msgspec.Struct, frozen=True):
     """Bytes [first, last) from address `ref` on that a step reads or writes; up to `spill` bytes after them are loaded and not used."""
 
     ref: Ref
@@ -66,7 +66,7 @@ class Extent(NamedTuple):
 
 
 class Group(msgspec.Struct, Generic[A, I, R], frozen=True, kw_only=True):
-    """Parameters that several families share. Derived classes are frozen dataclasses."""
+    """Parameters that several families share. Derived classes are frozen and have keyword arguments only."""
 
 
 class Params(Group[A, I, R], frozen=True, kw_only=True):
@@ -94,11 +94,11 @@ def _names(group: type[msgspec.Struct]) -> tuple[str, ...]:
 def leaves(params: "Params[Any, Any, Any]") -> tuple[object, ...]:
     """Addresses, integers and floats in the order of the block; None for a parameter that is absent."""
     out: list[object] = []
-    _flatten([getattr(params, name) for name in _names(type(params))], out)
+    _flatten(msgspec.structs.astuple(params)[1:], out)  # without `spec`, which comes first
     return tuple(out)
 
 
-def _flatten(values: Sequence[object], out: list[object]) -> None:
+def _flatten(values: tuple[object, ...], out: list[object]) -> None:
     for value in values:
         kind = type(value)
         if kind is int or kind is Ref:  # most of them
@@ -111,29 +111,32 @@ def _flatten(values: Sequence[object], out: list[object]) -> None:
             out.append(value)
 
 
-def slot_of(leaf: object) -> Slot | None:
-    """The slot for a leaf of `leaves`."""
-    if isinstance(leaf, Ref):
-        return Slot.ADDRESS
-    if isinstance(leaf, np.float32):
-        return Slot.FLOAT
-    if isinstance(leaf, int):
-        return Slot.INTEGER
-    if leaf is None:
-        return None
-    raise TypeError(f"{leaf!r} cannot be a parameter of a kernel")
+_SLOTS: dict[type, Slot] = {int: Slot.INTEGER, Ref: Slot.ADDRESS, TableRef: Slot.ADDRESS, np.float32: Slot.FLOAT}
+_FLOAT, _WORD = struct.Struct("<f"), struct.Struct("<I")
 
 
-def packed(values: tuple[object, ...], address: Callable[[Ref], tuple[int, int]]) -> list[int]:
-    """The parameter block for these `leaves`. address: gives the number of the base and the byte offset."""
+def slot_of(leaf: object) -> Slot:
+    """Returns the slot of a leaf that is present; raises TypeError for a value that no parameter can have."""
+    slot = _SLOTS.get(type(leaf))
+    if slot is None:
+        raise TypeError(f"{leaf!r} cannot be a parameter of a kernel")
+    return slot
+
+
+def packed(values: tuple[object, ...], places: Mapping[str, tuple[int, int]]) -> list[int]:
+    """Returns the parameter block for these `leaves`, one int64 an item.
+
+    places: where each buffer is, by its name: the number of a base address, and bytes from there.
+    """
     out: list[int] = []
     for value in values:
-        if isinstance(value, int):
+        if type(value) is int:
             out.append(value)
         elif isinstance(value, Ref):
-            out += address(value)
+            base, start = places[value.root]
+            out += (base, start + value.offset)
         elif isinstance(value, np.float32):
-            out.append(int(value.view(np.uint32)))
+            out += _WORD.unpack(_FLOAT.pack(value))
     return out
 
 
@@ -143,9 +146,11 @@ def kernel_of(params: Values) -> Kernel:
 
 
 def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """The same parameters with every leaf that is present replaced, in the order of the block."""
-    if isinstance(value, tuple):
-        return tuple(mapped(item, leaf) for item in value)
+    """Returns the same parameters with every leaf that is present replaced, in the order of the block."""
+    if value is None:
+        return None
+    if type(value) is tuple:
+        return tuple([mapped(item, leaf) for item in value])
     if isinstance(value, Group):
         return msgspec.structs.replace(value, **{name: mapped(getattr(value, name), leaf) for name in _names(type(value))})
-    return None if value is None else leaf(value)
+    return leaf(value)
