@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.params import Extent, Ref, TableRef, Values
 
+#: most bytes of a piece of constants that is looked for among those stored already
+_SMALL = 4096
+
 
 class Step(msgspec.Struct, frozen=True):
     """One kernel call: its parameters, whose class names the kernel family, and the bytes it reaches.
@@ -51,11 +54,12 @@ class Constants(msgspec.Struct):
     ends: list[int] = msgspec.field(default_factory=list)
     size: int = 0
     _seen: dict[bytes, int] = msgspec.field(default_factory=dict)
+    _tables: dict[tuple[bytes, tuple[int, ...]], TableRef] = msgspec.field(default_factory=dict)
 
     def add(self, array: NDArray[Any]) -> Ref:
         """Stores the bytes of `array` (C order)."""
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        key = raw.tobytes() if raw.size <= 4096 else b""
+        key = raw.tobytes() if raw.size <= _SMALL else b""
         if key and key in self._seen:
             return Ref("", self._seen[key])
         ref = self.later(raw.size, lambda: raw)
@@ -65,9 +69,14 @@ class Constants(msgspec.Struct):
 
     def add_offsets(self, array: NDArray[np.int64], dtype: type[np.int32] | type[np.int64] = np.int64) -> TableRef:
         """Stores a table of offsets [rows] or [rows, columns], whose lowest and highest are kept for the check of the plan."""
-        rows = array.reshape(len(array), -1)
-        ranges = tuple(zip(np.minimum.reduce(rows).tolist(), np.maximum.reduce(rows).tolist(), strict=True))
-        return TableRef("", self.add(array.astype(dtype, copy=False)).offset, ranges)
+        raw = array.astype(dtype, copy=False).tobytes()
+        found = self._tables.get((raw, array.shape))
+        if found is None or len(raw) > _SMALL:
+            rows = array.reshape(len(array), -1)
+            ranges = tuple(zip(np.minimum.reduce(rows).tolist(), np.maximum.reduce(rows).tolist(), strict=True))
+            found = TableRef("", self.add(np.frombuffer(raw, np.uint8)).offset, ranges)
+            self._tables[raw, array.shape] = found
+        return found
 
     def later(self, size: int, make: Callable[[], NDArray[Any]]) -> Ref:
         """Stores the `size` bytes of the array that `make` gives when the block is written."""
@@ -97,4 +106,4 @@ class Constants(msgspec.Struct):
 
 def code_bytes(codes: NDArray[Any]) -> NDArray[np.uint8]:
     """int8 codes, or a table of them that codes index, as the engine keeps them: bytes, code + 128."""
-    return (np.asarray(codes, np.int8).view(np.uint8) ^ 0x80).astype(np.uint8)
+    return np.asarray(codes, np.int8).view(np.uint8) ^ np.uint8(0x80)

@@ -59,24 +59,24 @@ def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
     amx: [blocks, K / 64, block / 16, 16, 16, 4], one tile after the other. pair: int16 [blocks, K / 4, 2, block, 2], products 0 and 2 of
     a group, then 1 and 3.
     """
-    m, k = rows.shape
-    full = np.zeros((-(-m // block) * block, k), np.int8)
-    full[:m] = rows
-    if isa.dot == "amx":
-        tiles = full.reshape(-1, block // 16, 16, k // 64, 16, 4)
-        return np.ascontiguousarray(tiles.transpose(0, 3, 1, 4, 2, 5))
-    groups = full.reshape(-1, block, k // isa.group, isa.group)
+    k = rows.shape[1]
+    full = padded(rows, block)
     if isa.dot == "pair":
-        even_odd = groups.reshape(*groups.shape[:3], 2, 2).transpose(0, 2, 4, 1, 3)
-        return np.ascontiguousarray(even_odd, np.int16)
-    return np.ascontiguousarray(groups.transpose(0, 2, 1, 3))
+        groups = full.reshape(-1, block, k // 4, 2, 2)
+        return np.ascontiguousarray(groups.transpose(0, 2, 4, 1, 3), np.int16)
+    # four products are moved as one number where they stay together
+    units = full.view(np.int32) if isa.group % 4 == 0 else full
+    if isa.dot == "amx":
+        tiles = units.reshape(-1, block // 16, 16, k // 64, 16)
+        return np.ascontiguousarray(tiles.transpose(0, 3, 1, 4, 2))
+    return np.ascontiguousarray(units.reshape(-1, block, units.shape[1]).transpose(0, 2, 1))
 
 
 def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
-    """Per-channel values, filled up with zeros to whole blocks."""
+    """Returns per-channel values [M, ...], filled up with zeros to whole blocks of channels; the array itself if there are whole blocks."""
     if len(values) % block == 0:
         return values
-    out = np.zeros(-(-len(values) // block) * block, values.dtype)
+    out = np.zeros((-(-len(values) // block) * block, *values.shape[1:]), values.dtype)
     out[: len(values)] = values
     return out
 
