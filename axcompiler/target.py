@@ -4,7 +4,6 @@ What decides results is fixed by `numerics.py`; a target decides what fits where
 """
 
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 
+_FOLDER = Path(__file__).parent / "targets"
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
@@ -94,14 +94,13 @@ class Target(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 def names() -> list[str]:
     """Targets that come with the compiler."""
-    folder = resources.files(__package__) / "targets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> Target:
     """The target called `name`, or described by the YAML file at the path `name`. Raises AxforgeError."""
     if name in names():
-        return parse((resources.files(__package__) / "targets" / f"{name}.yaml").read_text(), where=f"target '{name}'")
+        return parse((_FOLDER / f"{name}.yaml").read_text(), where=f"target '{name}'")
     path = Path(name)
     if not path.is_file():
         near = get_close_matches(name, names(), 1)

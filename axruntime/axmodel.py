@@ -12,7 +12,6 @@ from axforge.axcompiler.container import Buffer
 from axforge.axcompiler.errors import AxforgeError, FormatError
 from axforge.axcompiler.ir import Graph, Quant
 from axforge.axcompiler.program import AXMODEL_MAGIC, AXMODEL_SECTIONS, AXMODEL_VERSIONS, Port, Program, ProgramHeader, decode
-from axforge.axruntime.program_check import ProgramError, check
 
 FIX = "Compile the model again, or copy the file again from where it came from."
 
@@ -110,6 +109,8 @@ class AxModel:
     @cached_property
     def program(self) -> Program:
         """The AIPU program, checked against graph and target."""
+        from axforge.axruntime.program_check import ProgramError, check  # start-up: the host engine does not need the program
+
         program = self._unchecked
         if (program.header.cores, program.header.target) != (self.meta.cores, self.meta.target):
             raise FormatError("the program is for another AIPU than the file says", where=str(self.path), fix=FIX)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -54,6 +53,8 @@ class FolderCache:
     def put(self, key: str, data: bytes) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            import tempfile  # start-up: it loads a lot, and code is rarely new
+
             handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
             try:
                 with os.fdopen(handle, "wb") as f:
