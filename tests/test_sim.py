@@ -16,7 +16,7 @@ from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import INSTRUCTION, Program, decode, to_bytes
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.engines.sim.core import AccessError, Core, Finish, Scratch, executes
+from axforge.axruntime.engines.sim.core import AccessError, AccumulatorFinish, Core, Scratch, executes
 from axforge.axruntime.engines.sim.engine import SimEngine
 from axforge.axruntime.engines.sim.machine import Machine
 from axforge.axruntime.program_check import check
@@ -196,7 +196,7 @@ def test_machine_memories_have_the_planned_sizes():
 def normalized(codes: np.ndarray, parameters: np.ndarray, epsilon: float) -> np.ndarray:
     """What the instruction NORMALIZE makes of rows of codes."""
     out = np.zeros_like(codes)
-    finish = Finish(3, -128, 127, None, None, None)
+    finish = AccumulatorFinish(3, -128, 127, None, None, None)
     executes[Opcode.NORMALIZE](Core(Scratch()), out, codes, parameters, epsilon, finish)()
     return out
 

@@ -16,7 +16,7 @@ from axforge.axruntime.__main__ import main
 from axforge.axruntime.engines.host import HostEngine
 from axforge.axruntime.engines.host.arena import Life, allocate
 from axforge.axruntime.engines.host.native import FolderCache
-from axforge.axruntime.engines.host.objcode import Code, LinkError, from_bytes, link
+from axforge.axruntime.engines.host.objcode import LinkedCode, LinkError, from_bytes, link
 
 _LATER = """
 import sys
@@ -48,8 +48,8 @@ def test_a_second_process_loads_without_the_compiler(tmp_path):
 
 @given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_damaged_code_is_never_run(at, bit):
-    data = bytearray(Code(b"\x90" * 300, (0, 16)).to_bytes())
-    assert from_bytes(bytes(data)) == Code(b"\x90" * 300, (0, 16))
+    data = bytearray(LinkedCode(b"\x90" * 300, (0, 16)).to_bytes())
+    assert from_bytes(bytes(data)) == LinkedCode(b"\x90" * 300, (0, 16))
     data[at % len(data)] ^= 1 << bit
     assert from_bytes(bytes(data)) is None
 

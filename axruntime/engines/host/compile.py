@@ -7,7 +7,7 @@ import llvmlite.binding as llvm
 from axforge.axruntime.engines.host.codegen.module import KERNEL, module_text
 from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.objcode import Code, link
+from axforge.axruntime.engines.host.objcode import LinkedCode, link
 
 
 def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:
@@ -56,6 +56,6 @@ def assembly(kernels: Sequence[Kernel], isa: Isa) -> str:
     return str(machine.emit_assembly(optimized(kernels, isa, machine)))
 
 
-def build(kernels: Sequence[Kernel], isa: Isa, triple: str = "") -> Code:
+def build(kernels: Sequence[Kernel], isa: Isa, triple: str = "") -> LinkedCode:
     """Linked code of the kernels in order, then of the driver. triple: another machine's, to try its code in an emulator."""
     return link(compile_object(kernels, isa, triple), [*(KERNEL.format(i) for i in range(len(kernels))), "run"])

@@ -17,7 +17,7 @@ from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import View
 
 
-class Elementwise(msgspec.Struct, frozen=True):
+class ElementwiseOperation(msgspec.Struct, frozen=True):
     """An operation `op` of `nd.OPS` on views of one shape.
 
     taken: axis -> the byte offset into operand 0 of every element of that axis, instead of its stride. value: the byte of 'fill'.
@@ -43,7 +43,7 @@ class Elementwise(msgspec.Struct, frozen=True):
         return Finish(e.table is not None, e.lo > -128 or e.hi < 127, small)
 
 
-def emit_elementwise(m: Emitter, name: str, e: Elementwise) -> None:
+def emit_elementwise(m: Emitter, name: str, e: ElementwiseOperation) -> None:
     """The step of an element-wise operation; none if the result has no elements."""
     if not math.prod(e.y.shape):
         return
@@ -94,7 +94,7 @@ def _classes(op: str, views: Sequence[View], offsets: NDArray[np.int64] | None) 
     return operands + ("c" if views[-1].strides[-1] == size_out else "s")
 
 
-def _order(isa: Isa, e: Elementwise, views: Sequence[View], offsets: NDArray[np.int64] | None) -> NDArray[np.uint8] | None:
+def _order(isa: Isa, e: ElementwiseOperation, views: Sequence[View], offsets: NDArray[np.int64] | None) -> NDArray[np.uint8] | None:
     """The offsets of the inner axis as bytes in whole vectors, if a permutation in a register can take them."""
     if offsets is None or not isa.vbmi or e.op != "copy" or len(views[-1].shape) < 2 or views[-1].strides[-1] != 1:
         return None
@@ -105,17 +105,17 @@ def _order(isa: Isa, e: Elementwise, views: Sequence[View], offsets: NDArray[np.
 
 def copy(m: Emitter, name: str, x: View, y: View) -> None:
     """Copies the elements of `x` to `y`, which has the same shape."""
-    emit_elementwise(m, name, Elementwise("copy", [x], y))
+    emit_elementwise(m, name, ElementwiseOperation("copy", [x], y))
 
 
 def fill(m: Emitter, name: str, y: View, byte: int) -> None:
     """Sets every element of `y`."""
-    emit_elementwise(m, name, Elementwise("fill", [], y, value=byte))
+    emit_elementwise(m, name, ElementwiseOperation("fill", [], y, value=byte))
 
 
 def look_up(m: Emitter, name: str, x: View, y: View, table: str) -> None:
     """y = table[x], by the constant `table`."""
-    emit_elementwise(m, name, Elementwise("table", [x], y, table=m.table(table)))
+    emit_elementwise(m, name, ElementwiseOperation("table", [x], y, table=m.table(table)))
 
 
 def flat(m: Emitter, name: str, view: View, shape: tuple[int, ...]) -> View:

@@ -23,7 +23,7 @@ from axforge.axruntime.engines.host.layout import quantized
 from axforge.axruntime.engines.host.native import ObjectCache, default_cache, load
 from axforge.axruntime.engines.host.objcode import Mapped
 from axforge.axruntime.engines.host.plan import make
-from axforge.axruntime.engines.host.ports import Port
+from axforge.axruntime.engines.host.ports import HostPort
 from axforge.axruntime.engines.host.threads import Pool
 
 Array = NDArray[Any]
@@ -136,6 +136,7 @@ class Context:
         self.held: list[Array] = []
 
     def run(self, feeds: Mapping[str, Array], raw: bool) -> dict[str, Array]:
+        """Runs one frame and returns its outputs by name, as `HostEngine.run` does."""
         engine = self.engine
         graph, plan = engine.graph, engine.plan
         values: dict[str, Array] = {}
@@ -167,7 +168,7 @@ class Context:
             value = np.ascontiguousarray(value, np.int8 if value.dtype == np.int8 else np.float32)
         return value
 
-    def _bind(self, port: Port, array: Array, codes: bool) -> None:
+    def _bind(self, port: HostPort, array: Array, codes: bool) -> None:
         """Gives a port its array; codes: the alternative of its step converts it."""
         self.bases[port.array] = array.ctypes.data
         self.held.append(array)

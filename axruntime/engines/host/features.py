@@ -33,6 +33,7 @@ class Isa(msgspec.Struct, frozen=True):
 
     @property
     def llvm_features(self) -> str:
+        """The CPU features that LLVM may use, as it takes them: '+avx,+avx2'."""
         return ",".join(f"+{f}" for f in self.features)
 
     @property

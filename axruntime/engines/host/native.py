@@ -12,7 +12,7 @@ import msgspec
 
 from axforge.axruntime.engines.host.codegen.params import Kernel
 from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.objcode import Code, from_bytes
+from axforge.axruntime.engines.host.objcode import LinkedCode, from_bytes
 
 
 @cache
@@ -28,9 +28,13 @@ def engine_version() -> str:
 class ObjectCache(Protocol):
     """Where native code is kept between runs. A value is only ever what was put under its key."""
 
-    def get(self, key: str) -> bytes | None: ...
+    def get(self, key: str) -> bytes | None:
+        """Returns the bytes kept under `key`, or None."""
+        ...
 
-    def put(self, key: str, data: bytes) -> None: ...
+    def put(self, key: str, data: bytes) -> None:
+        """Keeps `data` under `key`, or does nothing where that is impossible."""
+        ...
 
 
 class FolderCache:
@@ -43,6 +47,7 @@ class FolderCache:
         self.folder = folder
 
     def get(self, key: str) -> bytes | None:
+        """Returns the content of the file `key`, or None if there is none that may be trusted."""
         try:
             with (self.folder / key).open("rb") as f:
                 status = os.fstat(f.fileno())
@@ -51,6 +56,7 @@ class FolderCache:
             return None
 
     def put(self, key: str, data: bytes) -> None:
+        """Writes the file `key`; a reader meets the whole of it or nothing."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             import tempfile  # start-up: it loads a lot, and code is rarely new
@@ -80,8 +86,8 @@ def code_key(kernels: Sequence[Kernel], isa: Isa) -> str:
     return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).hexdigest()
 
 
-def load(kernels: Sequence[Kernel], isa: Isa, store: ObjectCache) -> Code:
-    """Code of the kernels in order, then of the driver; from the cache, or compiled and put there."""
+def load(kernels: Sequence[Kernel], isa: Isa, store: ObjectCache) -> LinkedCode:
+    """LinkedCode of the kernels in order, then of the driver; from the cache, or compiled and put there."""
     key = code_key(kernels, isa)
     data = store.get(key)
     code = from_bytes(data) if data is not None else None

@@ -1,6 +1,6 @@
 """Native code as one position-independent block of bytes: linked from LLVM's object file, kept in a file, mapped and called.
 
-Code refers only to itself (every address it works on is an argument), so linking means laying the sections of the object one after
+LinkedCode refers only to itself (every address it works on is an argument), so linking means laying the sections of the object one after
 the other and resolving relative addresses between them. The block then runs wherever it is mapped on a page border, and later loads
 need no LLVM.
 """
@@ -25,7 +25,7 @@ class LinkError(Exception):
     """The object file uses something this linker does not know; the message says what."""
 
 
-class Code(msgspec.Struct, frozen=True):
+class LinkedCode(msgspec.Struct, frozen=True):
     """Linked code: the bytes, and the offset of each symbol in the order it was asked for."""
 
     block: bytes
@@ -37,13 +37,13 @@ class Code(msgspec.Struct, frozen=True):
         return MAGIC + hashlib.blake2b(body, digest_size=32).digest() + body
 
 
-def from_bytes(data: bytes) -> Code | None:
-    """Reads `Code.to_bytes`; None if the bytes are damaged or of another version (the caller compiles again)."""
+def from_bytes(data: bytes) -> LinkedCode | None:
+    """Reads `LinkedCode.to_bytes`; None if the bytes are damaged or of another version (the caller compiles again)."""
     if data[:8] != MAGIC or len(data) < 44 or hashlib.blake2b(data[40:], digest_size=32).digest() != data[8:40]:
         return None
     (count,) = struct.unpack_from("<I", data, 40)
     offsets = struct.unpack_from(f"<{count}q", data, 44)
-    return Code(data[44 + 8 * count :], offsets)
+    return LinkedCode(data[44 + 8 * count :], offsets)
 
 
 class _Section(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class _Section(msgspec.Struct, frozen=True):
     align: int
 
 
-def link(elf: bytes, symbols: Sequence[str]) -> Code:
+def link(elf: bytes, symbols: Sequence[str]) -> LinkedCode:
     """Links a 64-bit little-endian relocatable ELF object."""
     if elf[:6] != b"\x7fELF\x02\x01":
         raise LinkError("not a 64-bit little-endian ELF object")
@@ -80,7 +80,7 @@ def link(elf: bytes, symbols: Sequence[str]) -> Code:
                     raise LinkError(f"a kernel refers to the outside symbol '{names[info >> 32]}'")
                 _relocate(block, machine, info & 0xFFFFFFFF, at[s.info] + place, target + addend)
     found = {n: values[i] for i, n in names.items() if i in values}
-    return Code(bytes(block), tuple(found[s] for s in symbols))
+    return LinkedCode(bytes(block), tuple(found[s] for s in symbols))
 
 
 def _sections(elf: bytes) -> list[_Section]:
@@ -136,9 +136,9 @@ def _relocate(block: bytearray, machine: int, kind: int, place: int, value: int)
 
 
 class Mapped:
-    """Code in executable memory."""
+    """LinkedCode in executable memory."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: LinkedCode) -> None:
         size = -(-max(len(code.block), 1) // PAGE) * PAGE
         self._memory = mmap.mmap(-1, size, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         self._memory.write(code.block)

@@ -15,10 +15,13 @@ from axforge.axruntime.engines.host.emitter import Emitter, emit
 from axforge.axruntime.engines.host.features import Isa
 from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
 from axforge.axruntime.engines.host.plan_check import SLACK, check
-from axforge.axruntime.engines.host.ports import Port, Ports
+from axforge.axruntime.engines.host.ports import HostPort, Ports
 from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step
 
 assert emission  # its import registers all operators
+
+
+PortsByName = dict[str, HostPort]
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -29,7 +32,7 @@ class Segment(msgspec.Struct, frozen=True):
     island: ir.Island | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class HostPlan(msgspec.Struct, frozen=True):
     """Everything an engine needs besides code.
 
     calls: int64 [steps, 2, 3], for every step the plain call and its alternative: number of the kernel, byte offset of its parameters in
@@ -44,19 +47,19 @@ class Plan(msgspec.Struct, frozen=True):
     params: NDArray[np.int64]
     calls: NDArray[np.int64]
     kernels: tuple[Kernel, ...]
-    entries: dict[str, Port]
-    exits: dict[str, Port]
-    feeds: dict[str, dict[str, Port]]
+    entries: PortsByName
+    exits: PortsByName
+    feeds: dict[str, PortsByName]
     arrays: int
 
 
-def make(graph: Graph, isa: Isa) -> Plan:
+def make(graph: Graph, isa: Isa) -> HostPlan:
     """Plans `graph` for one path."""
     layouts = layout(graph)
     m = Emitter(graph, isa, layouts)
     ports = Ports(m)
     entries = {n: ports.entry(n, True) for n in graph.inputs if quantized(graph, n)}
-    feeds: dict[str, dict[str, Port]] = {}
+    feeds: dict[str, PortsByName] = {}
     for op in graph.ops:
         if isinstance(op, ir.Island):
             feeds[op.name] = {n: ports.exit(n, False) for n in dict.fromkeys(op.inputs) if quantized(graph, n)}
@@ -70,8 +73,13 @@ def make(graph: Graph, isa: Isa) -> Plan:
 
 
 def _assembled(
-    m: Emitter, layouts: Layouts, ports: Ports, entries: dict[str, Port], exits: dict[str, Port], feeds: dict[str, dict[str, Port]]
-) -> Plan:
+    m: Emitter,
+    layouts: Layouts,
+    ports: Ports,
+    entries: PortsByName,
+    exits: PortsByName,
+    feeds: dict[str, PortsByName],
+) -> HostPlan:
     # ports number all steps, a plan only the native ones
     number = {at: i for i, at in enumerate(at for at, s in enumerate(m.steps) if isinstance(s, Step))}
     steps = [s for s in m.steps if isinstance(s, Step)]
@@ -80,10 +88,10 @@ def _assembled(
     alternatives = {number[at]: step for at, step in ports.alternatives.items()}
     kernels, params, calls = _calls(steps, alternatives, phases, _places(layouts.roots, offsets))
 
-    def renumber(group: dict[str, Port]) -> dict[str, Port]:
-        return {n: Port(p.tensor, p.array, number.get(p.step, -1)) for n, p in group.items()}
+    def renumber(group: PortsByName) -> PortsByName:
+        return {n: HostPort(p.tensor, p.array, number.get(p.step, -1)) for n, p in group.items()}
 
-    return Plan(
+    return HostPlan(
         steps=tuple(steps),
         segments=tuple(_segments(m.steps)),
         constants=m.consts,
@@ -146,7 +154,7 @@ def _places(roots: Mapping[str, Root], offsets: Mapping[str, int]) -> dict[str, 
 def _calls(
     steps: Sequence[Step], alternatives: Mapping[int, Step], phases: Sequence[int], places: Mapping[str, tuple[int, int]]
 ) -> tuple[tuple[Kernel, ...], NDArray[np.int64], NDArray[np.int64]]:
-    """The kernels, the parameter blocks of all steps, and `Plan.calls`."""
+    """The kernels, the parameter blocks of all steps, and `HostPlan.calls`."""
     numbers: dict[object, int] = {}
     kernels: list[Kernel] = []
     params: list[int] = []

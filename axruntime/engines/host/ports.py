@@ -12,14 +12,14 @@ from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axruntime.engines.host.codegen.kernels.planes import PlanesParams, PlanesSpec
 from axforge.axruntime.engines.host.codegen.params import FIRST_ARRAY, Ref
-from axforge.axruntime.engines.host.elementwise import Elementwise, emit_elementwise
+from axforge.axruntime.engines.host.elementwise import ElementwiseOperation, emit_elementwise
 from axforge.axruntime.engines.host.emitter import Emitter, ref
 from axforge.axruntime.engines.host.images import width_for
 from axforge.axruntime.engines.host.layout import View
 from axforge.axruntime.engines.host.steps import Step
 
 
-class Port(msgspec.Struct, frozen=True):
+class HostPort(msgspec.Struct, frozen=True):
     """A crossing between a caller's logical array and the arena.
 
     array: number of its base address; step: number of the native step that converts (-1: an empty array needs none).
@@ -37,26 +37,26 @@ class Ports:
         self.m, self.count = m, 0
         self.alternatives: dict[int, Step] = {}
 
-    def entry(self, name: str, real: bool) -> Port:
+    def entry(self, name: str, real: bool) -> HostPort:
         """Into the arena: float32 (or, as alternative, codes) if `real`, else codes."""
         return self._convert(name, ("quantize", "enter") if real else ("enter",))
 
-    def exit(self, name: str, real: bool) -> Port:
+    def exit(self, name: str, real: bool) -> HostPort:
         """Out of the arena: float32 (or codes) if `real`, else codes."""
         return self._convert(name, ("dequantize", "leave") if real else ("leave",))
 
-    def _convert(self, name: str, ops: Sequence[str]) -> Port:
+    def _convert(self, name: str, ops: Sequence[str]) -> HostPort:
         array = FIRST_ARRAY + self.count
         self.count += 1
         if math.prod(self.m.graph.tensors[name].shape) == 0:
-            return Port(name, array, -1)
+            return HostPort(name, array, -1)
         for op in reversed(ops):
             if op != ops[-1]:
                 codes = self.m.steps.pop()
                 assert isinstance(codes, Step)
                 self.alternatives[len(self.m.steps)] = codes
             _cross(self.m, name, op, array)
-        return Port(name, array, len(self.m.steps) - 1)
+        return HostPort(name, array, len(self.m.steps) - 1)
 
 
 def _cross(m: Emitter, name: str, op: str, number: int) -> None:
@@ -86,11 +86,11 @@ def _any_rank(m: Emitter, name: str, op: str, view: View, array: View) -> None:
     quant = quant_of(m.graph, name)
     scales = (np.float32(quant.scale),)
     if op == "quantize":
-        step = Elementwise(op, [array], view, epilogue=ir.Epilogue(zero_point=quant.zero_point), scales=scales)
+        step = ElementwiseOperation(op, [array], view, epilogue=ir.Epilogue(zero_point=quant.zero_point), scales=scales)
     elif op == "dequantize":
-        step = Elementwise(op, [view], array, zeros=(m.zero_byte(name),), scales=scales)
+        step = ElementwiseOperation(op, [view], array, zeros=(m.zero_byte(name),), scales=scales)
     else:
-        step = Elementwise("flip", [array], view) if op == "enter" else Elementwise("flip", [view], array)
+        step = ElementwiseOperation("flip", [array], view) if op == "enter" else ElementwiseOperation("flip", [view], array)
     emit_elementwise(m, name, step)
 
 

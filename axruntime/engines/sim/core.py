@@ -51,7 +51,7 @@ class Core:
         self.exact: FloatType = np.float32
 
 
-class Finish:
+class AccumulatorFinish:
     """An instruction's epilogue: code = clamp(round(t) + zero_point, lo, hi), then the table."""
 
     def __init__(self, zero_point: int, lo: int, hi: int, bias: Array | None, multiplier: Array | None, table: Array | None) -> None:

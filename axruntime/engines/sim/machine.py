@@ -14,7 +14,7 @@ import axforge.axruntime.engines.sim.units  # noqa: F401  registers what instruc
 from axforge.axcompiler.isa import DecodedInstruction
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import DTYPE, NONE, Kind, Program, Space
-from axforge.axruntime.engines.sim.core import AccessError, Core, Finish, Scratch, Step, executes
+from axforge.axruntime.engines.sim.core import AccessError, AccumulatorFinish, Core, Scratch, Step, executes
 
 
 class Machine:
@@ -80,7 +80,7 @@ class Machine:
             arguments["finish"] = self._finish(epilogue, layer)
         return executes[opcode](self._cores[core], **arguments)
 
-    def _finish(self, index: int, layer: int) -> Finish:
+    def _finish(self, index: int, layer: int) -> AccumulatorFinish:
         row = self.program.epilogues[index]
         bias, multiplier, table = (self.view(i, layer) if (i := int(row[f])) != NONE else None for f in ("bias", "multiplier", "table"))
-        return Finish(int(row["zero_point"]), int(row["lo"]), int(row["hi"]), bias, multiplier, table)
+        return AccumulatorFinish(int(row["zero_point"]), int(row["lo"]), int(row["hi"]), bias, multiplier, table)

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, lanes, vec
-from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, R, Ref
+from axforge.axruntime.engines.host.codegen.params import A, Extent, I, ParameterGroup, R, Ref
 
 #: 1.5 * 2**23
 MAGIC = 12582912.0
 
 
-class EpilogueParams(Group[A, I, R], frozen=True, kw_only=True):
+class EpilogueParams(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """lo, hi: bounds less the zero point; shift: zero_point + 128; table: 256 bytes, indexed by code + 128."""
 
     lo: R
@@ -39,7 +39,7 @@ class Finish(msgspec.Struct, frozen=True):
     small: bool = False
 
 
-class Epilogue(msgspec.Struct):
+class LoadedEpilogue(msgspec.Struct):
     """Constants of one epilogue, loaded once a kernel call. banks: the table in registers; lowest, highest: bounds as bytes."""
 
     lo: Val
@@ -53,16 +53,16 @@ class Epilogue(msgspec.Struct):
     small: bool = False
 
 
-def read_epilogue(f: Fn, params: EpilogueParams[Param, Param, Param], kind: Finish) -> Epilogue:
+def read_epilogue(f: Fn, params: EpilogueParams[Param, Param, Param], kind: Finish) -> LoadedEpilogue:
     """Reads the parameters of an epilogue here."""
     values: EpilogueParams[Val, Val, Val] = f.values(params)
     return load_epilogue(f, values, kind)
 
 
-def load_epilogue(f: Fn, p: EpilogueParams[Val, Val, Val], kind: Finish) -> Epilogue:
+def load_epilogue(f: Fn, p: EpilogueParams[Val, Val, Val], kind: Finish) -> LoadedEpilogue:
     """The constants of an epilogue from its parameters."""
     assert (p.table is not None) == kind.table
-    e = Epilogue(p.lo, p.hi, p.shift.cast("trunc", "i8"), p.table)
+    e = LoadedEpilogue(p.lo, p.hi, p.shift.cast("trunc", "i8"), p.table)
     if e.table is not None:
         e.banks = load_banks(f, e.table)
     if f.isa.avx512:
@@ -76,7 +76,7 @@ def load_banks(f: Fn, table: Val) -> tuple[Val, ...]:
     return tuple(f.load("<64 x i8>", table, 64 * i) for i in range(4)) if f.isa.vbmi else ()
 
 
-def requantize(f: Fn, e: Epilogue, t: Val) -> Val:
+def requantize(f: Fn, e: LoadedEpilogue, t: Val) -> Val:
     """t: float32, one or more lanes -> bytes, before the table."""
     n = lanes(t.ty)
     lo, hi = e.lo.splat(n), e.hi.splat(n)
@@ -101,7 +101,7 @@ def lookup(f: Fn, table: Val, banks: Sequence[Val], code: Val) -> Val:
     return out if n == 64 else f.shuffle(out, out, range(n))
 
 
-def finish(f: Fn, e: Epilogue, values: Sequence[Val]) -> list[Val]:
+def finish(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> list[Val]:
     """Requantizes several vectors of equal width; 64 bytes at a time where the CPU can."""
     n = lanes(values[0].ty)
     out: list[Val] = []
@@ -120,7 +120,7 @@ def finish(f: Fn, e: Epilogue, values: Sequence[Val]) -> list[Val]:
 PACKED = tuple(16 * (i % 16 // 4) + 4 * (i // 16) + i % 4 for i in range(64))
 
 
-def finish64(f: Fn, e: Epilogue, values: Sequence[Val], *, natural: bool = True) -> Val:
+def finish64(f: Fn, e: LoadedEpilogue, values: Sequence[Val], *, natural: bool = True) -> Val:
     """Four vectors of 16 -> 64 bytes, by AVX-512; in the order of PACKED if not `natural`. No value may be NaN.
 
     Packing saturates at both ends, and an underflowing conversion gives INT_MIN. Only an overflow would go wrong: where values may

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from axforge.axruntime.engines.host.codegen.params import Kernel, Slot, mapped
+from axforge.axruntime.engines.host.codegen.params import Kernel, Params, Slot, mapped
 from axforge.axruntime.engines.host.features import Isa
 
 _INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "div": "sdiv", "rem": "srem"}
@@ -117,9 +117,11 @@ class Var(msgspec.Struct, frozen=True):
     ref: str
 
     def get(self) -> Val:
+        """Returns the present value of the variable."""
         return self.f.emit(self.ty, f"load {self.ty}, ptr {self.ref}")
 
     def set(self, value: Val) -> None:
+        """Gives the variable a new value."""
         self.f.line(f"store {self.ty} {value.ref}, ptr {self.ref}")
 
 
@@ -157,13 +159,16 @@ class Fn:
     # ------------------------------------------------------------ plumbing
 
     def line(self, text: str) -> None:
+        """Adds one line of LLVM IR to the function."""
         self._body.append("  " + text)
 
     def name_of(self, stem: str) -> str:
+        """Returns a name that begins with `stem` and that nothing else in the function has."""
         self._n += 1
         return f"{stem}{self._n}"
 
     def emit(self, ty: str, text: str) -> Val:
+        """Adds the instruction `text` and returns its result, of type `ty`."""
         ref = self.name_of("%v")
         self.line(f"{ref} = {text}")
         return Val(self, ty, ref)
@@ -197,14 +202,15 @@ class Fn:
     # ------------------------------------------------------------ values
 
     def c(self, value: float, ty: str = "i64") -> Val:
+        """Returns a constant; of a vector type, all elements are `value`."""
         return Val(self, ty, literal(ty, value))
 
     def iota(self, n: int, ty: str) -> Val:
         """0, 1, ..., n - 1."""
         return Val(self, vec(n, ty), "<" + ", ".join(f"{ty} {i}" for i in range(n)) + ">" if n > 1 else "0")
 
-    def params(self, kernel: Kernel) -> Any:
-        """The kernel's parameters as `Param`, each of which is read from the block where the code needs it."""
+    def params(self, kernel: Kernel) -> Params[Param, Param, Param]:
+        """Returns the kernel's parameters as `Param`, each of which is read from the block where the code needs it."""
         place = itertools.count()
 
         def param(slot: Slot) -> Param:
@@ -220,6 +226,7 @@ class Fn:
         return mapped(params, Param.get)
 
     def base_at(self, index: int) -> Val:
+        """Reads base address number `index`."""
         return self.load("ptr", Val(self, "ptr", "%bases"), 8 * index, align=8)
 
     def at(self, ptr: Val, offset: "Val | int") -> Val:
@@ -229,28 +236,35 @@ class Fn:
         return self.emit("ptr", f"getelementptr i8, ptr {ptr.ref}, {offset.ty} {offset.ref}")
 
     def load(self, ty: str, ptr: Val, offset: "Val | int" = 0, align: int = 1) -> Val:
+        """Reads a value of type `ty`, `offset` bytes after `ptr`."""
         return self.emit(ty, f"load {ty}, ptr {self.at(ptr, offset).ref}, align {align}")
 
     def store(self, value: Val, ptr: Val, offset: "Val | int" = 0, align: int = 1) -> None:
+        """Writes `value`, `offset` bytes after `ptr`."""
         self.line(f"store {value.ty} {value.ref}, ptr {self.at(ptr, offset).ref}, align {align}")
 
     def select(self, cond: Val, a: Val, b: Val) -> Val:
+        """Returns `a` where `cond` (i1, one or one for each element) is true, else `b`."""
         return self.emit(a.ty, f"select {cond.ty} {cond.ref}, {a.ty} {a.ref}, {b.ty} {b.ref}")
 
     def min(self, a: Val, b: "Val | int") -> Val:
+        """Returns the smaller of two signed integers, element by element."""
         other = b if isinstance(b, Val) else self.c(b, a.ty)
         return self.select(a.cmp("slt", other), a, other)
 
     def max(self, a: Val, b: "Val | int") -> Val:
+        """Returns the larger of two signed integers, element by element."""
         other = b if isinstance(b, Val) else self.c(b, a.ty)
         return self.select(a.cmp("sgt", other), a, other)
 
     def shuffle(self, a: Val, b: Val, index: Sequence[int]) -> Val:
+        """Returns the elements `index` of the concatenation of the vectors `a` and `b`."""
         ty = vec(len(index), element(a.ty))
         mask = f"<{len(index)} x i32> <" + ", ".join(f"i32 {i}" for i in index) + ">"
         return self.emit(ty, f"shufflevector {a.ty} {a.ref}, {b.ty} {b.ref}, {mask}")
 
     def var(self, ty: str, init: Val | None = None) -> Var:
+        """Declares a variable, with the value `init` if it is given."""
         ref = self.name_of("%a")
         self._head.append(f"  {ref} = alloca {ty}")
         out = Var(self, ty, ref)
@@ -286,6 +300,7 @@ class Fn:
 
     @contextmanager
     def if_(self, cond: Val) -> Iterator[None]:
+        """Makes a block that runs only when the i1 `cond` is true."""
         tag = self.name_of("I")
         self.line(f"br i1 {cond.ref}, label %{tag}.then, label %{tag}.end")
         self.line(f"\n{tag}.then:")

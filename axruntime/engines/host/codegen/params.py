@@ -11,8 +11,8 @@ A family declares its parameters once, as a generic frozen struct:
 
 A step holds `CopyParams[Ref, int, np.float32]`. The code generator gets `CopyParams[Param, Param, Param]`, which reads a value from the
 block where the code asks for it; `Fn.values` makes `CopyParams[Val, Val, Val]` of it, all read at once. A parameter may be a tuple, a
-`Group` of parameters, or None where a specialisation has none. A kernel is specialised by its `spec` and by which parameters it has, so
-code cannot read what a step did not give.
+`ParameterGroup`, or None where a specialisation has none. A kernel is specialised by its `spec` and by which parameters it has, so code
+cannot read what a step did not give.
 """
 
 import struct
@@ -65,11 +65,11 @@ class Extent(msgspec.Struct, frozen=True):
     spill: int = 0
 
 
-class Group(msgspec.Struct, Generic[A, I, R], frozen=True, kw_only=True):
+class ParameterGroup(msgspec.Struct, Generic[A, I, R], frozen=True, kw_only=True):
     """Parameters that several families share. Derived classes are frozen and have keyword arguments only."""
 
 
-class Params(Group[A, I, R], frozen=True, kw_only=True):
+class Params(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """All parameters of a kernel family, whose name is `family`. The field `spec` is what the code is specialised by."""
 
     family: ClassVar[str]
@@ -105,7 +105,7 @@ def _flatten(values: tuple[object, ...], out: list[object]) -> None:
             out.append(value)
         elif kind is tuple:
             _flatten(value, out)  # type: ignore[arg-type]
-        elif isinstance(value, Group):
+        elif isinstance(value, ParameterGroup):
             _flatten(msgspec.structs.astuple(value), out)
         else:
             out.append(value)
@@ -151,6 +151,6 @@ def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return None
     if type(value) is tuple:
         return tuple([mapped(item, leaf) for item in value])
-    if isinstance(value, Group):
+    if isinstance(value, ParameterGroup):
         return msgspec.structs.replace(value, **{name: mapped(getattr(value, name), leaf) for name in _names(type(value))})
     return leaf(value)

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
-from axforge.axruntime.engines.host.codegen.params import A, Group, I, R
+from axforge.axruntime.engines.host.codegen.params import A, I, ParameterGroup, R
 
 
-@dataclass(frozen=True, kw_only=True)
-class Walked(Group[A, I, R]):
+class Walked(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """An operand or a result: its address, and the byte strides of the outer and the inner axes (a result may lack the inner ones)."""
 
     at: A

@@ -3,7 +3,7 @@
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axruntime.engines.host.elementwise import Elementwise, emit_elementwise, look_up
+from axforge.axruntime.engines.host.elementwise import ElementwiseOperation, emit_elementwise, look_up
 from axforge.axruntime.engines.host.emitter import Emitter, emits
 
 
@@ -11,7 +11,7 @@ def _arithmetic(m: Emitter, op: ir.Add | ir.Mul, kind: str, multipliers: tuple[f
     y = m.view(op.outputs[0])
     xs = [m.view(n).broadcast(y.shape) for n in op.inputs]
     zeros, scales = tuple(m.zero_byte(n) for n in op.inputs), tuple(np.float32(s) for s in multipliers)
-    emit_elementwise(m, op.name, Elementwise(kind, xs, y, epilogue=op.epilogue, zeros=zeros, scales=scales))
+    emit_elementwise(m, op.name, ElementwiseOperation(kind, xs, y, epilogue=op.epilogue, zeros=zeros, scales=scales))
 
 
 @emits(ir.Add)

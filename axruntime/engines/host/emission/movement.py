@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.strides import dense
-from axforge.axruntime.engines.host.elementwise import Elementwise, copy, emit_elementwise, fill, flat, look_up
+from axforge.axruntime.engines.host.elementwise import ElementwiseOperation, copy, emit_elementwise, fill, flat, look_up
 from axforge.axruntime.engines.host.emitter import Emitter, emits
 
 
@@ -55,7 +55,7 @@ def take(m: Emitter, op: ir.Take) -> None:
     x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
     offsets = np.asarray(m.graph.constants[op.index], np.int64) * x.strides[op.axis]
     source = replace(x, shape=y.shape, strides=tuple(0 if a == op.axis else s for a, s in enumerate(x.strides)))
-    emit_elementwise(m, op.name, Elementwise("copy", [source], y, taken={op.axis: offsets}))
+    emit_elementwise(m, op.name, ElementwiseOperation("copy", [source], y, taken={op.axis: offsets}))
 
 
 @emits(ir.Pad)

@@ -7,11 +7,11 @@ import numpy as np
 
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.numerics import Array
-from axforge.axruntime.engines.sim.core import BLOCK, AccessError, Core, Finish, Step, executes
+from axforge.axruntime.engines.sim.core import BLOCK, AccessError, AccumulatorFinish, Core, Step, executes
 
 
 @executes(Opcode.REQUANT)
-def requant(core: Core, out: Array, a: Array, finish: Finish) -> Step:
+def requant(core: Core, out: Array, a: Array, finish: AccumulatorFinish) -> Step:
     """out = epilogue(float32(a + bias) * multiplier), for blocks of the first axis."""
     bias, multiplier = finish.bias, finish.multiplier
     rows = max(1, BLOCK // max(1, math.prod(a.shape[1:])))
@@ -48,7 +48,17 @@ def table(core: Core, out: Array, a: Array, b: Array) -> Step:
 
 
 @executes(Opcode.ADD)
-def add(core: Core, out: Array, a: Array, b: Array, zero_a: int, zero_b: int, scale_a: float, scale_b: float, finish: Finish) -> Step:
+def add(
+    core: Core,
+    out: Array,
+    a: Array,
+    b: Array,
+    zero_a: int,
+    zero_b: int,
+    scale_a: float,
+    scale_b: float,
+    finish: AccumulatorFinish,
+) -> Step:
     """out = epilogue((a - zero_a) * scale_a + (b - zero_b) * scale_b)."""
     za, zb, ma, mb = np.float32(zero_a), np.float32(zero_b), np.float32(scale_a), np.float32(scale_b)
 
@@ -60,7 +70,7 @@ def add(core: Core, out: Array, a: Array, b: Array, zero_a: int, zero_b: int, sc
 
 
 @executes(Opcode.MUL)
-def mul(core: Core, out: Array, a: Array, b: Array, zero_a: int, zero_b: int, scale: float, finish: Finish) -> Step:
+def mul(core: Core, out: Array, a: Array, b: Array, zero_a: int, zero_b: int, scale: float, finish: AccumulatorFinish) -> Step:
     """out = epilogue((a - zero_a) * (b - zero_b) * scale)."""
     za, zb, m = np.float32(zero_a), np.float32(zero_b), np.float32(scale)
 
@@ -71,7 +81,7 @@ def mul(core: Core, out: Array, a: Array, b: Array, zero_a: int, zero_b: int, sc
     return _blocked(block, finish, out, a, b)
 
 
-def _blocked(block: Callable[[Array, Array, Array], None], finish: Finish, out: Array, a: Array, b: Array) -> Step:
+def _blocked(block: Callable[[Array, Array, Array], None], finish: AccumulatorFinish, out: Array, a: Array, b: Array) -> Step:
     """Run `block` over parts of the first axis that stay in cache."""
     if not out.ndim:
         parts = [(out, a, b)]
@@ -88,7 +98,7 @@ def _blocked(block: Callable[[Array, Array, Array], None], finish: Finish, out: 
 
 
 @executes(Opcode.SOFTMAX)
-def softmax(core: Core, out: Array, a: Array, b: Array, scale: float, finish: Finish) -> Step:
+def softmax(core: Core, out: Array, a: Array, b: Array, scale: float, finish: AccumulatorFinish) -> Step:
     """out = epilogue(e / sum(e) * scale) along the last axis, e = b[max(a) - a]."""
     m = np.float32(scale)
 
@@ -103,7 +113,7 @@ def softmax(core: Core, out: Array, a: Array, b: Array, scale: float, finish: Fi
 
 
 @executes(Opcode.NORMALIZE)
-def normalize(core: Core, out: Array, a: Array, b: Array, epsilon: float, finish: Finish) -> Step:
+def normalize(core: Core, out: Array, a: Array, b: Array, epsilon: float, finish: AccumulatorFinish) -> Step:
     """out = epilogue((N * a - sum(a)) * r * b[0] + b[1]) along the last axis, r = 1 / sqrt(N * sum(a * a) - sum(a)**2 + epsilon).
 
     r is computed in float64 and rounded to float32; it is 0 where the root is of nothing.

@@ -81,6 +81,7 @@ class AmxParams(Params[A, I, R], frozen=True, kw_only=True):
     cfg: A
 
     def extents(self: "AmxParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         assert isinstance(self.at, TableRef)
         assert isinstance(self.segs, TableRef)
         (first, last), (to_first, to_last) = self.at.ranges
@@ -110,7 +111,7 @@ def build(f: Fn, params: AmxParams[Param, Param, Param]) -> None:
     """The kernel. Some blocks are multiplied before their sums are finished: every change between tile and vector instructions costs
     about 30 ns, in which nothing overlaps."""
     p: AmxParams[Val, Val, Val] = f.values(params)
-    k = _Kernel(f, p)
+    k = _TileKernel(f, p)
     f.call("void", "llvm.x86.ldtilecfg", p.cfg)
     high = 4 // p.spec.across
     pairs = (p.mtiles + high - 1) // high
@@ -134,7 +135,7 @@ def build(f: Fn, params: AmxParams[Param, Param, Param]) -> None:
     f.call("void", "llvm.x86.tilerelease")
 
 
-class _Kernel:
+class _TileKernel:
     def __init__(self, f: Fn, p: AmxParams[Val, Val, Val]) -> None:
         self.f, self.p, self.s = f, p, p.spec
         self.width = 16 * self.s.across

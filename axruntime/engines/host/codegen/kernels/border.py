@@ -36,6 +36,7 @@ class BorderParams(Params[A, I, R], frozen=True, kw_only=True):
     fill: I
 
     def extents(self: "BorderParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         yield Extent(self.y, 0, (self.images * self.rows - 1) * self.step + self.bytes, writes=True)
 
 

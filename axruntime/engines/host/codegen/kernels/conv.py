@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
-from axforge.axruntime.engines.host.codegen.epilogue import Epilogue, EpilogueParams, Finish, finish, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
@@ -69,6 +69,7 @@ class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "ConvParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         pixels = (self.mtiles // (self.oh * self.tiles), self.oh, self.run)
         assert isinstance(self.segs, TableRef)
         ((first, last),) = self.segs.ranges
@@ -88,7 +89,7 @@ class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
 def build(f: Fn, params: ConvParams[Param, Param, Param]) -> None:
     """The kernel of the paths without tile registers."""
     p: ConvParams[Val, Val, Val] = f.values(params)
-    k = _Kernel(f, p)
+    k = _VectorKernel(f, p)
     chunks = (p.nblocks + p.chunk - 1) // p.chunk
     first, last = f.share(chunks * p.mtiles)
     with f.loop(first, last) as item:
@@ -108,12 +109,12 @@ def _tile_address(f: Fn, p: ConvParams[Val, Val, Val], m: Val) -> tuple[Val, Val
     return x, y
 
 
-class _Kernel:
+class _VectorKernel:
     def __init__(self, f: Fn, p: ConvParams[Val, Val, Val]) -> None:
         self.f, self.p, self.s, self.isa = f, p, p.spec, f.isa
         self.lanes = lanes_of(f.isa)
         self.width = self.lanes * self.s.vectors
-        self.e: Epilogue = load_epilogue(f, p.epilogue, self.s.finish)
+        self.e: LoadedEpilogue = load_epilogue(f, p.epilogue, self.s.finish)
 
     def block(self, x: Val, y: Val, nb: Val) -> None:
         """One tile of pixels times one block of channels."""

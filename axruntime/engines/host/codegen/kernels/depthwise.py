@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
-from axforge.axruntime.engines.host.codegen.epilogue import Epilogue, EpilogueParams, Finish, finish64, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish64, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
@@ -57,6 +57,7 @@ class DepthwiseParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "DepthwiseParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         s = self.spec
         assert isinstance(self.taps, TableRef)
         assert isinstance(self.starts, TableRef)
@@ -97,7 +98,7 @@ def build(f: Fn, params: DepthwiseParams[Param, Param, Param]) -> None:
                     f.store(code, to, p.out_rs * line)
 
 
-def _block(f: Fn, s: DepthwiseSpec, e: Epilogue, x: Val, k: Val, offsets: list[Val]) -> list[Val]:
+def _block(f: Fn, s: DepthwiseSpec, e: LoadedEpilogue, x: Val, k: Val, offsets: list[Val]) -> list[Val]:
     """64 codes of each line."""
     tail = 256 * s.groups * s.lines
     acc = [[f.load("<16 x i32>", k, tail + 64 * v) for v in range(4)] for _ in range(s.lines)]

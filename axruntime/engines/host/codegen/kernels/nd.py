@@ -13,9 +13,9 @@ import numpy as np
 
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import (
-    Epilogue,
     EpilogueParams,
     Finish,
+    LoadedEpilogue,
     finish,
     finish64,
     load_banks,
@@ -25,7 +25,7 @@ from axforge.axruntime.engines.host.codegen.epilogue import (
 )
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, lanes, vec
-from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, Params, R, Ref, TableRef
+from axforge.axruntime.engines.host.codegen.params import A, Extent, I, ParameterGroup, Params, R, Ref, TableRef
 from axforge.axruntime.engines.host.features import Isa
 
 #: what a kernel does -> (number of operands, bytes of an operand element, bytes of a result element)
@@ -54,7 +54,7 @@ class NdSpec(msgspec.Struct, frozen=True):
     permute: bool = False
 
 
-class Strided(Group[A, I, R], frozen=True, kw_only=True):
+class Strided(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """An operand or the result: its address, and the byte strides of the outer axes and of the inner one."""
 
     at: A
@@ -84,6 +84,7 @@ class NdParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R] | None = None
 
     def extents(self: "NdParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         _, size_in, size_out = OPS[self.spec.op]
         shape = (*self.outer, self.n)
         yield Extent(self.y.at, *span(shape, (*self.y.outer, self.y.inner), size_out), writes=True)
@@ -158,7 +159,7 @@ class _Body:
         self.z = [z.get().cast("trunc", "i32") for z in p.zeros]
         self.m = [scale.get() for scale in p.scales]
         self.value = None if p.value is None else p.value.get().cast("trunc", "i8")
-        self.e: Epilogue | None = None if p.epilogue is None else read_epilogue(f, p.epilogue, p.spec.finish)
+        self.e: LoadedEpilogue | None = None if p.epilogue is None else read_epilogue(f, p.epilogue, p.spec.finish)
         self.table = None if p.table is None else p.table.get()
         self.banks = () if self.table is None else load_banks(f, self.table)
 

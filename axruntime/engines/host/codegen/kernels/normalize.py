@@ -4,9 +4,9 @@ Vectors hold elements of one row where these are next to each other, else one el
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
@@ -21,8 +21,7 @@ from axforge.axruntime.engines.host.features import Isa
 LANES = 16
 
 
-@dataclass(frozen=True)
-class NormalizeSpec:
+class NormalizeSpec(msgspec.Struct, frozen=True):
     """contiguous: the elements of a row are next to each other, in the operand and in the result; rows: else, at least so many rows are."""
 
     contiguous: bool
@@ -30,8 +29,7 @@ class NormalizeSpec:
     finish: Finish
 
 
-@dataclass(frozen=True, kw_only=True)
-class NormalizeParams(Params[A, I, R]):
+class NormalizeParams(Params[A, I, R], frozen=True, kw_only=True):
     """outer: sizes of the outer axes; count: elements of a row; rows: number of rows next to each other.
 
     multiplier, offset: float32 [count]; epsilon: as in `LayerNorm` of the fused graph.
@@ -50,6 +48,7 @@ class NormalizeParams(Params[A, I, R]):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "NormalizeParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         shape = (*self.outer, self.rows, self.count)
         yield Extent(self.x.at, *span(shape, (*self.x.outer, 1, *self.x.inner)))
         yield Extent(self.y.at, *span(shape, (*self.y.outer, 1, *self.y.inner)), writes=True)

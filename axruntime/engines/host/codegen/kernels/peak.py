@@ -36,6 +36,7 @@ class PeakParams(Params[A, I, R], frozen=True, kw_only=True):
     cfg: A | None = None
 
     def extents(self: "PeakParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         if self.cfg is not None:
             yield Extent(self.cfg, 0, 64)
 

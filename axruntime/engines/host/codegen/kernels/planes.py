@@ -62,6 +62,7 @@ class PlanesParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R] | None = None
 
     def extents(self: "PlanesParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         s = self.spec
         shape, size = (self.n, self.h, self.w, self.c), s.itemsize
         yield Extent(self.planes, *span(shape, (self.p_ns, self.p_rs, size, self.p_cs), size), writes=not s.enters)
@@ -72,7 +73,7 @@ class PlanesParams(Params[A, I, R], frozen=True, kw_only=True):
 def build(f: Fn, params: PlanesParams[Param, Param, Param]) -> None:
     """The kernel; threads share rows of squares."""
     p: PlanesParams[Val, Val, Val] = f.values(params)
-    s, k = p.spec, _Kernel(f, p)
+    s, k = p.spec, _PlanesKernel(f, p)
     across = (p.w + s.size - 1) // s.size
     down = f.c(1) if s.few else (p.c + s.size - 1) // s.size
     # squares along a row of pixels come first: few planes are written at a time, each in order
@@ -91,7 +92,7 @@ def build(f: Fn, params: PlanesParams[Param, Param, Param]) -> None:
             k.square(f.at(flat, c * p.p_cs), f.at(px, c))
 
 
-class _Kernel:
+class _PlanesKernel:
     def __init__(self, f: Fn, p: PlanesParams[Val, Val, Val]) -> None:
         self.f, self.s, self.p = f, p.spec, p
         self.e = None if p.epilogue is None else load_epilogue(f, p.epilogue, Finish())

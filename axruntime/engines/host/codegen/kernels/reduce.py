@@ -42,6 +42,7 @@ class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R] | None = None
 
     def extents(self: "ReduceParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         for x in self.xs:
             yield Extent(x.at, *span((*self.outer, *self.inner), (*x.outer, *x.inner)))
         inner = self.inner if self.y.inner else ()
@@ -55,12 +56,12 @@ class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
 @kernel(ReduceParams)
 def build(f: Fn, p: ReduceParams[Param, Param, Param]) -> None:
     """The kernel; threads share the outer positions."""
-    body = _Body(f, p)
+    body = _ReductionBody(f, p)
     with walk(f, p.outer, (*p.xs, p.y)) as (*xs, y):
         body.run(xs, y)
 
 
-class _Body:
+class _ReductionBody:
     def __init__(self, f: Fn, p: ReduceParams[Param, Param, Param]) -> None:
         self.f, self.p, self.s = f, p, p.spec
         self.zeros = [z.get().cast("trunc", "i32") for z in p.zeros]

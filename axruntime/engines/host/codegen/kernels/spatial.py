@@ -14,7 +14,7 @@ from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish, load_epilogue
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
-from axforge.axruntime.engines.host.codegen.params import A, Extent, Group, I, Params, R, Ref, TableRef
+from axforge.axruntime.engines.host.codegen.params import A, Extent, I, ParameterGroup, Params, R, Ref, TableRef
 from axforge.axruntime.engines.host.features import Isa
 
 #: given an image's address and an output position: a function from a channel to the codes of the vector there
@@ -28,7 +28,7 @@ class SpatialSpec(msgspec.Struct, frozen=True):
     table: bool = False
 
 
-class ImageParams(Group[A, I, R], frozen=True, kw_only=True):
+class ImageParams(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """x, y: images of c channels, h x w and oh x ow pixels; in_*, out_*: distances of images, rows and pixels in bytes."""
 
     x: A
@@ -56,7 +56,7 @@ class ImageParams(Group[A, I, R], frozen=True, kw_only=True):
         return Extent(self.x, *span((self.n, self.h, self.w, self.c), (self.in_ns, self.in_rs, self.in_ps, 1)))
 
 
-class WindowParams(Group[A, I, R], frozen=True, kw_only=True):
+class WindowParams(ParameterGroup[A, I, R], frozen=True, kw_only=True):
     """Kernel size, strides, dilations, and the padding above and to the left."""
 
     kh: I
@@ -112,6 +112,7 @@ class DepthwiseBytesParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "DepthwiseBytesParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         m, w = self.image, self.window
         shape = (m.n, m.oh, m.ow, w.kh, w.kw, m.c)
         strides = (m.in_ns, w.sh * m.in_rs, w.sw * m.in_ps, w.dh * m.in_rs, w.dw * m.in_ps, 1)
@@ -156,6 +157,7 @@ class MaxPoolParams(Params[A, I, R], frozen=True, kw_only=True):
     window: WindowParams[A, I, R]
 
     def extents(self: "MaxPoolParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         yield self.image.inside()
         yield self.image.written()
 
@@ -194,6 +196,7 @@ class AveragePoolParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "AveragePoolParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         yield self.image.inside()
         yield self.image.written()
         yield Extent(self.mult, 0, 4 * self.window.kh * self.window.kw)
@@ -243,6 +246,7 @@ class ResizeParams(Params[A, I, R], frozen=True, kw_only=True):
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "ResizeParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
         m = self.image
         assert isinstance(self.index_h, TableRef)
         assert isinstance(self.index_w, TableRef)
