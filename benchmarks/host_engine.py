@@ -1,6 +1,6 @@
-"""The host engine against other engines on whole networks: medians of interleaved runs in one process, and ratios.
+"""The host engine against other engines on whole networks: each in a process of its own, by turns.
 
-    python benchmarks/host_engine.py --data-root FOLDER [--models yolov5s ...] [--threads 1 2] [--rounds 30]
+    python benchmarks/host_engine.py --data-root FOLDER [--models yolov5s,resnet50] [--threads 1,2] [--seconds 5]
 
 FOLDER holds models/shape/*.shape.onnx and fill_weights.py (random weights: valid for speed, not for accuracy). Networks with a box decoder
 are cut at their head convolutions for every engine. All engines take float32 and give float32.
@@ -10,34 +10,41 @@ float32, and int8 both by importing the same QDQ model and by NNCF's post-traini
 LiteRT (pip install ai-edge-litert), on our own fused graph written as .tflite (`xnnpack.py`, which says what is charged to it). What is not
 installed, or cannot be written, is left out and said so.
 
-`floor` is what we promise: our time is at most 1/floor of the other's.
+For each engine: the fastest frame, the median, and the other's median divided by ours. `floor` is what we promise of that ratio. Our code
+path is printed; AXFORGE_HOST_CPU restricts it. The other engines choose among all that the CPU has, unless their own variables say less.
 """
 
 import argparse
-import logging
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from axforge.axcompiler import calibrate, check, graphfile, ir, optimize, quantize, stages
+from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
+from axforge.axruntime.bench.document import EngineFigures
+from axforge.axruntime.bench.measure import EngineProcess, run_by_turns, this_computer
+from axforge.axruntime.bench.messages import Load
+from axforge.axruntime.bench.worker import random_feeds
 from axforge.axruntime.engines.host import HostEngine
+from axforge.axruntime.engines.host.features import PATHS, cpu_flags
 
-Feeds = dict[str, Any]
-Runner = Callable[[], object]
+Feeds = Mapping[str, NDArray[np.float32]]
 MODELS = ("yolov5s", "yolov8n", "resnet50", "mobilenet_v2", "efficientnet_lite0")
 OURS = "aipu-host"
+#: of the random inputs
+SEED = 99
 FLOORS = {
     "onnxruntime fp32": (3.4, 3.0, 3.3, 2.4, 2.4),
     "onnxruntime int8": (1.65, 1.7, 1.05, 1.2, 1.2),
@@ -51,26 +58,36 @@ def silent(*_: object) -> None:
     """No progress."""
 
 
-def prepare(name: str, root: Path, work: Path) -> tuple[Graph, Path, Path, Feeds]:
-    """The fused graph, the float32 ONNX and its int8 QDQ form (all with the same outputs), and one set of inputs."""
+def prepare(name: str, root: Path, work: Path) -> Path:
+    """The folder with a network in all its forms, which have the same inputs and outputs.
+
+    cut.axgraph: the fused graph; cut.onnx: float32; int8.onnx: float32 quantized by onnxruntime, in QDQ form.
+    """
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    shape = root / "models" / "shape"
-    files = {n: folder / n for n in ("model.onnx", "checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx", "graph.axgraph")}
-    if not files["graph.axgraph"].exists():
-        subprocess.run([sys.executable, str(shape / "fill_weights.py"), name, str(files["model.onnx"])], check=True)
-        check.run(files, stages.CheckConfig(), folder, silent)
-        samples = [_inputs(files["checked.onnx"], seed) for seed in range(4)]
-        calibrate.run(files, stages.CalibrateConfig(), folder, silent, samples=samples)
-        quantize.run(files, stages.QuantizeConfig(), folder, silent)
-        optimize.run(files, stages.OptimizeConfig(), folder, silent)
-    graph = without_islands(graphfile.load(files["graph.axgraph"]))
+    _quantized(name, root, folder)
+    graph = without_islands(graphfile.load(folder / "graph.axgraph"))
+    graphfile.save(graph, folder / "cut.axgraph")
     cut, int8 = folder / "cut.onnx", folder / "int8.onnx"
     if not cut.exists():
-        onnx.utils.extract_model(str(files["checked.onnx"]), str(cut), list(graph.inputs), list(graph.outputs), check_model=False)
+        onnx.utils.extract_model(str(folder / "checked.onnx"), str(cut), list(graph.inputs), list(graph.outputs), check_model=False)
     if not int8.exists():
         _ort_quantize(cut, int8)
-    return graph, cut, int8, _inputs(cut, 99)
+    return folder
+
+
+def _quantized(name: str, root: Path, folder: Path) -> None:
+    """Makes graph.axgraph, the network as the compiler quantizes it, unless it is there."""
+    shape = root / "models" / "shape"
+    files = {n: folder / n for n in ("model.onnx", "checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx", "graph.axgraph")}
+    if files["graph.axgraph"].exists():
+        return
+    subprocess.run([sys.executable, str(shape / "fill_weights.py"), name, str(files["model.onnx"])], check=True)
+    check.run(files, stages.CheckConfig(), folder, silent)
+    samples = [_inputs(files["checked.onnx"], seed) for seed in range(4)]
+    calibrate.run(files, stages.CalibrateConfig(), folder, silent, samples=samples)
+    quantize.run(files, stages.QuantizeConfig(), folder, silent)
+    optimize.run(files, stages.OptimizeConfig(), folder, silent)
 
 
 def without_islands(graph: Graph) -> Graph:
@@ -109,92 +126,68 @@ def _ort_quantize(source: Path, target: Path) -> None:
     )
 
 
-# ---------------------------------------------------------------- engines
+#: name in the table -> (name in `engine_worker.py`, file of the prepared model)
+ENGINES = {
+    OURS: (OURS, "cut.axgraph"),
+    "onnxruntime fp32": ("onnxruntime", "cut.onnx"),
+    "onnxruntime int8": ("onnxruntime", "int8.onnx"),
+    "openvino fp32": ("openvino", "cut.onnx"),
+    "openvino int8 (QDQ)": ("openvino", "int8.onnx"),
+    "openvino int8 (NNCF)": ("openvino-nncf", "cut.onnx"),
+    "xnnpack int8": ("xnnpack", "cut.axgraph"),
+}
+WORKER = (str(Path(__file__).with_name("engine_worker.py")),)
+#: variables by which an engine is kept from using all that the CPU has
+LIMITS = ("AXFORGE_HOST_CPU", "ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA", "DNNL_MAX_CPU_ISA")
 
 
-def _onnxruntime(path: Path, threads: int, feeds: Feeds) -> Runner:
-    import onnxruntime as ort
+def measure(folder: Path, threads: int, seconds: float) -> tuple[dict[str, EngineFigures], list[str]]:
+    """Figures of each engine, ours first, and a sentence for each one that could not be measured.
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, feeds)
-
-
-def _openvino(path: Path, threads: int, feeds: Feeds) -> Runner:
-    import openvino as ov
-
-    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    model = ov.Core().compile_model(str(path), "CPU", config)
-    request = model.create_infer_request()
-    values = [feeds[i.get_any_name()] for i in model.inputs]
-    return lambda: request.infer(values)
-
-
-def _nncf(cut: Path, threads: int, feeds: Feeds) -> Runner:
-    """OpenVINO on its own quantizer's model, made once beside `cut`."""
-    import nncf
-    import openvino as ov
-
-    target = cut.with_name("nncf.xml")
-    if not target.exists():
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        samples = nncf.Dataset([_inputs(cut, seed) for seed in range(4)])
-        ov.save_model(nncf.quantize(ov.Core().read_model(cut), samples), target)
-    return _openvino(target, threads, feeds)
+    folder: of the prepared network, see `prepare`. seconds: that each engine runs.
+    """
+    processes: dict[str, EngineProcess] = {}
+    missing: list[str] = []
+    with ExitStack() as stack:
+        for name, (engine, file) in ENGINES.items():
+            load = Load(engine=engine, file=str(folder / file), threads=threads, seed=SEED)
+            process = stack.enter_context(EngineProcess(name, load, WORKER))
+            try:
+                process.start()
+                processes[name] = process
+            except AxforgeError as e:
+                if name == OURS:
+                    raise
+                missing.append(f"{name}: {e.what}")
+        run_by_turns(list(processes.values()), seconds)
+        return {name: process.figures() for name, process in processes.items()}, missing
 
 
-class NotRun(Exception):
-    """An engine that cannot run a network, and why."""
+def allowed() -> str:
+    """A sentence that says which instruction sets the engines may use."""
+    flags = sorted({flag for path in PATHS for flag in path.flags} & cpu_flags())
+    set_ = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return f"The CPU has {', '.join(flags) or 'nothing that we choose by'}. Limits: {', '.join(set_) or 'none'}."
 
 
-def _xnnpack(graph: Graph, target: Path, threads: int, feeds: Feeds, expected: Feeds) -> Runner:
-    import xnnpack
-
-    try:
-        return xnnpack.runner(graph, target, threads, feeds, expected)
-    except xnnpack.Unsupported as e:
-        raise NotRun(str(e)) from e
-
-
-def runners(graph: Graph, cut: Path, int8: Path, feeds: Feeds, threads: int) -> tuple[dict[str, Runner], list[str]]:
-    """Engines by name, ours first, and what could not be had."""
-    engine = HostEngine(graph, threads)
-    out: dict[str, Runner] = {OURS: lambda: engine.run(feeds)}
-    missing = []
-    makers: dict[str, Callable[[], Runner]] = {
-        "onnxruntime fp32": lambda: _onnxruntime(cut, threads, feeds),
-        "onnxruntime int8": lambda: _onnxruntime(int8, threads, feeds),
-        "openvino fp32": lambda: _openvino(cut, threads, feeds),
-        "openvino int8 (QDQ)": lambda: _openvino(int8, threads, feeds),
-        "openvino int8 (NNCF)": lambda: _nncf(cut, threads, feeds),
-        "xnnpack int8": lambda: _xnnpack(graph, cut.with_name("xnnpack.tflite"), threads, feeds, engine.run(feeds)),
-    }
-    for name, make in makers.items():
-        try:
-            out[name] = make()
-        except (ImportError, NotRun) as e:
-            missing.append(f"{name}: {e}")
-    return out, missing
+def lines(name: str, figures: Mapping[str, EngineFigures]) -> list[str]:
+    """The rows of the table for one network and number of threads."""
+    ours = figures[OURS].latency
+    out = []
+    for engine, figure in figures.items():
+        times = figure.latency
+        ratio = times.p50_ms / ours.p50_ms
+        floor = FLOORS[engine][MODELS.index(name)] if engine in FLOORS else None
+        kept = "" if floor is None else f"{floor:6.2f} {'kept' if ratio >= floor else 'MISSED'}"
+        label = f"{engine} {figure.code_path}".rstrip()
+        out.append(f"{name:20} {figure.threads:7} {label:24} {times.min_ms:8.2f} {times.p50_ms:9.2f} {ratio:12.2f} {kept}".rstrip())
+    return out
 
 
-def measure(engines: Mapping[str, Runner], rounds: int) -> dict[str, float]:
-    """Median seconds of each engine; one run of each in turn, with a pause in which the threads of the one before fall asleep."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for turn in range(rounds + 3):
-        for name, run in engines.items():
-            time.sleep(0.004)
-            start = time.perf_counter()
-            run()
-            if turn >= 3:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def throughput(graph: Graph, feeds: Feeds, seconds: float = 1.5) -> tuple[float, float]:
+def throughput(graph: Graph, seconds: float = 1.5) -> tuple[float, float]:
     """Frames a second of one run on two threads, and of two runs on one thread each side by side (best of three turns each)."""
     pair, single = HostEngine(graph, 2), HostEngine(graph, 1)
+    feeds = random_feeds(pair.inputs, {}, SEED)
     best = [0.0, 0.0]
     for _ in range(3):
         for i, (engine, callers) in enumerate(((pair, 1), (single, 2))):
@@ -203,7 +196,7 @@ def throughput(graph: Graph, feeds: Feeds, seconds: float = 1.5) -> tuple[float,
     return best[0], best[1]
 
 
-def _frames(engine: HostEngine, feeds: Feeds, callers: int, seconds: float) -> float:
+def _frames(engine: HostEngine, feeds: Mapping[str, NDArray[np.generic]], callers: int, seconds: float) -> float:
     counts = [0] * callers
     end = time.perf_counter() + seconds
 
@@ -220,41 +213,63 @@ def _frames(engine: HostEngine, feeds: Feeds, callers: int, seconds: float) -> f
     return sum(counts) / seconds
 
 
-def main() -> int:
-    """Prints one line an engine, model and number of threads."""
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is not one of {', '.join(MODELS)}")
+    return names
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(part) for part in text.split(",")]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError("a number of threads is at least 1")
+    return counts
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data-root", default=os.environ.get("AXFORGE_DATA_ROOT"))
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--models", type=_names, default=list(MODELS), metavar="NAME,...", help=", ".join(MODELS))
+    parser.add_argument("--threads", type=_counts, default=[1, 2], metavar="N,...", help="numbers of threads (1,2)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="that each engine runs (5)")
     parser.add_argument("--throughput", action="store_true", help="frames a second of our engine instead of latencies")
     parser.add_argument("--work", help="folder that keeps prepared models between runs")
-    args = parser.parse_args()
+    return parser
+
+
+def compare(models: Sequence[str], threads: Sequence[int], seconds: float, root: Path, work: Path) -> None:
+    """Prints the table of latencies, row by row."""
+    print(f"{this_computer().cpu}. {allowed()}")
+    print(f"{'model':20} {'threads':>7} {'engine':24} {'min ms':>8} {'median ms':>9} {'other / ours':>12} {'floor':>6}")
+    for name in models:
+        folder = prepare(name, root, work)
+        for count in threads:
+            figures, missing = measure(folder, count, seconds)
+            print("\n".join([*lines(name, figures), *(f"{name:20} {count:7} not run: {why}" for why in missing)]), flush=True)
+
+
+def compare_throughput(models: Sequence[str], root: Path, work: Path) -> None:
+    """Prints how many frames a second our engine runs by one caller on two threads, and by two callers."""
+    print(f"{'model':20} {'1 run x 2 threads':>18} {'2 runs x 1 thread':>18} {'ratio':>6}   frames a second")
+    for name in models:
+        one, two = throughput(graphfile.load(prepare(name, root, work) / "cut.axgraph"))
+        print(f"{name:20} {one:18.1f} {two:18.1f} {two / one:6.2f}", flush=True)
+
+
+def main() -> int:
+    """Runs the command; returns the exit status."""
+    args = _parser().parse_args()
     if not args.data_root:
         print("Say where the models are: --data-root FOLDER, or set AXFORGE_DATA_ROOT.", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as temporary:
-        work = Path(args.work or temporary)
+        root, work = Path(args.data_root), Path(args.work or temporary)
         if args.throughput:
-            print(f"{'model':20} {'1 run x 2 threads':>18} {'2 runs x 1 thread':>18} {'ratio':>6}   frames a second")
-            for name in args.models:
-                graph, _, _, feeds = prepare(name, Path(args.data_root), work)
-                one, two = throughput(graph, feeds)
-                print(f"{name:20} {one:18.1f} {two:18.1f} {two / one:6.2f}", flush=True)
-            return 0
-        print(f"{'model':20} {'threads':>7} {'engine':22} {'ms':>8} {'other / ours':>12} {'floor':>6}")
-        for name in args.models:
-            graph, cut, int8, feeds = prepare(name, Path(args.data_root), work)
-            for threads in args.threads:
-                engines, missing = runners(graph, cut, int8, feeds, threads)
-                medians = measure(engines, args.rounds)
-                for engine, seconds in medians.items():
-                    ratio = seconds / medians[OURS]
-                    floor = FLOORS[engine][MODELS.index(name)] if engine in FLOORS else None
-                    kept = "" if floor is None else f"{floor:6.2f} {'kept' if ratio >= floor else 'MISSED'}"
-                    print(f"{name:20} {threads:7} {engine:22} {seconds * 1e3:8.2f} {ratio:12.2f} {kept}", flush=True)
-                for line in missing:
-                    print(f"{name:20} {threads:7} not run: {line}")
+            compare_throughput(args.models, root, work)
+        else:
+            compare(args.models, args.threads, args.seconds, root, work)
     return 0
 
 

@@ -160,7 +160,7 @@ def test_engines_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         def run_round(self, seconds: float) -> None:
             self.calls.append((self.name, seconds))
 
-    measure._by_turns([Turns("a"), Turns("b")], 1.0)  # type: ignore[list-item]
+    measure.run_by_turns([Turns("a"), Turns("b")], 1.0)  # type: ignore[list-item]
     assert "".join(name for name, _ in Turns.calls) == "abba" * 2
     assert sum(seconds for name, seconds in Turns.calls if name == "a") == pytest.approx(1.0)
 

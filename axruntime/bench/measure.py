@@ -27,15 +27,20 @@ _ROUND_SECONDS = 0.25
 _LEAST_ROUNDS = 4
 
 
-class EngineProcess:
-    """An engine in a process of its own. A context manager: leaving it ends the process."""
+#: -P: the folder where the command was typed may have a numpy.py of its own
+_WORKER = ("-P", "-m", "axforge.axruntime.bench.worker")
 
-    def __init__(self, name: str, load: Load) -> None:
+
+class EngineProcess:
+    """An engine in a process of its own. A context manager: leaving it ends the process.
+
+    worker: arguments of the Python that runs `worker.main`.
+    """
+
+    def __init__(self, name: str, load: Load, worker: Sequence[str] = _WORKER) -> None:
         self.name, self.load = name, load
-        # -P: the folder where the command was typed may have a numpy.py of its own
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since a pipe that nobody reads would fill; closed in __exit__
-        command = [sys.executable, "-P", "-m", "axforge.axruntime.bench.worker"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = subprocess.Popen([sys.executable, *worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self.times: list[int] = []
         self.rounds = 0
         self.memory: int | None = None
@@ -137,14 +142,14 @@ def bench(file: Path, onnx: Path | None = None, *, threads: int = 0, seconds: fl
                 engines.append(other)
             except AxforgeError as e:
                 notes.append(f"onnxruntime was not measured: {e}")
-        _by_turns(engines, seconds)
+        run_by_turns(engines, seconds)
         measured = tuple(engine.figures() for engine in engines)
     return BenchReport(
         model=str(file), seconds=seconds, seed=seed, computer=this_computer(), engines=measured, ratio=ratio(measured), notes=tuple(notes)
     )
 
 
-def _by_turns(engines: Sequence[EngineProcess], seconds: float) -> None:
+def run_by_turns(engines: Sequence[EngineProcess], seconds: float) -> None:
     """Rounds of each engine by turns, until each has run for `seconds`. Which engine begins alternates too."""
     rounds = max(_LEAST_ROUNDS, ceil(seconds / _ROUND_SECONDS))
     for turn in range(rounds):

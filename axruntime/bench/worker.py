@@ -42,12 +42,12 @@ def random_feeds(inputs: Inputs, shapes: Mapping[str, Sequence[int]], seed: int)
 class Bench:
     """A loaded engine that can run rounds."""
 
-    def __init__(self, request: Load) -> None:
-        engine_version = _import(request.engine)
+    def __init__(self, request: Load, engines: "Engines") -> None:
+        engine_version = engines.prepare(request.engine)
         memory.forget_peak()
         self._before = memory.current()
         start = time.perf_counter_ns()
-        self.engine = _opened(request)
+        self.engine = engines.open(request)
         elapsed = time.perf_counter_ns() - start
         feeds = random_feeds(self.engine.inputs, request.shapes, request.seed)
         self._frame: Callable[[], object] = lambda: self.engine.run(feeds)
@@ -70,26 +70,29 @@ class Bench:
         return RoundDone(nanoseconds=times, memory_bytes=growth)
 
 
-def _opened(request: Load) -> Engine:
-    path = Path(request.file)
-    if path.suffix == ".zip":
-        from axforge.axruntime.deployed.opening import open_deployed  # not at the top: other files do not need it
+class Engines:
+    """The engines that a worker can measure: those of axforge. A benchmark of others derives a class from this one."""
 
-        return engine_for(request.engine, open_deployed(path).model, threads=request.threads)
-    return open_engine(request.engine, path, threads=request.threads)
+    def prepare(self, engine: str) -> str:
+        """Import what the engine needs, so that neither time nor memory of that counts as loading a model; returns its version."""
+        if engine == "onnx":
+            import onnxruntime
 
+            return str(onnxruntime.__version__)
+        importlib.import_module("axforge.axruntime.engines.host")
+        try:
+            return version("axforge")
+        except PackageNotFoundError:
+            return ""
 
-def _import(engine: str) -> str:
-    """Import what the engine needs, so that neither time nor memory of that counts as loading a model; gives its version."""
-    if engine == "onnx":
-        import onnxruntime
+    def open(self, request: Load) -> Engine:
+        """Load the model of `request` into the engine that it names."""
+        path = Path(request.file)
+        if path.suffix == ".zip":
+            from axforge.axruntime.deployed.opening import open_deployed  # not at the top: other files do not need it
 
-        return str(onnxruntime.__version__)
-    importlib.import_module("axforge.axruntime.engines.host")
-    try:
-        return version("axforge")
-    except PackageNotFoundError:
-        return ""
+            return engine_for(request.engine, open_deployed(path).model, threads=request.threads)
+        return open_engine(request.engine, path, threads=request.threads)
 
 
 def _code_path(engine: object) -> tuple[str, tuple[str, ...]]:
@@ -100,7 +103,7 @@ def _code_path(engine: object) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(requests: BinaryIO, replies: BinaryIO, engines: Engines) -> None:
     """Answer every request until there are no more."""
     bench: Bench | None = None
     for line in requests:
@@ -108,7 +111,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         reply: Reply
         try:
             if isinstance(request, Load):
-                bench = Bench(request)
+                bench = Bench(request, engines)
                 reply = bench.loaded
             else:
                 assert bench is not None, "a round was asked for before a model"
@@ -125,15 +128,15 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         replies.flush()
 
 
-def main() -> None:
+def main(engines: Engines) -> None:
     """Serve standard input and output. What libraries print goes to standard error, so that it cannot be taken for a reply."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        serve(sys.stdin.buffer, replies)
+        serve(sys.stdin.buffer, replies, engines)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 if __name__ == "__main__":
-    main()
+    main(Engines())
