@@ -205,8 +205,8 @@ def test_an_onnx_is_measured_alone(tmp_path: Path) -> None:
 
 
 def test_libraries_that_print_do_not_disturb_the_replies(tmp_path: Path) -> None:
-    serve = "lambda requests, replies: (os.write(1, b'noise'), replies.write(b'reply'), replies.flush())"
-    code = f"import os; from axforge.axruntime.bench import worker; worker.serve = {serve}; worker.main()"
+    serve = "lambda requests, replies, engines: (os.write(1, b'noise'), replies.write(b'reply'), replies.flush())"
+    code = f"import os; from axforge.axruntime.bench import worker; worker.serve = {serve}; worker.main(worker.Engines())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, input=b"")
     assert done.stdout == b"reply"
     assert b"noise" in done.stderr
