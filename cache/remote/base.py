@@ -1,4 +1,4 @@
-"""What a remote must be able to do, and how it may fail."""
+"""What a remote must be able to do, how it may fail, and how it is registered for its scheme."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,3 +33,24 @@ class Remote(Protocol):
 
     def put(self, kind: str, name: str, source: Path | bytes) -> None:
         """Store bytes or a file."""
+
+
+#: open(url, token): the remote at a URL. It does not talk to it yet. CacheError when the URL cannot be used.
+Opener = Callable[[str, str], Remote]
+#: What opens URLs, by scheme: "https" for https://…; "" for a path without a scheme.
+SCHEMES: dict[str, Opener] = {}
+#: The scheme of a remote that takes URLs of every scheme that nobody else has registered.
+ANY = "*"
+
+
+def register(*schemes: str) -> Callable[[Opener], Opener]:
+    """Let the decorated function open URLs of these schemes."""
+
+    def add(opener: Opener) -> Opener:
+        for scheme in schemes:
+            if scheme in SCHEMES:
+                raise ValueError(f"two remotes are registered for {scheme!r}")
+            SCHEMES[scheme] = opener
+        return opener
+
+    return add

@@ -1,38 +1,23 @@
-"""The second tier at a URL; loads only the kind of remote that is asked for."""
+"""From a URL to the remote that is registered for its scheme, and to the tier in front of it."""
 
-from typing import TYPE_CHECKING
+import importlib
+from pathlib import Path
 
-from axforge.cache.errors import CacheError, masked
-
-if TYPE_CHECKING:
-    from axforge.cache.remote.tier import Tier
+from axforge.cache.remote.base import ANY, SCHEMES, Remote
+from axforge.cache.remote.tier import Tier
 
 
-def connect(url: str, mode: str, token: str = "") -> "Tier":
-    """The tier at `url`: http(s):// by Bazel's protocol, a folder, or any URL of fsspec. Does not yet talk to it.
+def connect(url: str, mode: str, token: str = "") -> Tier:
+    """The tier at `url`. It does not talk to it yet. CacheError when the URL cannot be used.
 
-    mode: "ro" or "rw". token: for http, sent as a bearer token. CacheError when the URL cannot be used.
+    mode: "ro" or "rw". token: for remotes that authenticate with one.
     """
-    from axforge.cache.remote.tier import Tier
+    return Tier(open_remote(url, token), mode)
 
-    if url.startswith(("http://", "https://")):
-        from axforge.cache.remote.http import HttpRemote
 
-        return Tier(HttpRemote(url, token=token), mode)
-    if "://" not in url or url.startswith("file://"):
-        from pathlib import Path
-
-        from axforge.cache.remote.folder import FolderRemote
-
-        return Tier(FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute()), mode)
-    try:
-        from axforge.cache.remote.objects import ObjectRemote
-
-        return Tier(ObjectRemote(url), mode)
-    except ImportError as error:
-        name = url.partition("://")[0]
-        raise CacheError(
-            f"Object stores need fsspec and its driver for {name}:// ({error}).",
-            where=masked(url),
-            fix='Install them (pip install fsspec s3fs, gcsfs, adlfs …), or set mode = "off".',
-        ) from error
+def open_remote(url: str, token: str) -> Remote:
+    """The remote at `url`, of the kind that is registered for its scheme. CacheError when the URL cannot be used."""
+    for file in sorted((Path(__file__).parent / "schemes").glob("[!_]*.py")):
+        importlib.import_module(f"{__package__}.schemes.{file.stem}")
+    scheme = url.partition("://")[0] if "://" in url else ""
+    return SCHEMES.get(scheme, SCHEMES[ANY])(url, token)

@@ -1,6 +1,7 @@
 """The second tier, against a real server process on the loopback address, a plain folder, and an object store of fsspec."""
 
 import base64
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 
 from axforge.cache.config import fresh_start, open_store
 from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError
 from axforge.cache.record import Blob, parse
+from axforge.cache.remote import base
 from axforge.cache.remote.connect import connect
-from axforge.cache.remote.http import HttpRemote
 from axforge.cache.remote.protobuf import action_result, output_files
+from axforge.cache.remote.schemes.http import HttpRemote
 from axforge.cache.remote.tier import RECORD_FILE, Tier
 from axforge.cache.store import Store
 from axforge.cache.verify import verify
@@ -259,7 +262,7 @@ def test_forged_records_are_refused(tmp_path: Path, server: Server) -> None:
 )
 def test_action_results_that_are_none(tmp_path: Path, server: Server, result: bytes) -> None:
     """A server that checks nothing (a plain WebDAV folder) may hand out anything."""
-    from axforge.cache.remote.folder import FolderRemote
+    from axforge.cache.remote.schemes.folder import FolderRemote
 
     store, said = make_store(tmp_path / "c")
     store.remote = Tier(FolderRemote(server.root), "ro")
@@ -333,6 +336,28 @@ def test_folders_and_object_stores(tmp_path: Path, kind: str) -> None:
     assert build(laptop, b"new", tmp_path / "d3", changes=TREE).how == "ran"
     assert is_right(tmp_path / "d2", b"model")
     assert said == []
+
+
+def test_a_remote_registers_itself_for_a_scheme_and_cannot_take_one_that_is_taken() -> None:
+    connect("/a/folder", "ro")
+    assert {"", "file", "http", "https", base.ANY} <= set(base.SCHEMES)
+    with pytest.raises(ValueError, match="https"):
+        base.register("https")(lambda url, token: pytest.fail("never opened"))
+
+
+def test_a_url_of_no_kind_of_remote_is_a_mistake_that_names_the_kinds() -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(CacheError, match="https://") as caught:
+        connect("htps://anna:secret@example.org/cache", "ro")
+    assert "secret" not in str(caught.value)
+
+
+def test_without_a_remote_no_kind_of_remote_is_loaded(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from axforge.cache.config import open_store; open_store(Path(sys.argv[1]));"
+    script += "print(*[name for name in sys.modules if name.startswith('axforge.cache.remote')])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "AXFORGE_CACHE_REMOTE": ""}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.stdout.split(), done.returncode) == ([], 0), done.stderr
 
 
 def test_a_damaged_shared_folder_is_not_believed(tmp_path: Path) -> None:

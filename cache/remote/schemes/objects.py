@@ -1,23 +1,38 @@
 """Object stores and whatever else fsspec reaches: s3://, gs://, abfs://, sftp:// …, with the same names as the HTTP cache."""
 
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Protocol
 
-import fsspec
-
-from axforge.cache.errors import masked
-from axforge.cache.remote.base import RemoteError, Sink
+from axforge.cache.errors import CacheError, masked
+from axforge.cache.remote.base import ANY, SCHEMES, RemoteError, Sink, register
 
 _PIECE = 1 << 20
 
 
-class ObjectRemote:
-    """`url`: as fsspec understands it; credentials come from where its driver looks for them."""
+class FileSystem(Protocol):
+    """What is used of a file system of fsspec (which is not typed)."""
 
-    def __init__(self, url: str) -> None:
-        self._shown = masked(url)
-        self._fs: Any
-        self._fs, self._base = fsspec.core.url_to_fs(url)
+    def open(self, path: str, mode: str) -> BinaryIO:
+        """Open a file."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder at `path`."""
+
+    def makedirs(self, path: str, exist_ok: bool) -> None:
+        """Make a folder and those around it."""
+
+    def pipe_file(self, path: str, value: bytes) -> None:
+        """Write bytes to a file."""
+
+    def put_file(self, lpath: str, rpath: str) -> None:
+        """Copy a file of this machine."""
+
+
+class ObjectRemote:
+    """A folder of a file system of fsspec; credentials come from where its driver looks for them. shown: its URL without credentials."""
+
+    def __init__(self, system: FileSystem, base: str, shown: str) -> None:
+        self._fs, self._base, self._shown = system, base, shown
 
     def describe(self) -> str:
         """Its URL without credentials."""
@@ -47,7 +62,7 @@ class ObjectRemote:
     def has(self, kind: str, name: str) -> bool:
         """See Remote."""
         try:
-            return bool(self._fs.exists(self._path(kind, name)))
+            return self._fs.exists(self._path(kind, name))
         except Exception as error:  # see get
             raise _wrapped(error) from error
 
@@ -62,6 +77,27 @@ class ObjectRemote:
                 self._fs.put_file(str(source), path)
         except Exception as error:  # see get
             raise _wrapped(error) from error
+
+
+@register(ANY)
+def _open(url: str, token: str) -> ObjectRemote:
+    try:
+        from fsspec.core import url_to_fs  # an optional package
+
+        system, base = url_to_fs(url)
+    except ImportError as error:
+        name = url.partition("://")[0]
+        raise CacheError(
+            f"Object stores need fsspec and its driver for {name}:// ({error}).",
+            where=masked(url),
+            fix='Install them (pip install fsspec s3fs, gcsfs, adlfs …), or set mode = "off".',
+        ) from error
+    except ValueError as error:
+        known = ", ".join(f"{scheme}://" for scheme in sorted(SCHEMES) if scheme.isalpha())
+        raise CacheError(
+            f"No kind of remote cache has addresses like this ({error}).", where=masked(url), fix=f"There are {known} and those of fsspec."
+        ) from error
+    return ObjectRemote(system, base, masked(url))
 
 
 def _wrapped(error: Exception) -> RemoteError:

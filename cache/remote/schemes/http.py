@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from axforge.cache.errors import CacheError
-from axforge.cache.remote.base import RemoteError, Sink
+from axforge.cache.remote.base import RemoteError, Sink, register
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PIECE = 1 << 18
@@ -33,9 +33,7 @@ class HttpRemote:
         try:
             port = parts.port
         except ValueError as error:
-            raise CacheError(
-                f"The address of the remote cache is not valid: {error}.", fix="Write it like https://host:8080/path."
-            ) from error
+            raise CacheError(f"The address of the remote cache is not valid: {error}.", fix=_LIKE) from error
         if not parts.hostname:
             raise CacheError("The address of the remote cache names no host.", fix=_LIKE)
         self._tls, self._host, self._port = parts.scheme == "https", parts.hostname, port
@@ -103,7 +101,7 @@ class HttpRemote:
             self._drop()
             raise RemoteError(f"does not answer ({_reason(error)})", grave=True) from error
         except RemoteError:
-            self._drop()  # the rest of its answer is of no interest
+            self._drop()  # the rest of its answer is not needed
             raise
         try:
             return self._once(method, kind, name, source, use)
@@ -160,7 +158,7 @@ class HttpRemote:
                 raise RemoteError(f"sent more than the {limit} bytes that were expected", grave=False)
             sink(piece)
             self._keep_pace(begun, count)
-        if answer.length:  # read1 tells the end of a connection and of an answer alike
+        if answer.length:  # read1 ends in the same way for a closed connection and a complete answer
             raise RemoteError(f"broke off {answer.length} bytes before the end", grave=False)
         answer.read()  # nothing is left, but only this lets the connection be used again
 
@@ -173,6 +171,11 @@ class HttpRemote:
             refused = answer.status in (401, 403, 405, 407)
             hint = {401: ": credentials are missing or wrong", 403: ": not allowed"}.get(answer.status, "")
             raise RemoteError(f"answered {answer.status}{hint}", grave=refused)
+
+
+@register("http", "https")
+def _open(url: str, token: str) -> HttpRemote:
+    return HttpRemote(url, token=token)
 
 
 def _credentials(parts: urllib.parse.SplitResult, token: str) -> dict[str, str]:

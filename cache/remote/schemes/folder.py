@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from axforge.cache.disk import unique_name
-from axforge.cache.remote.base import RemoteError, Sink
+from axforge.cache.remote.base import RemoteError, Sink, register
 
 _PIECE = 1 << 20
 
@@ -63,6 +63,11 @@ class FolderRemote:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise RemoteError(f"cannot be written ({error.strerror})", grave=True) from error
+
+
+@register("", "file")
+def _open(url: str, token: str) -> FolderRemote:
+    return FolderRemote(Path(url.removeprefix("file://")).expanduser().absolute())
 
 
 def _pieces(handle: int) -> Iterator[bytes]:
