@@ -4,7 +4,7 @@
 dir = "~/.cache/axforge"    # AXFORGE_CACHE_DIR
 size_limit = "20 GB"        # AXFORGE_CACHE_SIZE_LIMIT; "none" for no limit
 link = true                 # hard links where the file system has no reflinks
-remote = "https://cache.example.org/axforge"   # AXFORGE_CACHE_REMOTE; or a folder, or any fsspec URL
+remote = "https://cache.example.org/axforge"   # AXFORGE_CACHE_REMOTE; or a folder, any fsspec URL, or several: mirrors://A,B
 mode = "ro"                 # AXFORGE_CACHE_MODE: off, ro, rw
 """
 

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -390,3 +391,59 @@ def test_the_shared_outputs_are_what_the_stage_gives(tmp_path: Path, server: Ser
     build(ci, b"model", tmp_path / "d")
     held = {path.read_bytes() for path in server.stored("cas")}
     assert set(outputs_for(b"model").values()) <= held
+
+
+def test_mirrors_are_read_in_order_and_only_the_first_is_written(tmp_path: Path, server: Server) -> None:
+    near, said = tmp_path / "near", list[str]()
+    ci, _ = store_with(tmp_path, "ci", server)
+    build(ci, b"model", tmp_path / "d1", changes=TREE)
+    url = f"mirrors://{near},{server.url('anna:secret@')}"
+    assert "secret" not in connect(url, "rw").describe()
+    laptop, _ = make_store(tmp_path / "laptop", remote=connect(url, "rw"), warn=said.append)
+    assert build(laptop, b"model", tmp_path / "d2", changes=TREE).how == "restored"
+    before = len(server.stored("ac"))
+    assert build(laptop, b"new", tmp_path / "d3", changes=TREE).how == "ran"
+    assert (len(server.stored("ac")), len(list((near / "ac").iterdir()))) == (before, 1)
+    asked = len(server.requests())
+    other, _ = make_store(tmp_path / "other", remote=connect(url, "ro"), warn=said.append)
+    assert build(other, b"new", tmp_path / "d4", changes=TREE).how == "restored"
+    assert (len(server.requests()), said) == (asked, []), "what the first has is not asked of the second"
+
+
+def test_a_mirror_that_is_gone_is_skipped(tmp_path: Path, server: Server) -> None:
+    ci, _ = store_with(tmp_path, "ci", server)
+    build(ci, b"model", tmp_path / "d1")
+    said: list[str] = []
+    url = f"mirrors://http://127.0.0.1:1/nobody,{server.url()}"
+    laptop, _ = make_store(tmp_path / "laptop", remote=connect(url, "ro"), warn=said.append)
+    assert build(laptop, b"model", tmp_path / "d2").how == "restored"
+    assert said == [], "another one had it"
+    laptop, _ = make_store(tmp_path / "desk", remote=connect(url, "ro"), warn=said.append)
+    assert build(laptop, b"new", tmp_path / "d3").how == "ran"
+    assert len(said) == 1
+    assert "127.0.0.1:1/nobody cannot be reached" in said[0]
+    assert build(laptop, b"model", tmp_path / "d4").how == "restored", "the other one is still asked"
+    server.process.kill()
+    server.process.wait()
+    assert build(laptop, b"newer", tmp_path / "d5").how == "ran"
+    assert "not used for the rest of this run" in said[-1]
+
+
+def test_a_mirror_that_breaks_off_costs_a_rebuild_and_no_wrong_byte(tmp_path: Path, server: Server) -> None:
+    """The second remote is not asked for the rest of a content: the part that came is already in the file."""
+    ci, _ = store_with(tmp_path, "ci", server)
+    build(ci, b"model", tmp_path / "d1")
+    share, said = tmp_path / "share", list[str]()
+    shutil.copytree(server.root, share, ignore=shutil.ignore_patterns("log", "mode"))
+    server.behave("short")
+    laptop, _ = make_store(tmp_path / "laptop", remote=connect(f"mirrors://{server.url()},{share}", "ro"), warn=said.append)
+    build(laptop, b"model", tmp_path / "d2")
+    assert "broke off" in said[0]
+    assert is_right(tmp_path / "d2", b"model")
+    assert verify(laptop).sound
+
+
+@pytest.mark.parametrize("url", ["mirrors://", "mirrors:///a,,/b", "mirrors:///a,mirrors:///b"])
+def test_a_list_of_mirrors_with_an_empty_or_nested_entry_is_a_mistake(url: str) -> None:
+    with pytest.raises(CacheError, match="mirrors://https://"):
+        connect(url, "ro")
