@@ -7,7 +7,7 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import model_names
 from axforge.cli.tasks_runner import UserProject
-from axforge.tasks import settings
+from axforge.tasks.project import settings
 
 #: Folder of proposals below the build root.
 PROPOSED = "proposed"

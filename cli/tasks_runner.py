@@ -12,9 +12,9 @@ from doit.loader import get_module
 
 from axforge import tasks
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import command_line, settings
-from axforge.tasks.project_file import DODO, find_project, uses_our_tasks
-from axforge.tasks.settings import Settings
+from axforge.tasks.project import command_line, settings
+from axforge.tasks.project.project_file import DODO, find_project, uses_our_tasks
+from axforge.tasks.project.settings import Settings
 
 
 class UserProject:

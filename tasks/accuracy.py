@@ -7,11 +7,12 @@ from doit.exceptions import TaskFailed
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.tasks import command_line, compiling
-from axforge.tasks.engines import needs, pipe_of
-from axforge.tasks.failures import Guarded, report_user_errors
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import PROJECT
+from axforge.tasks import compiling
+from axforge.tasks.project import command_line
+from axforge.tasks.project.engines import needs, pipe_of
+from axforge.tasks.project.failures import Guarded, report_user_errors
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import PROJECT
 
 
 @report_user_errors

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from axforge.tasks.compiling import shown
-from axforge.tasks.display import counting, table
-from axforge.tasks.engines import FLOAT, open_for
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.engines import FLOAT, open_for
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.screen.display import counting, table
 
 if TYPE_CHECKING:
     from axforge.axruntime.evaluate.evaluate import AccuracyReport

@@ -9,15 +9,15 @@ from typing import Any
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.axruntime.pipeline import labels
-from axforge.tasks import command_line, zoo
-from axforge.tasks.checking import refuse_mistakes
-from axforge.tasks.doit_state import Question, prepare_state, same, snapshot
-from axforge.tasks.failures import Guarded, report_user_errors
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import PROJECT, Settings
+from axforge.tasks.project import command_line, zoo
+from axforge.tasks.project.checking import refuse_mistakes
+from axforge.tasks.project.doit_state import Question, prepare_state, same, snapshot
+from axforge.tasks.project.failures import Guarded, report_user_errors
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import PROJECT, Settings
+from axforge.tasks.project.suggest import nearest
 from axforge.tasks.stages.executor import Executor, Here
 from axforge.tasks.stages.task import StageTask, remove_files
-from axforge.tasks.suggest import nearest
 
 
 @report_user_errors
@@ -43,7 +43,7 @@ def plans(typed: command_line.CommandLine) -> list[Plan]:
     if typed.common.onnx and len(typed.models()) != 1:
         raise AxforgeError("onnx= gives the file of one model.", fix="Name one model: doit compile:MODEL onnx=PATH.")
     named = typed.models()
-    found = [Plan(zoo.find(name, here), typed.options(name), here) for name in named]
+    found = [Plan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
     if typed.everything():
         found += _others(typed, here, set(named))
     return found
@@ -56,7 +56,7 @@ def _others(typed: command_line.CommandLine, here: Settings, named: set[str]) ->
         if name in named:
             continue
         try:
-            plan = Plan(zoo.find(name, here), typed.options(name), here)
+            plan = Plan(zoo.find(name, here), typed.options(name), here, PROJECT.channel)
             _ = plan.cores
         except AxforgeError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)

@@ -8,12 +8,12 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.output import flush_output, keep_streams_open
-from axforge.tasks import task_help
-from axforge.tasks.command_line import encoded
-from axforge.tasks.doit_state import ContentChecker
-from axforge.tasks.failures import stop, stop_at_mistakes
-from axforge.tasks.reporter import Reporter
-from axforge.tasks.settings import PROJECT
+from axforge.tasks.project import task_help
+from axforge.tasks.project.command_line import encoded
+from axforge.tasks.project.doit_state import ContentChecker
+from axforge.tasks.project.failures import stop, stop_at_mistakes
+from axforge.tasks.project.settings import PROJECT
+from axforge.tasks.screen.reporter import Reporter
 
 
 def doit_config() -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from axforge.axcompiler.stages import STAGES
-from axforge.tasks import zoo
-from axforge.tasks.command_line import Options
 from axforge.tasks.compiling import shown
 from axforge.tasks.listing import compiled_for, weights_of
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import Settings
+from axforge.tasks.project import zoo
+from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import Settings
 
 
 def lines(name: str, settings: Settings, cores: int = 0) -> list[str]:

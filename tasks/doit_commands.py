@@ -14,9 +14,10 @@ from doit.cmd_help import Help as DoitHelp
 from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
 
-from axforge.tasks import describing, listing, task_help, zoo
-from axforge.tasks.failures import stop_at_mistakes
-from axforge.tasks.settings import PROJECT
+from axforge.tasks import describing, listing
+from axforge.tasks.project import task_help, zoo
+from axforge.tasks.project.failures import stop_at_mistakes
+from axforge.tasks.project.settings import PROJECT
 
 
 class List(DoitList):  # type: ignore[misc]

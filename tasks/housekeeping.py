@@ -8,10 +8,10 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from axforge.tasks import zoo
-from axforge.tasks.failures import say
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import PROJECT
+from axforge.tasks.project import zoo
+from axforge.tasks.project.failures import say
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import PROJECT
 
 
 def task_cache() -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _explains_a_build(rest: list[str]) -> bool:
 def _explain(rest: list[str], prog: str) -> int:
     import argparse  # only `explain` of this command needs it
 
-    from axforge.tasks.explaining import explain  # only `explain` needs it
+    from axforge.tasks.stages.explaining import explain  # only `explain` needs it
 
     parser = argparse.ArgumentParser(prog=f"{prog} explain", description="What a build of a model would do, stage by stage, and why.")
     parser.add_argument("model")

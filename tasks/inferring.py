@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import command_line, zoo
-from axforge.tasks.engines import needs, pipe_of
-from axforge.tasks.failures import Guarded, report_user_errors
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import PROJECT
+from axforge.tasks.project import command_line, zoo
+from axforge.tasks.project.engines import needs, pipe_of
+from axforge.tasks.project.failures import Guarded, report_user_errors
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import PROJECT
 
 EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
 
@@ -27,7 +27,7 @@ def task_infer() -> Iterator[dict[str, Any]]:
         model, _, source = rest.partition(":")
         if not source:
             raise AxforgeError(f"infer:{rest} has no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
-        plan = Plan(zoo.find(model, here), typed.options(model), here)
+        plan = Plan(zoo.find(model, here), typed.options(model), here, PROJECT.channel)
         task = Infer(plan, source).as_doit(command_line.encoded(rest))
         if typed.command == "run":
             _look_at(source, plan)

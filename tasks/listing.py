@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import zoo
-from axforge.tasks.display import table
-from axforge.tasks.settings import Settings
+from axforge.tasks.project import zoo
+from axforge.tasks.project.settings import Settings
+from axforge.tasks.screen.display import table
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from axforge.axcompiler.errors import AxforgeError
 from axforge.cache.errors import masked
 from axforge.tasks.compiling import shown
-from axforge.tasks.display import counting, table
-from axforge.tasks.engines import open_for
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.engines import open_for
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.screen.display import counting, table
 
 if TYPE_CHECKING:
     from axforge.axruntime.evaluate.datasets import Dataset

@@ -43,9 +43,9 @@ def main(words: Sequence[str], prog: str) -> int:
 def _compiled(options: argparse.Namespace) -> int:
     """Compile the model that was named, and put its folder in its place; gives the exit status."""
     from axforge.cli.tasks_runner import UserProject  # a file needs no doit
-    from axforge.tasks import zoo
-    from axforge.tasks.command_line import Options
-    from axforge.tasks.plan import Plan
+    from axforge.tasks.project import zoo
+    from axforge.tasks.project.command_line import Options
+    from axforge.tasks.project.plan import Plan
 
     if options.onnx:
         options.onnx = options.onnx.absolute()

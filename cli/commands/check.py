@@ -9,8 +9,8 @@ from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots
 
 if TYPE_CHECKING:
     from axforge.cli.tasks_runner import UserProject
-    from axforge.tasks.checking import Finding, OnCpu
-    from axforge.tasks.plan import Plan
+    from axforge.tasks.project.checking import Finding, OnCpu
+    from axforge.tasks.project.plan import Plan
 
 EXAMPLES = ("axforge check my-detector", "axforge check my.onnx")
 
@@ -32,9 +32,9 @@ def main(words: Sequence[str], prog: str) -> int:
     options = parser(prog).parse_args(words)
     from axforge.cli.models import name_of  # --help needs no doit
     from axforge.cli.tasks_runner import UserProject
-    from axforge.tasks import checking, zoo
-    from axforge.tasks.command_line import Options
-    from axforge.tasks.plan import Plan
+    from axforge.tasks.project import checking, zoo
+    from axforge.tasks.project.command_line import Options
+    from axforge.tasks.project.plan import Plan
 
     project = UserProject(options)
     name = name_of(options.model, project)
@@ -50,7 +50,7 @@ def main(words: Sequence[str], prog: str) -> int:
 
 def _with_network(project: "UserProject", plan: "Plan", found: "list[Finding]") -> "tuple[list[Finding], list[OnCpu]]":
     """The findings with those that need the network: fetch it, and look where its operators run."""
-    from axforge.tasks import checking
+    from axforge.tasks.project import checking
 
     for stage in ("fetch", "check"):
         said = io.StringIO()
@@ -65,7 +65,7 @@ def _with_network(project: "UserProject", plan: "Plan", found: "list[Finding]") 
 
 
 def _show(name: str, found: "Sequence[Finding]", unsupported: "Sequence[OnCpu]") -> None:
-    from axforge.tasks.display import table
+    from axforge.tasks.screen.display import table
 
     for finding in found:
         print(f"{name}: {finding.line()}")

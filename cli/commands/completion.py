@@ -95,6 +95,6 @@ def _flags() -> dict[str, list[str]]:
 
 def _models() -> list[str]:
     from axforge.cli.tasks_runner import UserProject  # the scripts need no doit
-    from axforge.tasks import zoo
+    from axforge.tasks.project import zoo
 
     return zoo.names(UserProject(argparse.Namespace()).settings())

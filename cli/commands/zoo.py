@@ -19,7 +19,7 @@ def main(words: Sequence[str], prog: str) -> int:
     options = parser(prog).parse_args(words)
     from axforge.cli.tasks_runner import UserProject  # --help needs no doit
     from axforge.tasks import listing
-    from axforge.tasks.display import table
+    from axforge.tasks.screen.display import table
 
     settings = UserProject(options).settings()
     models = [model for model in listing.listed(settings) if not model.own]

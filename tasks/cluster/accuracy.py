@@ -14,14 +14,14 @@ from axforge.tasks.cluster.client import cluster_at
 from axforge.tasks.cluster.jobs import measure_job
 from axforge.tasks.cluster.messages import PartMeasured
 from axforge.tasks.cluster.worker import measure_part
-from axforge.tasks.display import counting
-from axforge.tasks.engines import model_path
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.engines import model_path
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.screen.display import counting
 
 
 def measure_there(plan: Plan, pipe: str) -> AccuracyReport:
     """One model on its data set. Raises AxforgeError."""
-    cluster = cluster_at(plan.cluster)
+    cluster = cluster_at(plan.cluster, plan.channel)
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
     limit = plan.options.frames or None
     count = len(dataset) if limit is None else min(limit, len(dataset))

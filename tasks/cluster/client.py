@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks import progress
 from axforge.tasks.cluster.messages import Answer, Failed, Job
+from axforge.tasks.project.progress import Channel, Message
 
 #: Seconds to wait for a scheduler to answer, and for a first or another worker to appear.
 CONNECT, NO_WORKER = 10, 60
@@ -24,14 +24,14 @@ J = TypeVar("J", bound=Job)
 class Cluster:
     """A connection. Each job is one call of a function of tasks.cluster.worker; a worker that is lost has its jobs done by another."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, channel: Channel) -> None:
         try:
             import distributed  # an optional package, slow to load
         except ImportError as error:
             fix = "Install it: python -m pip install 'axforge[cluster]'"
             raise AxforgeError("Working on a cluster needs the package distributed.", fix=fix) from error
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said below, in sentences
-        self.address, self.run = address, uuid.uuid4().hex
+        self.address, self.run, self._channel = address, uuid.uuid4().hex, channel
         self._lost = (OSError, TimeoutError, distributed.comm.CommClosedError)
         try:
             self._client = distributed.Client(address, timeout=CONNECT, name="axforge", set_as_default=False)
@@ -41,7 +41,7 @@ class Cluster:
                 where=address,
                 fix="Start one with `dask scheduler`, give the address that it prints, or leave cluster= (and AXFORGE_CLUSTER) away.",
             ) from error
-        self._client.subscribe_topic(f"axforge-{self.run}", _hear)
+        self._client.subscribe_topic(f"axforge-{self.run}", self._hear)
 
     def slots(self) -> int:
         """How many jobs it can do at once, at least 1."""
@@ -94,6 +94,14 @@ class Cluster:
                     fix=f"Start workers: dask worker {self.address} --nthreads 1",
                 )
 
+    def _hear(self, event: tuple[float, Message]) -> None:
+        """Pass on what a worker reports."""
+        _, (model, stage, done, total, note) = event
+        if model:
+            self._channel.relay(model, stage, done, total, note)
+        else:
+            self._channel.say(note)
+
     def _gone(self) -> AxforgeError:
         return AxforgeError(
             "The cluster's scheduler has gone.",
@@ -103,12 +111,6 @@ class Cluster:
 
 
 @lru_cache
-def cluster_at(address: str) -> Cluster:
-    """The connection of this process to a scheduler."""
-    return Cluster(address)
-
-
-def _hear(event: tuple[float, Any]) -> None:
-    """A worker reports."""
-    _, (model, stage, done, total, note) = event
-    progress.relay(model, stage, done, total, note) if model else progress.say(note)
+def cluster_at(address: str, channel: Channel) -> Cluster:
+    """The connection of this process to a scheduler, whose reports of progress go to `channel`."""
+    return Cluster(address, channel)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES, Stage
 from axforge.cache.errors import CacheError
-from axforge.tasks import progress
-from axforge.tasks.explaining import OPEN, RUN, explain
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.progress import in_worker
 from axforge.tasks.stages.execution import obtain_stage
 from axforge.tasks.stages.executor import Elsewhere
+from axforge.tasks.stages.explaining import OPEN, RUN, explain
 
 if TYPE_CHECKING:
     from axforge.cache.key import Action
@@ -48,7 +48,7 @@ class ClusterExecutor:
             if not plan.options.force and store.lookup(action, count=False) is not None:
                 return None
             self._sent[name] = self._send(*self._wanted.setdefault(name, (plan, "pack")))
-            if not progress.in_worker():  # of `doit -n K`: there each process sends the models that it is given
+            if not in_worker():  # of `doit -n K`: there each process sends the models that it is given
                 self._send_others(name)
         answer = self._sent[name].answer
         if store.lookup(action, count=False) is None:
@@ -60,7 +60,7 @@ class ClusterExecutor:
         return Elsewhere(answer.worker, done.seconds) if done is not None and done.how == "ran" else None
 
     def _send(self, plan: Plan, last: str) -> "Sent":
-        return Sent(self._cluster, plan, last, f"compile-{plan.model.name}-{self.run}")
+        return Sent(self._cluster(plan), plan, last, f"compile-{plan.model.name}-{self.run}")
 
     def _send_others(self, but: str) -> None:
         """Send all other models of this run that need it. One that cannot be sent fails, with its sentence, when its turn comes."""
@@ -74,12 +74,10 @@ class ClusterExecutor:
             except (AxforgeError, CacheError):
                 continue
 
-    @cached_property
-    def _cluster(self) -> "Cluster":
-        """The connection of this process."""
+    def _cluster(self, plan: Plan) -> "Cluster":
         from axforge.tasks.cluster.client import cluster_at  # loads Dask
 
-        return cluster_at(self.address)
+        return cluster_at(self.address, plan.channel)
 
 
 class Sent:

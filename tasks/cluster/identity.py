@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from axforge.axcompiler.stages import STAGES
 from axforge.axruntime.pipeline.descriptor import FEEDING_LIBRARIES
-from axforge.tasks.plan import SDK, versions
+from axforge.tasks.project.plan import SDK, versions
 from axforge.tasks.stages.code import sources
 
 

@@ -9,7 +9,7 @@ from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.identity import identity
 from axforge.tasks.cluster.messages import CompileJob, MeasureJob, Sample
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.plan import Plan
 from axforge.tasks.stages.execution import open_cache
 from axforge.tasks.stages.inputs import chosen_samples
 

@@ -22,17 +22,17 @@ from axforge.axruntime.pipeline.calibration import CalibrationItem
 from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.cache.config import fresh_start
 from axforge.cache.errors import CacheError
-from axforge.tasks import progress, settings
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.identity import identity
 from axforge.tasks.cluster.messages import Answer, Compiled, CompileJob, Failed, Job, MeasureJob, PartMeasured, StageDone
-from axforge.tasks.command_line import Options
-from axforge.tasks.failures import say
-from axforge.tasks.plan import Plan
+from axforge.tasks.project import settings
+from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.failures import say
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.progress import Channel, Draw
+from axforge.tasks.project.zoo import ZooModel
 from axforge.tasks.stages.execution import obtain, open_cache
 from axforge.tasks.stages.inputs import inputs_of
-from axforge.tasks.stages.samples import Chosen
-from axforge.tasks.zoo import ZooModel
 
 A = TypeVar("A", bound=Answer)
 J = TypeVar("J", bound=Job)
@@ -44,11 +44,11 @@ _ALONE = threading.Lock()
 
 
 def answered(work: Callable[[J, Path], A]) -> "Callable[[J], A | Failed]":
-    """Do a job alone, in a folder of its own, with its reports going to whoever sent it."""
+    """Do a job alone, in a folder of its own."""
 
     @wraps(work)
     def whole(job: J) -> A | Failed:
-        with _ALONE, progress.drawn_by(_reporter(job.topic)), _folder() as folder:
+        with _ALONE, _folder() as folder:
             try:
                 _same_versions(job.versions)
                 return work(job, folder)
@@ -68,7 +68,7 @@ def compile_model(job: CompileJob, folder: Path) -> Compiled:
     """Compile a model from check to the stage that is wanted; results are in the cache afterwards."""
     items = tuple(CalibrationItem(sample.name, folder / sample.file, sample.variant) for sample in job.samples)
     options = Options(cores=job.cores, num_cal_images=job.num_cal_images, force=job.force)
-    plan = received(job, folder, options, Chosen(items, ()))
+    plan = received(job, folder, options, items)
     fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"]
     fetched.parent.mkdir(parents=True)
     (folder / "model.onnx").rename(fetched)
@@ -76,7 +76,7 @@ def compile_model(job: CompileJob, folder: Path) -> Compiled:
     for stage in STAGES[1 : [stage.name for stage in STAGES].index(job.last) + 1]:
         store, inputs = open_cache(plan), inputs_of(plan, stage)
         result = obtain(store, inputs, inputs.action(store), scope="", force=plan.options.force)
-        progress.relay(plan.model.name, stage.name, 1, 1, "")
+        plan.channel.relay(plan.model.name, stage.name, 1, 1, "")
         stages[stage.name] = StageDone(result.how, round(result.seconds, 3))
     return Compiled(stages=stages, worker=name())
 
@@ -88,18 +88,18 @@ def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
     dataset = open_dataset(plan.descriptor, folder / "data")
     engine = open_engine(job.pipe, folder / job.network)
     try:
-        report = progress.reporter_of(plan.model.name, f"part {job.part[0] + 1}")
+        report = plan.channel.reporter(plan.model.name, f"part {job.part[0] + 1}")
         measured = measure(Pipeline(plan.descriptor, engine), dataset, limit=job.limit, part=job.part, progress=report)
         return PartMeasured(measured=measured, worker=name())
     finally:
         engine.close()
 
 
-def received(job: Job, folder: Path, options: Options, samples: Chosen | None) -> Plan:
-    """The plan of a job, with its files laid out in an empty folder."""
+def received(job: Job, folder: Path, options: Options, samples: tuple[CalibrationItem, ...] | None) -> Plan:
+    """The plan of a job, with its files laid out in an empty folder; its stages report to whoever sent the job."""
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
     model = ZooModel(job.model, folder / "models" / job.model / "model.json", job.raw)
-    plan = Plan(model, options, here, samples)
+    plan = Plan(model, options, here, Channel(_reporter(job.topic)), samples)
     parcel.receive(open_cache(plan), job.files, folder)
     model.path.parent.mkdir(parents=True, exist_ok=True)
     model.path.write_text(job.descriptor, encoding="utf-8")
@@ -127,7 +127,7 @@ def _same_versions(wanted: dict[str, str]) -> None:
             )
 
 
-def _reporter(topic: str) -> progress.Draw:
+def _reporter(topic: str) -> Draw:
     """Reports as events of Dask, not too many."""
     from distributed import get_worker  # an optional package
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import axforge
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.doit_state import Signature, settled, signature
+from axforge.tasks.project.doit_state import Signature, settled, signature
 
 if TYPE_CHECKING:
     import ast  # see imported

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.stages import Stage
-from axforge.tasks import progress
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.plan import Plan
 from axforge.tasks.stages.inputs import StageInputs, inputs_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def open_cache(plan: Plan) -> "Store":
     """The cache that is configured for the project; its sentences reach the user at once."""
     from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
-    return open_store(plan.settings.project, warn=lambda sentence: progress.say(f"cache: {sentence}"))
+    return open_store(plan.settings.project, warn=lambda sentence: plan.channel.say(f"cache: {sentence}"))
 
 
 def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
@@ -50,5 +49,5 @@ def _run(store: "Store", inputs: StageInputs, folder: Path) -> str | None:
     """Run the stage into an empty folder; what it prints is its log."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        inputs.run(store, folder, progress.reporter_of(inputs.plan.model.name, inputs.stage.name))
+        inputs.run(store, folder, inputs.plan.channel.reporter(inputs.plan.model.name, inputs.stage.name))
     return printed.getvalue() or None

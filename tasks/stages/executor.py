@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from axforge.axcompiler.stages import Stage
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.plan import Plan
 
 if TYPE_CHECKING:
     from axforge.cache.key import Action

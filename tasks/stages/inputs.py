@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, Progress, QuantizeConfig, Stage
-from axforge.tasks import progress
-from axforge.tasks.plan import SDK, Plan, digest, versions
+from axforge.tasks.project.plan import SDK, Plan, digest, versions
 from axforge.tasks.stages.code import sources
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ class CalibrateInputs(StageInputs):
         if stand_ins(self.chosen.items):
             count, name = len(self.chosen.items), self.plan.model.name
             fix = 'for the best accuracy name your own: "calibration": {"path": "FOLDER"} in model.json, below the data root.'
-            progress.say(f"{name}: calibrating on {count} sample photos that installed packages ship; {fix}")
+            self.plan.channel.say(f"{name}: calibrating on {count} sample photos that installed packages ship; {fix}")
         feeds = Feeds(self.plan.descriptor, self.chosen, self.chosen.names(store), self.artefacts["checked.onnx"])
         self.stage.run()(self.artefacts, self.config(), folder, report, samples=feeds)
 
@@ -258,8 +257,8 @@ def inputs_of(plan: Plan, stage: Stage) -> StageInputs:
 
 def chosen_samples(plan: Plan) -> "Chosen":
     """The samples that a model is calibrated with. Raises AxforgeError when there are none."""
-    from axforge.tasks.stages.samples import choose  # loads msgspec
+    from axforge.tasks.stages.samples import Chosen, choose  # loads msgspec
 
     if plan.samples is not None:
-        return plan.samples
+        return Chosen(plan.samples, ())
     return choose(plan.descriptor, plan.settings.data_root, plan.options.num_cal_images)

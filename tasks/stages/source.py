@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Progress
-from axforge.tasks.settings import Settings
+from axforge.tasks.project.settings import Settings
 
 if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Source
@@ -224,7 +224,7 @@ def _from_builder(name: str, reads: tuple[str, ...], model: str, settings: Setti
         raise AxforgeError(
             f"The builder {name!r} is neither one of axforge's nor one that this project allows.",
             where=model,
-            fix=f"If you trust this code, allow it in your dodo.py: axforge.tasks.settings.allow_builders({module_name!r}).",
+            fix=f"If you trust this code, allow it in your dodo.py: axforge.tasks.allow_builders({module_name!r}).",
         )
     files = {f"data {relative}": locate(relative, model, settings) for relative in reads}
     shipped = module_name.startswith(SHIPPED_BUILDERS)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
-from axforge.tasks.checking import refuse_mistakes
-from axforge.tasks.command_line import OPTIONS, doit_params
-from axforge.tasks.doit_state import Question, same, settled_snapshots, snapshot
-from axforge.tasks.failures import Guarded
-from axforge.tasks.plan import Plan, versions
+from axforge.tasks.project.checking import refuse_mistakes
+from axforge.tasks.project.command_line import OPTIONS, doit_params
+from axforge.tasks.project.doit_state import Question, same, settled_snapshots, snapshot
+from axforge.tasks.project.failures import Guarded
+from axforge.tasks.project.plan import Plan, versions
 from axforge.tasks.stages.code import sources
 from axforge.tasks.stages.execution import obtain, open_cache
 from axforge.tasks.stages.executor import Executor

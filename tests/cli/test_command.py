@@ -11,7 +11,7 @@ from tasks_support import Answer
 
 from axforge import __version__
 from axforge.cli.commands import COMMANDS
-from axforge.tasks import command_line
+from axforge.tasks.project import command_line
 
 Axforge = Callable[..., Answer]
 

@@ -8,7 +8,7 @@ import pytest
 from tasks_support import Answer, Project
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.project_file import find_project, read_project
+from axforge.tasks.project.project_file import find_project, read_project
 
 Axforge = Callable[..., Answer]
 
@@ -21,7 +21,7 @@ Axforge = Callable[..., Answer]
         ("pyproject.toml", "[tool.axforge.cache]\nlink = true\n"),
         ("dodo.py", "from axforge.tasks import task_compile\n"),
         ("dodo.py", "from axforge import tasks\n"),
-        ("dodo.py", "import axforge.tasks.settings\n"),
+        ("dodo.py", "import axforge.tasks.project.settings\n"),
     ],
 )
 def test_a_project_is_the_nearest_folder_that_says_so(tmp_path: Path, file: str, text: str) -> None:

@@ -5,14 +5,15 @@ import io
 import pytest
 from rich.console import Console
 
-from axforge.tasks.bars import Bars
+from axforge.tasks.project.progress import Channel
+from axforge.tasks.screen.bars import Bars
 
 
 @pytest.mark.parametrize("model", ["a", "efficientnet_lite0-imagenet", "a-name-that-nobody-would-give-to-a-model-but-somebody-does"])
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_percentage_and_clock_are_seen_at_every_width(monkeypatch: pytest.MonkeyPatch, width: int, model: str) -> None:
     drawn = io.StringIO()
-    bars = Bars(drawn)
+    bars = Bars(drawn, Channel())
     bars._console = Console(file=drawn, width=width, force_terminal=True, color_system=None, legacy_windows=False)
     bars.start(model, "calibrate")
     bars.update(model, "calibrate", 50, 100, "sample 50 of 100 with a long note that does not fit on any line of the console, ever")

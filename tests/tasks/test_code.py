@@ -16,13 +16,13 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES as ALL
 from axforge.axcompiler.stages import Stage
 from axforge.axruntime.pipeline.descriptor import Source
-from axforge.tasks.command_line import Options
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import Settings
+from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import Settings
+from axforge.tasks.project.zoo import ZooModel
 from axforge.tasks.stages import code
 from axforge.tasks.stages.inputs import inputs_of
 from axforge.tasks.stages.source import origin
-from axforge.tasks.zoo import ZooModel
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("axcompiler", "axruntime", "ax_models", "cache", "tasks")
@@ -73,7 +73,7 @@ CLIPPING = "axcompiler/quantize/algorithms/clipping.py"
 ALL_BUT_FETCH = [stage for stage in STAGES if stage != "fetch"]
 EDITS: dict[str, list[str]] = {
     "cache/store.py": [],
-    "tasks/reporter.py": [],
+    "tasks/screen/reporter.py": [],
     "tasks/__init__.py": [],
     "ax_models/builders/shape.py": [],
     "axruntime/engines/host/engine.py": [],

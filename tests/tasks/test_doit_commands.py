@@ -4,7 +4,7 @@ import pytest
 from tasks_support import Answer, Project
 
 from axforge.tasks import doit_commands
-from axforge.tasks.command_line import ALL_OPTIONS, OPTIONS
+from axforge.tasks.project.command_line import ALL_OPTIONS, OPTIONS
 
 
 @pytest.fixture

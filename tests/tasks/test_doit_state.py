@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from axforge.tasks.doit_state import ContentChecker, same, settled_snapshots, snapshot
-from axforge.tasks.plan import versions
+from axforge.tasks.project.doit_state import ContentChecker, same, settled_snapshots, snapshot
+from axforge.tasks.project.plan import versions
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_untouched_is_the_same_without_reading(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(str(file))
-    monkeypatch.setattr("axforge.tasks.doit_state.content", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("axforge.tasks.project.doit_state.content", lambda path: pytest.fail("it was read"))
     assert same(str(file), before)
 
 
@@ -74,7 +74,7 @@ def test_what_was_published_just_now_needs_no_reading_later(tmp_path: Path, monk
     path = tmp_path / "new"
     path.write_bytes(b"content")
     before = settled_snapshots([path])[str(path)]
-    monkeypatch.setattr("axforge.tasks.doit_state.content", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("axforge.tasks.project.doit_state.content", lambda path: pytest.fail("it was read"))
     assert same(str(path), before)
 
 
@@ -102,7 +102,7 @@ def test_doit_has_what_we_reach_into() -> None:
 def test_the_version_of_a_library_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stage asks, and each look-up parses the metadata of the distribution."""
     asked: list[str] = []
-    monkeypatch.setattr("axforge.tasks.plan.version", lambda name: asked.append(name) or "1.0")
+    monkeypatch.setattr("axforge.tasks.project.plan.version", lambda name: asked.append(name) or "1.0")
     assert versions(("not-installed-a", "not-installed-b")) == {"not-installed-a": "1.0", "not-installed-b": "1.0"}
     assert versions(("not-installed-b",)) == {"not-installed-b": "1.0"}
     assert asked == ["not-installed-a", "not-installed-b"]

@@ -190,6 +190,6 @@ def test_a_builder_of_the_project_runs_once_its_dodo_allows_it(quick: Project) -
     refused = fetch(quick, status=1)
     assert "allow_builders('own_nets')" in refused
     with (quick.root / "dodo.py").open("a") as dodo:
-        dodo.write("\nfrom axforge.tasks.settings import allow_builders\nallow_builders('own_nets')\n")
+        dodo.write("\nfrom axforge.tasks import allow_builders\nallow_builders('own_nets')\n")
     fetch(quick)
     assert fetched(quick) == quick.onnx.read_bytes()

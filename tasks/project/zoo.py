@@ -7,7 +7,7 @@ from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import NAME, find_model, model_names
-from axforge.tasks.settings import Settings
+from axforge.tasks.project.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from doit.reporter import ConsoleReporter
 
 from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
-from axforge.tasks.command_line import decoded
-from axforge.tasks.display import drawable
+from axforge.tasks.project.command_line import decoded
+from axforge.tasks.project.settings import PROJECT
+from axforge.tasks.screen.display import drawable
 
 if TYPE_CHECKING:
-    from axforge.tasks.bars import Bars  # only a terminal needs rich
+    from axforge.tasks.screen.bars import Bars  # only a terminal needs rich
 
 HOW = {"ran": "ran", "restored": "restored from the cache"}
 
@@ -48,9 +49,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def get_status(self, task: Any) -> None:
         """A task is looked at."""
         if self.bars is None and _stage(task) and drawable(self.stream):
-            from axforge.tasks.bars import Bars  # only a terminal needs rich
+            from axforge.tasks.screen.bars import Bars  # only a terminal needs rich
 
-            self.bars = Bars(self.stream)  # makes its queue, draws nothing yet
+            self.bars = Bars(self.stream, PROJECT.channel)  # makes its queue, draws nothing yet
 
     def execute_task(self, task: Any) -> None:
         """A task begins."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from axforge.axcompiler.stages import Progress, silent
-from axforge.tasks.progress import in_worker
+from axforge.tasks.project.progress import in_worker
 
 
 def fancy() -> bool:

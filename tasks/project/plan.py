@@ -9,7 +9,7 @@ Building a Plan reads model.json as plain JSON only; `Plan.descriptor` checks it
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,13 +19,14 @@ from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.axruntime.packages import how_to_install
-from axforge.tasks.command_line import Options
-from axforge.tasks.settings import Settings
-from axforge.tasks.zoo import ZooModel
+from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.progress import Channel
+from axforge.tasks.project.settings import Settings
+from axforge.tasks.project.zoo import ZooModel
 
 if TYPE_CHECKING:
+    from axforge.axruntime.pipeline.calibration import CalibrationItem
     from axforge.axruntime.pipeline.descriptor import Descriptor
-    from axforge.tasks.stages.samples import Chosen
 
 SDK = f"axforge {axcompiler.__version__}"
 MAX_CORES = 4
@@ -35,12 +36,16 @@ _FOLDERS = {"tile": "stages/tile-{cores}", "pack": "{cores}"}
 
 @dataclass(frozen=True)
 class Plan:
-    """One model with the options it is compiled with. samples: what to calibrate with, where that was chosen on another machine."""
+    """One model with the options it is compiled with.
+
+    channel: where its stages report to. samples: what to calibrate with, where that was chosen on another machine.
+    """
 
     model: ZooModel
     options: Options
     settings: Settings
-    samples: "Chosen | None" = None
+    channel: Channel = field(default_factory=Channel, compare=False)
+    samples: "tuple[CalibrationItem, ...] | None" = None
 
     @cached_property
     def descriptor(self) -> "Descriptor":

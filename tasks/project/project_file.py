@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.suggest import nearest
+from axforge.tasks.project.suggest import nearest
 
 TOML, PYPROJECT, DODO = "axforge.toml", "pyproject.toml", "dodo.py"
 _OURS = "axforge.tasks"

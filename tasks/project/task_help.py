@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from axforge.tasks.command_line import ALL_OPTIONS, GROUPS, OPTIONS
+from axforge.tasks.project.command_line import ALL_OPTIONS, GROUPS, OPTIONS
 
 _USES = {
     "compile": "doit compile:MODEL [OPTION …]     or, up to a stage, compile:MODEL:STAGE",

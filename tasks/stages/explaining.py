@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.stages import STAGES, Stage
-from axforge.tasks.plan import Plan
+from axforge.tasks.project.plan import Plan
 from axforge.tasks.stages.inputs import NOUNS, inputs_of
 
 if TYPE_CHECKING:

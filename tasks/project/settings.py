@@ -9,9 +9,10 @@ from pathlib import Path
 
 from doit import get_initial_workdir
 
-from axforge.tasks.command_line import CommandLine, read
-from axforge.tasks.project_file import ProjectFile, read_project
-from axforge.tasks.task_help import asked_behind_a_task
+from axforge.tasks.project.command_line import CommandLine, read
+from axforge.tasks.project.progress import Channel
+from axforge.tasks.project.project_file import ProjectFile, read_project
+from axforge.tasks.project.task_help import asked_behind_a_task
 
 #: Environment variables a user may set; the options of the same name (--build-root, --data-root) win.
 BUILD_ROOT, DATA_ROOT = "AXFORGE_BUILD_ROOT", "AXFORGE_DATA_ROOT"
@@ -51,8 +52,8 @@ class Settings:
 
 
 class Project:
-    """What this process works on, each thing said once: by the user's dodo.py which models it has and whose code may build models,
-    and on the command line what is wanted.
+    """What this process works on, with each fact given once: by the user's dodo.py which models it has and whose code may build models,
+    and on the command line what is wanted. channel: where its stages report to.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class Project:
         self._builders: frozenset[str] = frozenset()
         self._proposed: tuple[Path, ...] = ()
         self._front_end: tuple[Sequence[str], Path] | None = None
+        self.channel = Channel()
 
     def models_in(self, *folders: str | Path) -> None:
         """For a dodo.py of another project: take models from these folders (before those that come with axforge)."""
@@ -115,7 +117,7 @@ models_in, allow_builders = PROJECT.models_in, PROJECT.allow_builders
 
 def zoo_folder() -> Path:
     """The folder of the models that come with axforge."""
-    return Path(__file__).resolve().parent.parent / "ax_models"
+    return Path(__file__).resolve().parents[2] / "ax_models"
 
 
 def _own_models(project: Path, said: ProjectFile) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from getopt import GetoptError, getopt
 from typing import Any, NamedTuple
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.suggest import nearest
+from axforge.tasks.project.suggest import nearest
 
 #: Tasks of this project that take `:NAME`.
 GROUPS = ("compile", "infer", "accuracy")

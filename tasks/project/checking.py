@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.tasks.engines import FLOAT
-from axforge.tasks.plan import Plan
-from axforge.tasks.settings import MODELS
+from axforge.tasks.project.engines import FLOAT
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.settings import MODELS
 
 if TYPE_CHECKING:
     from axforge.axruntime.lazy import Array
@@ -54,12 +54,10 @@ class OnCpu:
 
 def refuse_mistakes(plan: Plan, *, warn: bool = True) -> None:
     """Raises AxforgeError with all mistakes that model.json shows. warn: say what is only doubtful, too."""
-    from axforge.tasks import progress
-
     found = described(plan)
     for finding in found:
         if warn and finding.level == "warning":
-            progress.say(f"{plan.model.name}: {finding.what}" + (f"\n  {finding.fix}" if finding.fix else ""))
+            plan.channel.say(f"{plan.model.name}: {finding.what}" + (f"\n  {finding.fix}" if finding.fix else ""))
     errors = [finding for finding in found if finding.level == "error"]
     if len(errors) == 1:
         raise AxforgeError(errors[0].what, where=str(plan.model.path), fix=errors[0].fix)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.tasks.plan import Plan
-from axforge.tasks.suggest import nearest
+from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.suggest import nearest
 
 if TYPE_CHECKING:
     from axforge.axruntime.engines import Engine
@@ -28,7 +28,7 @@ def pipe_of(word: str) -> str:
 
 def has_host() -> bool:
     """Whether the fast engine for this CPU is there (looked up without importing it, which would load NumPy)."""
-    return (Path(__file__).resolve().parent.parent / "axruntime" / "engines" / "host" / "engine.py").is_file()
+    return (Path(__file__).resolve().parents[2] / "axruntime" / "engines" / "host" / "engine.py").is_file()
 
 
 def needs(pipe: str) -> str:

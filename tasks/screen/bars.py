@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
@@ -10,7 +10,7 @@ from rich.progress import Task as Bar
 from rich.table import Column
 from rich.text import Text
 
-from axforge.tasks import progress
+from axforge.tasks.project.progress import Channel
 
 #: Share of a compilation that a stage usually takes, in percent.
 SHARES = {"fetch": 3, "check": 8, "calibrate": 42, "quantize": 17, "optimize": 8, "tile": 12, "pack": 10}
@@ -105,13 +105,13 @@ class _Model:
 class Bars:
     """One bar a model, drawn by a thread that starts with the first stage (doit forks its workers before that)."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, channel: Channel) -> None:
         self._console = Console(file=stream)
         self._progress: Progress | None = None
         self._models: dict[str, _Model] = {}
         self._skipped: dict[str, set[str]] = {}
         self._ended: set[str] = set()
-        self._queue = progress.open_channel(self.update)
+        self._channel, self._queue = channel, channel.open(self.update)
         self._pump: threading.Thread | None = None
 
     def start(self, model: str, stage: str) -> None:
@@ -162,7 +162,7 @@ class Bars:
         if self._pump is not None:
             self._queue.put(None)
             self._pump.join()
-        progress.close_channel()
+        self._channel.close()
 
     def _begin(self) -> None:
         room = _Room(self._console)
@@ -189,7 +189,6 @@ class Bars:
             self._models.clear()
 
     def _drain(self) -> None:
-        message: Any
         while (message := self._queue.get()) is not None:
             self.update(*message)
 
