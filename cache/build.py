@@ -10,7 +10,7 @@ from axforge.cache import history
 from axforge.cache.disk import FULL, host
 from axforge.cache.errors import CacheError, Damaged
 from axforge.cache.gc import keep_limit
-from axforge.cache.key import Action
+from axforge.cache.key import Action, Scalar
 from axforge.cache.record import Record
 from axforge.cache.store import Store, publish
 
@@ -95,7 +95,7 @@ def _run_in(store: Store, action: Action, dest: Path, run: Run, label: str, rech
                 where=label,
                 fix="Start again when nobody writes to the inputs.",
             )
-        provenance = {"label": label, "started": round(began, 3), "seconds": round(seconds, 3), "host": host()}
+        provenance: dict[str, Scalar] = {"label": label, "started": round(began, 3), "seconds": round(seconds, 3), "host": host()}
         record = store.put(action, work, provenance, log=log, private=True)
         with _writing(dest):
             _deliver(store, record, work, dest)

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m axforge.ca
         return 1
 
 
-def _tell(options: argparse.Namespace, data: object, lines: list[str]) -> None:
+def _print(options: argparse.Namespace, data: object, lines: list[str]) -> None:
     print(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) if options.json else "\n".join(lines), flush=True)
 
 
@@ -76,11 +76,11 @@ def _inspect(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache import inspect, text
 
     if options.what is None:
-        data = inspect.overview(store)
-        _tell(options, data, text.overview_lines(data))
+        overview = inspect.overview(store)
+        _print(options, overview, text.overview_lines(overview))
     else:
-        data = inspect.look(store, options.what)
-        _tell(options, data, text.look_lines(data))
+        found = inspect.look(store, options.what)
+        _print(options, found, text.look_lines(found))
     return 0
 
 
@@ -101,7 +101,7 @@ def _clean(store: "Store", options: argparse.Namespace) -> int:
     report = gc.clean(store, wanted, dry_run=options.dry_run)
     assert report is not None
     data = report.to_json()
-    _tell(options, data, text.clean_lines(data))
+    _print(options, data, text.clean_lines(data))
     return 0
 
 
@@ -121,7 +121,7 @@ def _verify(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache.verify import verify
 
     data = verify(store).to_json()
-    _tell(options, data, text.verify_lines(data))
+    _print(options, data, text.verify_lines(data))
     return 0 if data["sound"] else 1
 
 
@@ -129,7 +129,7 @@ def _explain(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache import explain
 
     found = explain.by_name(store, options.one, options.other)
-    _tell(options, [item.to_json() for item in found], [line for item in found for line in item.lines()])
+    _print(options, [item.to_json() for item in found], [line for item in found for line in item.lines()])
     return 0
 
 
@@ -140,7 +140,7 @@ def _stats(store: "Store", options: argparse.Namespace) -> int:
         stats.reset(store.layout.stats)
     counted = stats.read(store.layout.stats)
     data = {**asdict(counted), "hit_rate": round(counted.hit_rate, 4)}
-    _tell(options, data, [f"{name.replace('_', ' ')}: {value}" for name, value in data.items()])
+    _print(options, data, [f"{name.replace('_', ' ')}: {value}" for name, value in data.items()])
     return 0
 
 

@@ -11,7 +11,6 @@ mode = "ro"                 # AXFORGE_CACHE_MODE: off, ro, rw
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +78,7 @@ def _default_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "axforge"
 
 
-def _table(start: Path) -> tuple[Mapping[str, Any], str]:
+def _table(start: Path) -> tuple[dict[str, Any], str]:
     for folder in (start, *start.parents):
         for name, path in (("axforge.toml", ("cache",)), ("pyproject.toml", ("tool", "axforge", "cache"))):
             table: Any = _toml(folder / name)

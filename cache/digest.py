@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Protocol
 
 from axforge.cache.errors import CacheError
 
@@ -33,13 +33,20 @@ def xxh3(data: bytes) -> str:
     return str(xxhash.xxh3_128_hexdigest(data))
 
 
+class _Hash(Protocol):
+    """What is used of a hash of xxhash (which is not typed)."""
+
+    def update(self, data: bytes | memoryview) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
 class Hasher:
     """Both hashes of a stream of bytes, in one pass; `strong=False` leaves SHA-256 out."""
 
     def __init__(self, *, strong: bool = True) -> None:
         import xxhash
 
-        self._weak: Any = xxhash.xxh3_128()
+        self._weak: _Hash = xxhash.xxh3_128()
         self._strong = hashlib.sha256() if strong else None
         self.size = 0
 
@@ -53,7 +60,7 @@ class Hasher:
     @property
     def xxh3(self) -> str:
         """xxh3-128 so far, 32 hex digits."""
-        return str(self._weak.hexdigest())
+        return self._weak.hexdigest()
 
     @property
     def sha256(self) -> str:

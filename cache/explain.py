@@ -2,21 +2,30 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from axforge.cache import history
 from axforge.cache.errors import CacheError
-from axforge.cache.key import Action
+from axforge.cache.key import Action, ActionDocument, InputDocument, Json
 from axforge.cache.record import Record
 from axforge.cache.scan import Entry, entries
 
 if TYPE_CHECKING:
     from axforge.cache.store import Store
 
+#: The inputs of an action, by name.
+Inputs = Mapping[str, InputDocument]
 #: input name -> manifest of a tree (see cache.key.Tree.manifest), as far as it is known.
-Manifests = Mapping[str, Mapping[str, Any]]
+Manifests = Mapping[str, "Manifest"]
+
+
+class Manifest(TypedDict):
+    """The files of a tree: pairs of name and SHA-256."""
+
+    names_matter: bool
+    items: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -44,25 +53,25 @@ class Change:
         return f"{self.name}: {self.before} → {self.after}"
 
     def _items(self) -> str:
-        parts, noun_told = [], False
+        parts, noun_said = [], False
         for what in ("added", "removed", "changed", "renamed"):
             names = self.items.get(what, ())
             if not names:
                 continue
-            noun = "" if noun_told else f" {self.noun}{'s' * (len(names) > 1)}"
-            noun_told = True
+            noun = "" if noun_said else f" {self.noun}{'s' * (len(names) > 1)}"
+            noun_said = True
             shown = f" ({', '.join(names[:3])}{', …' * (len(names) > 3)})" if what != "added" or len(names) <= 3 else ""
             parts.append(f"{len(names)}{noun} {what}{shown}")
         return ", ".join(parts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain JSON types."""
         return {**asdict(self), "items": {name: list(value) for name, value in self.items.items()}, "line": self.line()}
 
 
 def compare(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
+    before: ActionDocument,
+    after: ActionDocument,
     before_manifests: Manifests | None = None,
     after_manifests: Manifests | None = None,
     nouns: Mapping[str, str] | None = None,
@@ -79,11 +88,11 @@ def compare(
     return tuple(changes)
 
 
-def _version(action: Mapping[str, Any]) -> str:
+def _version(action: ActionDocument) -> str:
     return f"{action['stage']} version {action['stage_version']}"
 
 
-def _changed_values(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def _changed_values(kind: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[Change]:
     names = sorted(set(before) | set(after))
     return [
         Change(kind, name, str(before.get(name, "")), str(after.get(name, "")))
@@ -92,14 +101,14 @@ def _changed_values(kind: str, before: Mapping[str, Any], after: Mapping[str, An
     ]
 
 
-def _flat(value: Any, name: str) -> dict[str, Any]:
+def _flat(value: Json, name: str) -> dict[str, str]:
     """Nested configuration as dotted names; lists and scalars are values."""
     if isinstance(value, Mapping) and value:
         return {key: item for part in sorted(value) for key, item in _flat(value[part], f"{name}.{part}").items()}
     return {name: _shown(value)}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     """JSON; texts without quotes, unless they would read as something else ("1" and 1)."""
     if isinstance(value, str):
         try:
@@ -109,13 +118,13 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _short(value: Mapping[str, Any] | None) -> str:
+def _short(value: InputDocument | None) -> str:
     if value is None:
         return ""
     return f"{value['tree'][:12]}… ({value['count']} files)" if "tree" in value else f"{value['sha256'][:12]}…"
 
 
-def _inputs(before: Mapping[str, Any], after: Mapping[str, Any], old: Manifests, new: Manifests, nouns: Mapping[str, str]) -> list[Change]:
+def _inputs(before: Inputs, after: Inputs, old: Manifests, new: Manifests, nouns: Mapping[str, str]) -> list[Change]:
     changes = []
     for name in sorted(set(before) | set(after)):
         if before.get(name) == after.get(name):
@@ -125,7 +134,7 @@ def _inputs(before: Mapping[str, Any], after: Mapping[str, Any], old: Manifests,
     return changes
 
 
-def _items(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _items(before: Manifest, after: Manifest) -> dict[str, tuple[str, ...]]:
     """What happened to the files of a tree. A content that is there under another name was renamed, not removed and added."""
     old, new = dict(before["items"]), dict(after["items"])
     changed = [name for name in new if name in old and old[name] != new[name]]
@@ -171,7 +180,7 @@ class Explanation:
             found += [f"  nearest in the cache ({name}, {self.nearest.key[:12]}…):", *(f"    {c.line()}" for c in self.against_nearest)]
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain JSON types."""
         return {
             "stage": self.stage,
@@ -212,7 +221,7 @@ def manifests(store: "Store", record: Record) -> Manifests:
     return found
 
 
-def nearest(store: "Store", document: Mapping[str, Any], key: str) -> Record | None:
+def nearest(store: "Store", document: ActionDocument, key: str) -> Record | None:
     """The record of the same stage with the fewest differences; of equals the one used last."""
     pool = [entry for entry in entries(store) if entry.record.stage == document["stage"] and entry.record.key != key]
     ranked = sorted(pool, key=lambda entry: (len(compare(entry.record.action, document)), -entry.used, entry.record.key))
@@ -235,7 +244,7 @@ class Difference:
         against = f"against {self.before.label or 'a record'} ({self.before.key[:12]}…)"
         return [f"{head}, {against}:", *(f"  {change.line()}" for change in self.changes)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain JSON types."""
         before = self.before.key if self.before else None
         changes = [change.to_json() for change in self.changes]

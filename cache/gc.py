@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.cache import stats
 from axforge.cache.disk import write_bytes
 from axforge.cache.errors import CacheError
 from axforge.cache.lease import leased
 from axforge.cache.lock import acquire, is_held
+from axforge.cache.reports import CleanReport
 from axforge.cache.scan import Entry, contents, entries
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Report:
     kept_in_use: int = 0
     dry_run: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CleanReport:
         """As plain JSON types."""
         by_model: dict[str, dict[str, int]] = {}
         for entry in self.records:

@@ -1,14 +1,18 @@
 """Reports: the cache as a whole, one model, one stored thing, one file. Each gives plain JSON types; `text` makes it readable."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.cache import history, stats
 from axforge.cache.digest import hash_file
 from axforge.cache.errors import CacheError
+from axforge.cache.explain import Manifest, manifests
+from axforge.cache.key import InputDocument
 from axforge.cache.lease import leased
 from axforge.cache.record import Record
+from axforge.cache.reports import ContentReport, InputReport, ModelReport, OutputReport, Overview, RecordReport, RecordRow, StageRow
 from axforge.cache.scan import Entry, contents, entries, references
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 _TOP = 5
 
 
-def overview(store: "Store") -> dict[str, Any]:
+def overview(store: "Store") -> Overview:
     """Totals, hit rate, bytes saved by sharing, largest and oldest entries, a row a model and stage."""
     found, stored = entries(store), contents(store)
     counted = stats.read(store.layout.stats)
@@ -50,7 +54,7 @@ def overview(store: "Store") -> dict[str, Any]:
     }
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: Entry) -> RecordRow:
     record = entry.record
     return {
         "key": record.key,
@@ -62,8 +66,8 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _by_model(found: list[Entry]) -> list[dict[str, Any]]:
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+def _by_model(found: list[Entry]) -> list[StageRow]:
+    rows: dict[tuple[str, str], StageRow] = {}
     for entry in found:
         name = (entry.record.label, entry.record.stage)
         row = rows.setdefault(name, {"model": name[0], "stage": name[1], "records": 0, "bytes": 0, "used": 0, "seconds": 0.0})
@@ -74,7 +78,7 @@ def _by_model(found: list[Entry]) -> list[dict[str, Any]]:
     return [rows[name] for name in sorted(rows)]
 
 
-def look(store: "Store", what: str) -> dict[str, Any]:
+def look(store: "Store", what: str) -> ModelReport | ContentReport | RecordReport:
     """One thing: a file on disk, a hash (or at least 6 of its digits) of a record or content, or a model. CacheError if unknown."""
     found = entries(store)
     if Path(what).is_file():
@@ -100,7 +104,7 @@ def look(store: "Store", what: str) -> dict[str, Any]:
     return _model(store, what, found)
 
 
-def _model(store: "Store", label: str, found: list[Entry]) -> dict[str, Any]:
+def _model(store: "Store", label: str, found: list[Entry]) -> ModelReport:
     builds = [(scope, record) for scope, name, record in history.everything(store) if name == label]
     current = {record.key for _, record in builds}
     mine = [entry for entry in found if entry.record.label == label or entry.record.key in current]
@@ -111,7 +115,7 @@ def _model(store: "Store", label: str, found: list[Entry]) -> dict[str, Any]:
             f"{label!r} is not a file, a hash or a model in this cache.",
             fix=f"There are: {', '.join(near[:10])}." if near else "Nothing has been built yet.",
         )
-    rows = [{**_row(entry), "last_build": entry.record.key in current} for entry in mine]
+    rows: list[RecordRow] = [{**_row(entry), "last_build": entry.record.key in current} for entry in mine]
     return {
         "model": label,
         "records": sorted(rows, key=lambda row: -row["used"]),
@@ -122,35 +126,29 @@ def _model(store: "Store", label: str, found: list[Entry]) -> dict[str, Any]:
     }
 
 
-def _makers(name: str, found: list[Entry]) -> list[dict[str, Any]]:
+def _makers(name: str, found: list[Entry]) -> list[RecordRow]:
     return [{**_row(entry), "output": output.name} for entry in found for output in entry.record.outputs if output.sha256 == name]
 
 
-def _users(store: "Store", name: str, found: list[Entry]) -> list[dict[str, Any]]:
+def _users(store: "Store", name: str, found: list[Entry]) -> list[RecordRow]:
     """Records with this content as an input, alone or in a list of files."""
-    rows = []
+    rows: list[RecordRow] = []
     for entry in found:
         for inp, value in sorted(entry.record.action["inputs"].items()):
             if value.get("sha256") == name:
                 rows.append({**_row(entry), "input": inp})
-        for inp, manifest in sorted(_manifests(store, entry.record).items()):
+        for inp, manifest in sorted(manifests(store, entry.record).items()):
             rows += [{**_row(entry), "input": f"{inp}/{item}"} for item, content in manifest["items"] if content == name]
     return rows
 
 
 def _input_contents(store: "Store", found: list[Entry]) -> set[str]:
-    lists = [_manifests(store, entry.record) for entry in found]
+    lists = [manifests(store, entry.record) for entry in found]
     files = {content for trees in lists for tree in trees.values() for _, content in tree["items"]}
     return files.union(*(_inputs_of(entry.record) for entry in found))
 
 
-def _manifests(store: "Store", record: Record) -> dict[str, Any]:
-    from axforge.cache.explain import manifests
-
-    return dict(manifests(store, record))
-
-
-def _content(store: "Store", name: str, found: list[Entry]) -> dict[str, Any]:
+def _content(store: "Store", name: str, found: list[Entry]) -> ContentReport:
     status = contents(store).get(name)
     return {
         "content": name,
@@ -161,17 +159,11 @@ def _content(store: "Store", name: str, found: list[Entry]) -> dict[str, Any]:
     }
 
 
-def _record(store: "Store", entry: Entry, found: list[Entry]) -> dict[str, Any]:
+def _record(store: "Store", entry: Entry, found: list[Entry]) -> RecordReport:
     record = entry.record
-    inputs = [
-        {"name": name, **value, "made_by": _makers(value["sha256"], found) if "sha256" in value else []}
-        for name, value in sorted(record.action["inputs"].items())
-    ]
-    lists = _manifests(store, record)
-    for item in inputs:
-        if item["name"] in lists:
-            item["files"] = [name for name, _ in lists[item["name"]]["items"]]
-    outputs = [
+    lists = manifests(store, record)
+    inputs = [_input(name, value, lists.get(name), found) for name, value in sorted(record.action["inputs"].items())]
+    outputs: list[OutputReport] = [
         {"name": o.name, "sha256": o.sha256, "bytes": o.size, "stored": store.blobs.has(blob), "used_by": _users(store, o.sha256, found)}
         for o, blob in zip(record.outputs, record.blobs(), strict=False)
     ]
@@ -193,6 +185,17 @@ def _record(store: "Store", entry: Entry, found: list[Entry]) -> dict[str, Any]:
     }
 
 
+def _input(name: str, value: InputDocument, files: Manifest | None, found: list[Entry]) -> InputReport:
+    report: InputReport = {"name": name, "made_by": _makers(value["sha256"], found) if "sha256" in value else []}
+    if "sha256" in value:
+        report["sha256"] = value["sha256"]
+    if "tree" in value:
+        report["tree"], report["count"] = value["tree"], value["count"]
+    if files is not None:
+        report["files"] = [file for file, _ in files["items"]]
+    return report
+
+
 def _log(store: "Store", record: Record) -> str | None:
     if record.log is None:
         return None
@@ -206,9 +209,10 @@ def _inputs_of(record: Record) -> set[str]:
     return {value["sha256"] for value in record.action["inputs"].values() if "sha256" in value}
 
 
-def _walk(start: Record, found: list[Entry], follows: Any) -> list[dict[str, Any]]:
+def _walk(start: Record, found: list[Entry], follows: Callable[[Record, Record], bool]) -> list[RecordRow]:
     """Entries reached from a record over `follows(record, entry)`, nearest first."""
-    seen, rows, queue = {start.key}, [], [start]
+    seen, queue = {start.key}, [start]
+    rows: list[RecordRow] = []
     while queue:
         record = queue.pop(0)
         for entry in found:
@@ -219,11 +223,11 @@ def _walk(start: Record, found: list[Entry], follows: Any) -> list[dict[str, Any
     return rows
 
 
-def _ancestors(record: Record, found: list[Entry]) -> list[dict[str, Any]]:
+def _ancestors(record: Record, found: list[Entry]) -> list[RecordRow]:
     return _walk(record, found, lambda child, other: bool(_inputs_of(child) & {o.sha256 for o in other.outputs}))
 
 
-def _dependents(record: Record, found: list[Entry]) -> list[dict[str, Any]]:
+def _dependents(record: Record, found: list[Entry]) -> list[RecordRow]:
     return _walk(record, found, lambda parent, other: bool(_inputs_of(other) & {o.sha256 for o in parent.outputs}))
 
 

@@ -9,12 +9,38 @@ types that JSON lacks are refused. The document carries no path, time, host or u
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from axforge.cache.digest import FileDigest, sha256
 from axforge.cache.errors import CacheError
+
+#: A JSON value that holds no others.
+Scalar = str | int | float | bool | None
+#: A JSON value; a mapping has strings as keys.
+Json = Mapping[str, "Json"] | Sequence["Json"] | Scalar
+
+
+class InputDocument(TypedDict):
+    """An input in an action's document: the SHA-256 of one file, or the digest of a tree and the count of its files."""
+
+    sha256: NotRequired[str]
+    tree: NotRequired[str]
+    count: NotRequired[int]
+
+
+class ActionDocument(TypedDict):
+    """What the key of an action is the hash of."""
+
+    stage: str
+    stage_version: int
+    inputs: Mapping[str, InputDocument]
+    config: Mapping[str, Json]
+    sdk: str
+    libraries: Mapping[str, str]
+    outputs: Sequence[str]
+
 
 ACTION_TAG = b"axforge action 1\n"
 TREE_TAG = b"axforge tree 1\n"
@@ -37,7 +63,7 @@ def is_output_name(name: object) -> bool:
     )
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: object) -> bytes:
     """`value` (dicts with string keys, lists, tuples, strings, numbers, bools, None) as canonical JSON; CacheError for others."""
     plain = _plain(value, "")
     try:
@@ -46,12 +72,9 @@ def canonical(value: Any) -> bytes:
         raise CacheError("A text in the configuration is not valid Unicode.", fix="Write it as UTF-8.") from error
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: object, where: str) -> Json:
     if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str):
-                raise CacheError(f"The key {name!r} is not a text.", where=where, fix="Use texts as keys in configurations.")
-        return {str(name): _plain(item, f"{where}.{name}" if where else name) for name, item in value.items()}
+        return _plain_table(value, where)
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
@@ -59,6 +82,13 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise CacheError(f"A {type(value).__name__} cannot be part of a key.", where=where, fix="Use JSON types only.")
+
+
+def _plain_table(value: Mapping[str, object], where: str) -> Mapping[str, Json]:
+    for name in value:
+        if not isinstance(name, str):
+            raise CacheError(f"The key {name!r} is not a text.", where=where, fix="Use texts as keys in configurations.")
+    return {str(name): _plain(item, f"{where}.{name}" if where else name) for name, item in value.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +103,7 @@ class Tree:
 
     @classmethod
     def of(cls, items: Mapping[str, FileDigest | str], *, names_matter: bool = False) -> "Tree":
-        """From a mapping of name to content. CacheError when a hash is none."""
+        """From a mapping of name to content. CacheError for something that is not a hash."""
         for content in items.values():
             if isinstance(content, FileDigest):
                 content.confirm()
@@ -111,12 +141,12 @@ class Action:
     stage: str
     stage_version: int
     inputs: Mapping[str, Input]
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     outputs: tuple[str, ...]
     sdk: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ActionDocument:
         """The document's content as plain JSON types. CacheError for inputs, configurations or names that cannot be named."""
         for name in self.outputs:
             if not is_output_name(name):
@@ -127,9 +157,9 @@ class Action:
             "stage": self.stage,
             "stage_version": self.stage_version,
             "inputs": {name: _input_json(name, value) for name, value in self.inputs.items()},
-            "config": _plain(self.config, ""),
+            "config": _plain_table(self.config, ""),
             "sdk": self.sdk,
-            "libraries": _plain(self.libraries, "libraries"),
+            "libraries": dict(self.libraries),
             "outputs": sorted(self.outputs),
         }
 
@@ -152,17 +182,17 @@ class Action:
         return ((name, value) for name, value in sorted(self.inputs.items()) if isinstance(value, Tree))
 
 
-def _input_json(name: str, value: Input) -> dict[str, Any]:
+def _input_json(name: str, value: Input) -> InputDocument:
     if isinstance(value, Tree):
         return {"tree": value.digest(), "count": len(value.items)}
     return {"sha256": _file_hash(value, name)}
 
 
-def document_of(action: Mapping[str, Any]) -> bytes:
+def document_of(action: ActionDocument) -> bytes:
     """The document of an action given as JSON (`Action.as_json`)."""
     return ACTION_TAG + canonical(action)
 
 
-def key_of(action: Mapping[str, Any]) -> str:
+def key_of(action: ActionDocument) -> str:
     """The key of an action given as JSON."""
     return sha256(document_of(action))

@@ -12,11 +12,13 @@ from typing import Any
 
 from axforge.cache.digest import sha256
 from axforge.cache.errors import CacheError
-from axforge.cache.key import canonical, is_hash, is_output_name, key_of
+from axforge.cache.key import ActionDocument, Scalar, canonical, is_hash, is_output_name, key_of
 
 #: Refused beyond this: a record is some kilobytes.
 MAX_RECORD = 4 << 20
 MAX_BLOB = 1 << 40
+#: A JSON object that has not been checked yet; what it lacks raises KeyError or TypeError.
+Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class Record:
     """action: the document as JSON. provenance: free, explains and never decides. stored: False when it could not be kept."""
 
     key: str
-    action: Mapping[str, Any]
+    action: ActionDocument
     outputs: tuple[Output, ...]
     manifests: Mapping[str, Blob] = field(default_factory=dict)
     log: Blob | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Scalar] = field(default_factory=dict)
     stored: bool = True
 
     @property
@@ -83,7 +85,7 @@ class Record:
         """All stored bytes that it refers to."""
         return (*self.contents(), *self.extras())
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As plain JSON types."""
         return {
             "v": 1,
@@ -117,7 +119,7 @@ def parse(data: bytes, key: str) -> Record:
     return record
 
 
-def _from_json(data: dict[str, Any]) -> Record:
+def _from_json(data: Document) -> Record:
     if data["v"] != 1:
         raise ValueError(f"version {data['v']!r}")
     outputs = tuple(Output(_name(o["name"]), _hash(o["sha256"]), _hash(o["xxh3"], 32), _size(o["size"])) for o in data["outputs"])
@@ -127,7 +129,7 @@ def _from_json(data: dict[str, Any]) -> Record:
     return Record(_hash(data["key"]), data["action"], outputs, manifests, log, _provenance(data["provenance"]))
 
 
-def _provenance(data: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(data: Document) -> dict[str, Scalar]:
     """Scalars only; texts without control characters, which a terminal would obey; times that are numbers."""
     kept = {name: value for name, value in data.items() if value is None or isinstance(value, (str, int, float, bool))}
     for name in ("started", "seconds"):
@@ -141,7 +143,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _check_action(action: Mapping[str, Any]) -> None:
+def _check_action(action: Document) -> None:
     """Shapes that reports rely on. ValueError or KeyError otherwise; the content itself is checked by the key."""
     kinds = {"stage": str, "stage_version": int, "inputs": dict, "config": dict, "sdk": str, "libraries": dict, "outputs": list}
     for name, kind in kinds.items():
@@ -152,23 +154,23 @@ def _check_action(action: Mapping[str, Any]) -> None:
             raise ValueError("an input is not a SHA-256")
 
 
-def _blob(data: Mapping[str, Any]) -> Blob:
+def _blob(data: Document) -> Blob:
     return Blob(_hash(data["sha256"]), _size(data["size"]))
 
 
-def _hash(value: Any, digits: int = 64) -> str:
+def _hash(value: object, digits: int = 64) -> str:
     if not (isinstance(value, str) and is_hash(value.rjust(64, "0")) and len(value) == digits):
         raise ValueError(f"{value!r} is not a hash of {digits} hex digits")
     return str(value)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     if not is_output_name(value):
         raise ValueError(f"{value!r} is not a plain file name")
     return str(value)
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_BLOB:
         raise ValueError(f"{value!r} is not a size")
     return value

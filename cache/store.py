@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.cache import stats
 from axforge.cache.blobs import Blobs
@@ -19,7 +19,7 @@ from axforge.cache.digest import FileDigest, Hasher, hash_file, sha256
 from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged, masked
 from axforge.cache.files import Files
-from axforge.cache.key import Action
+from axforge.cache.key import Action, Scalar
 from axforge.cache.layout import Layout, Warn, is_refusal
 from axforge.cache.lease import lease_in
 from axforge.cache.lock import acquire, held
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 _TOUCH_EVERY = 60
 
 
-_told: set[str] = set()
+_said: set[str] = set()
 
 
 def to_stderr(sentence: str) -> None:
     """The default `warn`; says a sentence once, however many stores a process opens."""
-    if sentence in _told:
+    if sentence in _said:
         return
-    _told.add(sentence)
+    _said.add(sentence)
     print(f"cache: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -62,7 +62,7 @@ class Store:
         warn: Warn = to_stderr,
     ) -> None:
         self.layout = Layout(Path(os.path.abspath(root)))
-        self._told: set[str] = set()
+        self._said: set[str] = set()
         self._warn = warn
         self.remote, self.size_limit, self.durable = remote, size_limit, durable
         self.grown = 0  # bytes of results that came in since the size limit was last looked at (see gc.keep_limit)
@@ -73,8 +73,8 @@ class Store:
 
     def warn(self, sentence: str) -> None:
         """Tell the user something that did not stop the work; once, and without credentials."""
-        if sentence not in self._told:
-            self._told.add(sentence)
+        if sentence not in self._said:
+            self._said.add(sentence)
             self._warn(masked(sentence))
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Store:
         if tier == "remote":
             self.grown += record.size
         if count and self.layout.writable:
-            stats.note(self.layout.stats, tier, record.size, float(record.provenance.get("seconds", 0)), record.stage, record.label)
+            stats.note(self.layout.stats, tier, record.size, float(record.provenance.get("seconds") or 0), record.stage, record.label)
         return record
 
     def record(self, key: str) -> Record | None:
@@ -155,7 +155,7 @@ class Store:
     # ------------------------------------------------------------------ writing
 
     def put(
-        self, action: Action, produced: Path, provenance: Mapping[str, Any], *, log: str | None = None, private: bool = False
+        self, action: Action, produced: Path, provenance: Mapping[str, Scalar], *, log: str | None = None, private: bool = False
     ) -> Record:
         """Keep the outputs of an action that are in folder `produced`, and their record. CacheError if an output is not there.
 
@@ -187,7 +187,7 @@ class Store:
         return record
 
     def _record_of(
-        self, action: Action, found: Mapping[str, FileDigest], provenance: Mapping[str, Any], log: str | None
+        self, action: Action, found: Mapping[str, FileDigest], provenance: Mapping[str, Scalar], log: str | None
     ) -> tuple[Record, list[bytes]]:
         trees = {name: tree.manifest() for name, tree in action.trees()}
         kept = masked(log).encode() if log else b""

@@ -1,14 +1,14 @@
 """The reports of cache.inspect, gc and verify as lines for people."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from axforge.cache.inspect import age_text, bytes_text, table
 from axforge.cache.record import printable
+from axforge.cache.reports import CleanReport, ContentReport, ModelReport, Overview, RecordReport, RecordRow, VerifyReport
 
 
-def overview_lines(data: Mapping[str, Any]) -> list[str]:
+def overview_lines(data: Overview) -> list[str]:
     """`inspect` without a name."""
     limit = f" of {bytes_text(data['size_limit'])}" if data["size_limit"] is not None else ""
     hits = data["hits"]["local"] + data["hits"]["remote"]
@@ -39,7 +39,7 @@ def overview_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _rows(rows: list[Mapping[str, Any]], extra: str = "") -> list[str]:
+def _rows(rows: Sequence[RecordRow], extra: str = "") -> list[str]:
     if not rows:
         return ["  none"]
     cells = [
@@ -56,7 +56,7 @@ def _rows(rows: list[Mapping[str, Any]], extra: str = "") -> list[str]:
     return table(cells, right=(3,))
 
 
-def look_lines(data: Mapping[str, Any]) -> list[str]:
+def look_lines(data: ModelReport | ContentReport | RecordReport) -> list[str]:
     """`inspect` of one thing."""
     if "record" in data:
         return _record_lines(data)
@@ -73,7 +73,7 @@ def look_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _record_lines(data: Mapping[str, Any]) -> list[str]:
+def _record_lines(data: RecordReport) -> list[str]:
     provenance = ", ".join(f"{name} {value}" for name, value in sorted(data["provenance"].items()))
     lines = [
         f"record {data['record']}",
@@ -97,7 +97,7 @@ def _record_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def clean_lines(data: Mapping[str, Any]) -> list[str]:
+def clean_lines(data: CleanReport) -> list[str]:
     """`clean`."""
     verb = "would be removed" if data["dry_run"] else "removed"
     lines = [
@@ -113,7 +113,7 @@ def clean_lines(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def verify_lines(data: Mapping[str, Any]) -> list[str]:
+def verify_lines(data: VerifyReport) -> list[str]:
     """`verify`."""
     lines = [f"{data['records']} records and {data['checked']} contents checked, {bytes_text(data['bytes'])}"]
     if data["sound"]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.cache.digest import hash_once
+from axforge.cache.reports import VerifyReport
 from axforge.cache.scan import Entry, contents, entries, references
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Verified:
         """Whether nothing was wrong."""
         return not (self.damaged or self.records_damaged or self.rebuilt)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> VerifyReport:
         """As plain JSON types."""
         return {
             "checked": self.checked,
