@@ -4,14 +4,13 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.axruntime.pipeline import labels
 from axforge.tasks.project import command_line, zoo
 from axforge.tasks.project.checking import refuse_mistakes
-from axforge.tasks.project.doit_state import Question, prepare_state, same, snapshot
+from axforge.tasks.project.doit_state import DoitTask, Question, TaskDict, Values, prepare_state, same, snapshot
 from axforge.tasks.project.failures import Guarded, report_user_errors
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.project.settings import PROJECT, Settings
@@ -21,7 +20,7 @@ from axforge.tasks.stages.task import StageTask, remove_files
 
 
 @report_user_errors
-def task_compile() -> Iterator[dict[str, Any]]:
+def task_compile() -> Iterator[TaskDict]:
     """compile:MODEL makes the .axmodel; compile:MODEL:STAGE stops after a stage"""
     prepare_state()
     typed = PROJECT.command_line
@@ -87,7 +86,7 @@ class Publish:
         self.plan = plan
         self.target = plan.published / "model.json"
 
-    def as_doit(self) -> dict[str, Any]:
+    def as_doit(self) -> TaskDict:
         """The task as doit wants it."""
         plan = self.plan
         description = plan.model.raw.get("description", "")
@@ -104,7 +103,7 @@ class Publish:
             "meta": {"model": plan.model.name, "finishes": shown(plan.axmodel, plan), "explain": plan.options.explain},
         }
 
-    def unchanged(self, task: Any, values: dict[str, Any]) -> bool:
+    def unchanged(self, task: DoitTask, values: Values) -> bool:
         """Whether what was published is still there."""
         before = values.get("outputs", {}).get(str(self.target))
         return before is not None and same(str(self.target), before)
@@ -115,7 +114,7 @@ class Publish:
         folders = labels.folders_of(self.plan.model.path, [] if data_root is None else [data_root])
         return labels.find(name, folders) if isinstance(name, str) else None
 
-    def execute(self) -> dict[str, Any]:
+    def execute(self) -> Values:
         """Write model.json, atomically, with what it needs on a machine that has nothing else."""
         from axforge.axruntime.deployed.seal import published_json
         from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache

@@ -4,7 +4,6 @@ import atexit
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.output import flush_output, keep_streams_open
@@ -16,13 +15,13 @@ from axforge.tasks.project.settings import PROJECT
 from axforge.tasks.screen.reporter import Reporter
 
 
-def doit_config() -> dict[str, Any]:
+def doit_config() -> dict[str, object]:
     """doit's configuration for the command line as it was typed."""
     with stop_at_mistakes():
         return _config()
 
 
-def _config() -> dict[str, Any]:
+def _config() -> dict[str, object]:
     sys.excepthook = _quiet_interrupt
     keep_streams_open()
     atexit.register(flush_output)

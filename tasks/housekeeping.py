@@ -4,17 +4,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from axforge.tasks.project import zoo
+from axforge.tasks.project.doit_state import TaskDict
 from axforge.tasks.project.failures import say
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.project.settings import PROJECT
 
 
-def task_cache() -> dict[str, Any]:
+def task_cache() -> TaskDict:
     """cache inspect|explain|clean|verify|stats [--json]; doit cache clean --help"""
     helping = {"name": "helping", "long": "help", "short": "h", "type": bool, "default": False, "help": "how to use this"}
     return {
@@ -30,7 +30,7 @@ def task_cache() -> dict[str, Any]:
 class Housekeeping:
     """The action; fails with one sentence, or with what the cache's command has printed."""
 
-    def __call__(self, argv: Sequence[str], helping: bool) -> Any:
+    def __call__(self, argv: Sequence[str], helping: bool) -> bool | TaskFailed:
         """Run one command."""
         try:
             status = run([*argv, *(["--help"] if helping else [])])

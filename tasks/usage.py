@@ -1,6 +1,6 @@
 """What one can do: printed by `doit` alone."""
 
-from typing import Any
+from axforge.tasks.project.doit_state import TaskDict
 
 TEXT = """\
 axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running it
@@ -22,11 +22,11 @@ AXFORGE_MODELS: folders with models of your own, each in a folder with a model.j
 """
 
 
-def task_usage() -> dict[str, Any]:
+def task_usage() -> TaskDict:
     """what one can do here"""
     return {"actions": [say], "verbosity": 2, "uptodate": [False]}
 
 
 def say() -> None:
-    """Print it."""
+    """Print what one can do here."""
     print(TEXT, end="")

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -19,6 +19,17 @@ CONNECT, NO_WORKER = 10, 60
 
 A = TypeVar("A", bound=Answer)
 J = TypeVar("J", bound=Job)
+
+
+class Future(Protocol):
+    """What is used of a future of Dask."""
+
+    status: str
+
+    def result(self) -> object: ...
+    def exception(self) -> BaseException: ...
+    def done(self) -> bool: ...
+    def add_done_callback(self, function: Callable[[object], None]) -> None: ...
 
 
 class Cluster:
@@ -50,14 +61,14 @@ class Cluster:
         except self._lost as error:
             raise self._gone() from error
 
-    def submit(self, function: Callable[[J], Answer], job: J, name: str) -> Any:
+    def submit(self, function: Callable[[J], Answer], job: J, name: str) -> "Future":
         """Send a job; returns what `result` takes. name: of the job on the scheduler; a job that is there already is not done again."""
         try:
             return self._client.submit(function, msgspec.structs.replace(job, topic=f"axforge-{self.run}"), key=name)
         except self._lost as error:
             raise self._gone() from error
 
-    def result(self, future: Any, what: str, kind: type[A]) -> A:
+    def result(self, future: "Future", what: str, kind: type[A]) -> A:
         """Wait for a job and return its answer. Raises AxforgeError for what a user can fix; what else the worker raised passes."""
         self._wait(future, what)
         if future.status == "error":
@@ -77,7 +88,7 @@ class Cluster:
         assert isinstance(answer, kind)
         return answer
 
-    def _wait(self, future: Any, what: str) -> None:
+    def _wait(self, future: "Future", what: str) -> None:
         ended = threading.Event()
         future.add_done_callback(lambda _: ended.set())
         alone_since: float | None = None

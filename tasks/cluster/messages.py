@@ -1,11 +1,11 @@
 """What travels between the machines of a cluster: jobs and answers. Files travel through the cache; a job names them by SHA-256."""
 
 import json
-from typing import Any
 
 import msgspec
 
 from axforge.axruntime.evaluate.evaluate import Measured
+from axforge.tasks.project.zoo import Document
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -29,9 +29,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = ""
 
     @property
-    def raw(self) -> dict[str, Any]:
+    def raw(self) -> Document:
         """The descriptor as JSON."""
-        document: dict[str, Any] = json.loads(self.descriptor)
+        document: Document = json.loads(self.descriptor)
         return document
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 from doit.dependency import FileChangedChecker
 from doit.globals import Globals
@@ -20,11 +20,43 @@ from doit.globals import Globals
 _TICK_NS = 20_000_000
 _PIECE = 1 << 20
 
+#: What shows that a file was not touched: size, mtime and ctime in ns, inode.
 Signature = list[int]
+#: A file or folder as it was: [Signature or None, content or names, time in ns]; a list, because doit keeps it as JSON.
+Snapshot = list[Any]
+#: A task as its creator hands it to doit.
+TaskDict = dict[str, Any]
+#: What doit remembers of a task between runs, as JSON.
+Values = dict[str, Any]
+
+
+class Meta(TypedDict, total=False):
+    """What axforge's tasks say to its reporter.
+
+    model, stage: that the task belongs to. explain: say why it ran. announce: called before anything runs. prints: the task prints.
+    finishes: what is complete after it.
+    """
+
+    model: str
+    stage: str
+    explain: bool
+    announce: Callable[[], None] | None
+    prints: bool
+    finishes: str
+
+
+class DoitTask(Protocol):
+    """What is used of a task of doit (which is not typed)."""
+
+    name: str
+    actions: list[object]
+    task_dep: list[str]
+    values: Values
+    meta: Meta | None
 
 
 def signature(status: os.stat_result) -> Signature:
-    """What tells that a file was not touched (JSON-able)."""
+    """What shows that a file was not touched."""
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
@@ -45,7 +77,7 @@ def content(path: str) -> str:
     return str(digest.hexdigest())
 
 
-def snapshot(path: str) -> list[Any]:
+def snapshot(path: str) -> Snapshot:
     """A file or folder as it is now: [signature, content, when]. A folder's content is the names in it; of nothing, None."""
     now = time.time_ns()
     try:
@@ -55,7 +87,7 @@ def snapshot(path: str) -> list[Any]:
     return [signature(status), sorted(os.listdir(path)) if S_ISDIR(status.st_mode) else content(path), now]
 
 
-def settled_snapshots(paths: Iterable[Path]) -> dict[str, list[Any]]:
+def settled_snapshots(paths: Iterable[Path]) -> dict[str, Snapshot]:
     """Snapshots of files that were published just now, taken when their stamps have become certain (after a few ms).
 
     Otherwise every later question about them would have to read them.
@@ -68,7 +100,7 @@ def settled_snapshots(paths: Iterable[Path]) -> dict[str, list[Any]]:
     return {name: snapshot(name) for name in names}
 
 
-def same(path: str, before: list[Any], status: os.stat_result | None = None) -> bool:
+def same(path: str, before: Snapshot, status: os.stat_result | None = None) -> bool:
     """Whether what is at `path` still has the content of `before`, a snapshot. Reads it only when its stamps leave a doubt."""
     try:
         status = status or os.stat(path)
@@ -87,13 +119,13 @@ def same(path: str, before: list[Any], status: os.stat_result | None = None) -> 
 
 
 class Question:
-    """An `uptodate` condition of a task that says in `doit info` what it asks."""
+    """An `uptodate` condition of a task; `doit info` shows its text."""
 
-    def __init__(self, text: str, answer: Callable[[Any, dict[str, Any]], bool]) -> None:
+    def __init__(self, text: str, answer: Callable[[DoitTask, Values], bool]) -> None:
         self.text, self.answer = text, answer
 
-    def __call__(self, task: Any, values: dict[str, Any]) -> bool:
-        """Ask it."""
+    def __call__(self, task: DoitTask, values: Values) -> bool:
+        """Whether the task is up to date in this respect."""
         return self.answer(task, values)
 
     def __repr__(self) -> str:
@@ -103,11 +135,11 @@ class Question:
 class ContentChecker(FileChangedChecker):  # type: ignore[misc]
     """doit's question "did this file change?", answered by stamps where they are certain and by xxh3 where not."""
 
-    def check_modified(self, file_path: str, file_stat: os.stat_result, state: list[Any]) -> bool:
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: Snapshot) -> bool:
         """Whether the content differs from `state`."""
         return not same(file_path, state, file_stat)
 
-    def get_state(self, dep: str, current_state: list[Any] | None) -> list[Any] | None:
+    def get_state(self, dep: str, current_state: Snapshot | None) -> Snapshot | None:
         """The state to remember; None when it is what is remembered."""
         if current_state and current_state[0] == signature(os.stat(dep)) and same(dep, current_state):
             return None
@@ -127,7 +159,7 @@ def _forget_runs() -> None:
         return
     manager.remembers = manager.save_success
 
-    def save_success(task: Any, *more: Any, **named: Any) -> None:
+    def save_success(task: DoitTask, *more: object, **named: object) -> None:
         if not task.name.startswith("infer:"):
             manager.remembers(task, *more, **named)
 

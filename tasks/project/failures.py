@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from doit.exceptions import TaskFailed
 
@@ -12,6 +12,10 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.output import discard_output
 from axforge.axruntime.packages import missing_extra
 from axforge.cache.errors import CacheError, masked
+from axforge.tasks.project.doit_state import TaskDict
+
+#: A function that makes tasks for doit, which calls it without arguments.
+Creator = Callable[[], Iterator[TaskDict]]
 
 
 def say(error: Exception) -> str:
@@ -28,10 +32,10 @@ def say(error: Exception) -> str:
 class Guarded:
     """A doit action that turns a user's mistakes into a failed task (exit status 1, no traceback)."""
 
-    def __init__(self, action: Callable[..., Any]) -> None:
+    def __init__(self, action: Callable[[], object]) -> None:
         self.action = action
 
-    def __call__(self) -> Any:
+    def __call__(self) -> object:
         """Run the action."""
         try:
             return self.action()
@@ -45,13 +49,13 @@ class Guarded:
             return TaskFailed(sentence)
 
 
-def report_user_errors(creator: Callable[..., Any]) -> Callable[..., Any]:
+def report_user_errors(creator: Creator) -> Creator:
     """For task creators (generators): a user's mistake ends the program with its sentence and status 1."""
 
     @wraps(creator)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped() -> Iterator[TaskDict]:
         with stop_at_mistakes():
-            yield from creator(*args, **kwargs)
+            yield from creator()
 
     return wrapped
 

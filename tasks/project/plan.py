@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
@@ -58,7 +58,7 @@ class Plan:
     def cores(self) -> int:
         """AIPU cores to compile for: as the options say, else as the descriptor says, else 1. AxforgeError for others than 1 to 4."""
         cores = self.options.cores or self._tile_option("cores", 1)
-        if cores not in range(1, MAX_CORES + 1):
+        if not isinstance(cores, (int, float)) or cores not in range(1, MAX_CORES + 1):
             raise AxforgeError(f"An AIPU has 1 to {MAX_CORES} cores, not {cores}.", where=self.model.name, fix="Give --aipu-cores 1 to 4.")
         return int(cores)
 
@@ -75,7 +75,7 @@ class Plan:
         name = str(self._tile_option("target", "metis"))
         return name if name.endswith((".yaml", ".yml")) else ""
 
-    def _tile_option(self, name: str, default: Any) -> Any:
+    def _tile_option(self, name: str, default: object) -> object:
         options = self.model.raw.get("compile", {})
         tile = options.get("tile", {}) if isinstance(options, dict) else {}
         return tile.get(name, default) if isinstance(tile, dict) else default
@@ -147,7 +147,7 @@ def _version(name: str) -> str:
         raise AxforgeError(f"The package {name} is not installed.", fix=how_to_install(name)) from None
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """A hash of a JSON value, for comparing with what was remembered."""
     text = json.dumps(value, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,6 +9,9 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import NAME, find_model, model_names
 from axforge.tasks.project.settings import Settings
 
+#: A model.json that has not been checked.
+Document = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class ZooModel:
@@ -16,7 +19,7 @@ class ZooModel:
 
     name: str
     path: Path
-    raw: dict[str, Any]
+    raw: Document
 
     @property
     def network(self) -> str:
@@ -41,7 +44,7 @@ def find(name: str, settings: Settings) -> ZooModel:
     return ZooModel(name, path, _load(path))
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Document:
     try:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

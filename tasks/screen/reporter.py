@@ -1,15 +1,16 @@
-"""What a user sees while tasks run: one bar a model on a terminal, one line an event elsewhere, one sentence for a mistake."""
+"""What a user sees while tasks run: a bar for each model on a terminal, a line for each event elsewhere, one sentence for a mistake."""
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from doit.exceptions import TaskFailed, UnmetDependency
+from doit.exceptions import BaseFail, TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.project.command_line import decoded
+from axforge.tasks.project.doit_state import DoitTask, Meta
 from axforge.tasks.project.settings import PROJECT
 from axforge.tasks.screen.display import drawable
 
@@ -24,7 +25,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     desc = "axforge: a bar for each model on a terminal, a line for each event elsewhere"
 
-    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+    def __init__(self, outstream: TextIO, options: dict[str, object]) -> None:
         outstream = outstream or sys.stdout  # None when the shell had closed it
         super().__init__(outstream, options)
         self.stream = outstream
@@ -39,21 +40,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.stream.write(text)
             self.stream.flush()
 
-    def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
+    def initialize(self, tasks: dict[str, DoitTask], selected_tasks: list[str]) -> None:
         """Before anything runs, and before workers are forked."""
         if any(_meta(task).get("announce") for task in tasks.values()):
             for name in _needed(tasks, selected_tasks):
                 if announce := _meta(tasks[name]).get("announce"):
                     announce()
 
-    def get_status(self, task: Any) -> None:
+    def get_status(self, task: DoitTask) -> None:
         """A task is looked at."""
         if self.bars is None and _stage(task) and drawable(self.stream):
             from axforge.tasks.screen.bars import Bars  # only a terminal needs rich
 
             self.bars = Bars(self.stream, PROJECT.channel)  # makes its queue, draws nothing yet
 
-    def execute_task(self, task: Any) -> None:
+    def execute_task(self, task: DoitTask) -> None:
         """A task begins."""
         if not task.actions:
             return
@@ -64,7 +65,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         elif self.bars is not None and _meta(task).get("prints"):
             self.bars.done(model)
 
-    def add_success(self, task: Any) -> None:
+    def add_success(self, task: DoitTask) -> None:
         """A task ended well."""
         if not task.actions:
             return
@@ -77,7 +78,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if _meta(task).get("finishes"):
             self._finished(task)
 
-    def skip_uptodate(self, task: Any) -> None:
+    def skip_uptodate(self, task: DoitTask) -> None:
         """A task had nothing to do."""
         if _stage(task):
             self.counts["up to date"] += 1
@@ -88,11 +89,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if _meta(task).get("finishes"):
             self._finished(task)
 
-    def skip_ignore(self, task: Any) -> None:
+    def skip_ignore(self, task: DoitTask) -> None:
         """A task that the user excluded with `doit ignore`."""
         self.write(masked(f"{decoded(task.name)}: ignored (doit forget {task.name} ends that)\n"))
 
-    def add_failure(self, task: Any, fail: Any) -> None:
+    def add_failure(self, task: DoitTask, fail: BaseFail) -> None:
         """A task failed: the sentence of a user's mistake, or doit's traceback."""
         if self.bars is not None:
             self.bars.done(_model(task))
@@ -100,13 +101,13 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if not fail.report:
             return
         if isinstance(fail, UnmetDependency):
-            self.write(masked(f"{decoded(task.name)}: not done, for it needs {fail.message}\n"))
+            self.write(masked(f"{decoded(task.name)}: not done, because it needs {fail.message}\n"))
         elif isinstance(fail, TaskFailed) and not fail.traceback:
             self._error(f"ERROR in {decoded(task.name)}\n{fail.message}")
         else:
             self._error(f"ERROR in {decoded(task.name)}\n{fail.get_msg()}")
 
-    def cleanup_error(self, exception: Any) -> None:
+    def cleanup_error(self, exception: BaseFail) -> None:
         """A teardown failed."""
         print(exception.get_msg(), file=sys.stderr)
 
@@ -130,7 +131,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         else:
             print(masked(text), file=sys.stderr)
 
-    def _event(self, task: Any, text: str, reasons: list[str]) -> None:
+    def _event(self, task: DoitTask, text: str, reasons: list[str]) -> None:
         shown = reasons if _meta(task).get("explain") else []
         line = f"{task.name}: {text}" + "".join(f"\n    {reason}" for reason in shown)
         if self.bars is not None:
@@ -140,7 +141,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         else:
             self.write(line + "\n")
 
-    def _finished(self, task: Any) -> None:
+    def _finished(self, task: DoitTask) -> None:
         if self.bars is not None:
             self.bars.done(_model(task))
         line = f"{_model(task)}: {_meta(task)['finishes']}"
@@ -150,19 +151,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.write(line + "\n")
 
 
-def _meta(task: Any) -> dict[str, Any]:
+def _meta(task: DoitTask) -> Meta:
     return task.meta or {}
 
 
-def _model(task: Any) -> str:
+def _model(task: DoitTask) -> str:
     return str(_meta(task).get("model", ""))
 
 
-def _stage(task: Any) -> str:
+def _stage(task: DoitTask) -> str:
     return str(_meta(task).get("stage", ""))
 
 
-def _needed(tasks: dict[str, Any], selected: list[str]) -> list[str]:
+def _needed(tasks: dict[str, DoitTask], selected: list[str]) -> list[str]:
     """The selected tasks and all that they depend on."""
     waiting, found = list(selected), dict.fromkeys(selected)
     while waiting:

@@ -1,7 +1,7 @@
 """What a build of a model would do now, stage by stage, and why. Runs nothing and restores nothing."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.project.plan import Plan
@@ -9,6 +9,7 @@ from axforge.tasks.stages.inputs import NOUNS, inputs_of
 
 if TYPE_CHECKING:
     from axforge.cache.explain import Explanation
+    from axforge.cache.store import Store
 
 UP_TO_DATE = "up to date"
 RESTORED = "would be restored from the cache"
@@ -44,7 +45,7 @@ class Verdict:
             ]
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain JSON types."""
         reasons = self.reasons.to_json() if self.reasons else None
         return {"stage": self.stage, "verdict": self.what, "waits_for": self.waits_for or None, "reasons": reasons}
@@ -69,7 +70,7 @@ def explain(plan: Plan) -> list[Verdict]:
     return verdicts
 
 
-def _verdict(plan: Plan, stage: Stage, store: Any, made: dict[str, str]) -> Verdict:
+def _verdict(plan: Plan, stage: Stage, store: "Store", made: dict[str, str]) -> Verdict:
     from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
     action = inputs_of(plan, stage).action(store, made)

@@ -57,12 +57,12 @@ class StageInputs:
 
         return replace(self.stage.config(), **stage_options(self.plan.descriptor, self.stage.name))
 
-    def named_config(self) -> Mapping[str, Any]:
+    def named_config(self) -> Mapping[str, object]:
         """The configuration as it enters the key: content instead of paths."""
         return asdict(self.config())
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """What else decides, known only when the files have been looked at."""
         return {}
 
@@ -136,7 +136,7 @@ class FetchInputs(StageInputs):
         return self.origin.files
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         return self.origin.facts
 
     @property
@@ -182,7 +182,7 @@ class CalibrateInputs(StageInputs):
     def asked(self) -> tuple[str, ...]:
         return ("axforge.axcompiler.quantize",)
 
-    def named_config(self) -> Mapping[str, Any]:
+    def named_config(self) -> Mapping[str, object]:
         from axforge.tasks.stages.samples import preprocessing  # loads msgspec
 
         return {**super().named_config(), "preprocessing": preprocessing(self.plan.descriptor)}
@@ -228,7 +228,7 @@ class TileInputs(StageInputs):
     def config(self) -> Any:
         return replace(super().config(), cores=self.plan.cores)
 
-    def named_config(self) -> Mapping[str, Any]:
+    def named_config(self) -> Mapping[str, object]:
         return {**super().named_config(), "target": self.plan.target.stem}  # its content is an input
 
     def choice(self) -> tuple[object, ...]:

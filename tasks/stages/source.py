@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Progress
@@ -38,7 +38,7 @@ class Origin:
 
     files: Mapping[str, Path]
     write: Callable[[Path, Progress], None]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
 

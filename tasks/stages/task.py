@@ -6,13 +6,13 @@ changed does `execute` name the action by the present content of all its inputs,
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
 from axforge.tasks.project.checking import refuse_mistakes
 from axforge.tasks.project.command_line import OPTIONS, doit_params
-from axforge.tasks.project.doit_state import Question, same, settled_snapshots, snapshot
+from axforge.tasks.project.doit_state import DoitTask, Question, Snapshot, TaskDict, Values, same, settled_snapshots, snapshot
 from axforge.tasks.project.failures import Guarded
 from axforge.tasks.project.plan import Plan, versions
 from axforge.tasks.stages.code import sources
@@ -23,8 +23,6 @@ from axforge.tasks.stages.inputs import NOUNS, inputs_of
 if TYPE_CHECKING:
     from axforge.cache.explain import Explanation
 
-#: JSON types by name, as doit keeps them for a task.
-Values = dict[str, Any]
 #: Form of what is remembered between runs.
 FORM = 5
 
@@ -47,8 +45,8 @@ class Done:
     code: str
     quick: str
     spec: str
-    watched: dict[str, list[Any]]
-    outputs: dict[str, list[Any]]
+    watched: dict[str, Snapshot]
+    outputs: dict[str, Snapshot]
     form: int = FORM
 
     @classmethod
@@ -68,7 +66,7 @@ class StageTask:
         """Name of the task below its group."""
         return f"{self.plan.model.name}:{self.stage.name}"
 
-    def as_doit(self) -> dict[str, Any]:
+    def as_doit(self) -> TaskDict:
         """The task as doit wants it."""
         outputs = [str(path) for path in self.plan.outputs(self.stage).values()]
         return {
@@ -94,7 +92,7 @@ class StageTask:
 
     # --- is there anything to do? ---
 
-    def unchanged(self, task: Any, values: Values) -> bool:
+    def unchanged(self, task: DoitTask, values: Values) -> bool:
         """Whether configuration, sources and outputs are what they were when the stage last succeeded."""
         done = Done.remembered(values)
         if self.plan.options.force or done is None:
