@@ -20,7 +20,7 @@ Recheck = Callable[[], Action] | None
 
 
 @dataclass(frozen=True)
-class Result:
+class Obtained:
     """how: "restored" or "ran". seconds: of this call. record: what is in the destination now."""
 
     how: str
@@ -38,7 +38,7 @@ def obtain(
     scope: str = "",
     force: bool = False,
     recheck: Recheck = None,
-) -> Result:
+) -> Obtained:
     """Bring the outputs of an action to `dest`.
 
     label: what to call it in reports (a model). scope: the workspace, for `explain`. force: run even if there is a record.
@@ -59,7 +59,7 @@ def obtain(
     return result
 
 
-def _restored(store: Store, action: Action, dest: Path, start: float) -> Result | None:
+def _restored(store: Store, action: Action, dest: Path, start: float) -> Obtained | None:
     record = store.lookup(action)
     if record is None:
         return None
@@ -69,10 +69,10 @@ def _restored(store: Store, action: Action, dest: Path, start: float) -> Result 
     except Damaged as error:
         store.warn(f"{error.what} {action.stage} runs again.")
         return None
-    return Result("restored", record, time.monotonic() - start)
+    return Obtained("restored", record, time.monotonic() - start)
 
 
-def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: float, recheck: Recheck) -> Result:
+def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: float, recheck: Recheck) -> Obtained:
     try:
         record = _run_in(store, action, dest, run, label, recheck, beside=None)
     except OSError as error:
@@ -80,7 +80,7 @@ def _ran(store: Store, action: Action, dest: Path, run: Run, label: str, start: 
             raise
         store.warn(f"There is no room in {store.layout.root} ({error.strerror}); {action.stage} runs again where its result goes.")
         record = _run_in(store, action, dest, run, label, recheck, beside=dest.parent)
-    return Result("ran", record, time.monotonic() - start)
+    return Obtained("ran", record, time.monotonic() - start)
 
 
 def _run_in(store: Store, action: Action, dest: Path, run: Run, label: str, recheck: Recheck, beside: Path | None) -> Record:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 #: The inputs of an action, by name.
 Inputs = Mapping[str, InputDocument]
 #: input name -> manifest of a tree (see cache.key.Tree.manifest), as far as it is known.
-Manifests = Mapping[str, "Manifest"]
+Manifests = Mapping[str, "TreeManifest"]
 
 
-class Manifest(TypedDict):
+class TreeManifest(TypedDict):
     """The files of a tree: pairs of name and SHA-256."""
 
     names_matter: bool
@@ -134,7 +134,7 @@ def _inputs(before: Inputs, after: Inputs, old: Manifests, new: Manifests, nouns
     return changes
 
 
-def _items(before: Manifest, after: Manifest) -> dict[str, tuple[str, ...]]:
+def _items(before: TreeManifest, after: TreeManifest) -> dict[str, tuple[str, ...]]:
     """What happened to the files of a tree. A content that is there under another name was renamed, not removed and added."""
     old, new = dict(before["items"]), dict(after["items"])
     changed = [name for name in new if name in old and old[name] != new[name]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from axforge.cache import history, stats
 from axforge.cache.digest import hash_file
 from axforge.cache.errors import CacheError
-from axforge.cache.explain import Manifest, manifests
+from axforge.cache.explain import TreeManifest, manifests
 from axforge.cache.key import InputDocument
 from axforge.cache.lease import leased
 from axforge.cache.record import Record
@@ -185,7 +185,7 @@ def _record(store: "Store", entry: Entry, found: list[Entry]) -> RecordReport:
     }
 
 
-def _input(name: str, value: InputDocument, files: Manifest | None, found: list[Entry]) -> InputReport:
+def _input(name: str, value: InputDocument, files: TreeManifest | None, found: list[Entry]) -> InputReport:
     report: InputReport = {"name": name, "made_by": _makers(value["sha256"], found) if "sha256" in value else []}
     if "sha256" in value:
         report["sha256"] = value["sha256"]

@@ -6,14 +6,14 @@ from axforge.axcompiler.stages import STAGES
 from axforge.tasks.compiling import shown
 from axforge.tasks.listing import compiled_for, weights_of
 from axforge.tasks.project import zoo
-from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.project.settings import Settings
 
 
 def lines(name: str, settings: Settings, cores: int = 0) -> list[str]:
     """What `axforge info` and `doit info MODEL` print. Raises AxforgeError for a model nobody knows, or whose model.json is wrong."""
-    plan = Plan(zoo.find(name, settings), Options(cores=cores), settings)
+    plan = Plan(zoo.find(name, settings), ModelOptions(cores=cores), settings)
     rows = [(key, value) for key, value in _rows(plan) if value]
     width = max(len(key) for key, _ in rows)
     return [name, *(f"  {key:{width}}  {value}" for key, value in rows)]

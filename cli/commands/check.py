@@ -33,13 +33,13 @@ def main(words: Sequence[str], prog: str) -> int:
     from axforge.cli.models import name_of  # --help needs no doit
     from axforge.cli.tasks_runner import UserProject
     from axforge.tasks.project import checking, zoo
-    from axforge.tasks.project.command_line import Options
+    from axforge.tasks.project.command_line import ModelOptions
     from axforge.tasks.project.plan import Plan
 
     project = UserProject(options)
     name = name_of(options.model, project)
     here = project.settings()
-    plan = Plan(zoo.find(name, here), Options(cores=options.cores), here)
+    plan = Plan(zoo.find(name, here), ModelOptions(cores=options.cores), here)
     found = checking.described(plan)
     unsupported: list[OnCpu] = []
     if not any(finding.level == "error" for finding in found):

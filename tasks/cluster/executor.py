@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from axforge.cache.key import Action
     from axforge.cache.store import Store
     from axforge.tasks.cluster.client import Cluster
-    from axforge.tasks.cluster.messages import Compiled  # loads NumPy
+    from axforge.tasks.cluster.messages import CompileAnswer  # loads NumPy
 
 _ORDER = [stage.name for stage in STAGES]
 
@@ -91,11 +91,11 @@ class Sent:
         self._future = cluster.submit(compile_model, compile_job(plan, last), name)
 
     @cached_property
-    def answer(self) -> "Compiled":
+    def answer(self) -> "CompileAnswer":
         """The worker's answer, when it is there. Raises AxforgeError."""
-        from axforge.tasks.cluster.messages import Compiled  # loads NumPy
+        from axforge.tasks.cluster.messages import CompileAnswer  # loads NumPy
 
-        return self._cluster.result(self._future, self._what, Compiled)
+        return self._cluster.result(self._future, self._what, CompileAnswer)
 
 
 def _needs_work(plan: Plan, last: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.identity import identity
-from axforge.tasks.cluster.messages import CompileJob, MeasureJob, Sample
+from axforge.tasks.cluster.messages import CompileJob, MeasureJob, SampleFile
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.stages.execution import open_cache
 from axforge.tasks.stages.inputs import chosen_samples
@@ -19,12 +19,12 @@ _ORDER = [stage.name for stage in STAGES]
 def compile_job(plan: Plan, last: str) -> CompileJob:
     """A model up to stage `last`: its descriptor and options, and a parcel with the network and the samples."""
     files: dict[str, Path] = {"model.onnx": plan.outputs(BY_NAME["fetch"])["model.onnx"]}
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[SampleFile, ...] = ()
     if _ORDER.index(last) >= _ORDER.index("calibrate"):
         chosen = chosen_samples(plan)
         places = {path: f"samples/{i}{path.suffix}" for i, path in enumerate(chosen.files())}
         files |= {place: path for path, place in places.items()}
-        samples = tuple(Sample(item.name, item.variant, places[Path(item.path)]) for item in chosen.items)
+        samples = tuple(SampleFile(item.name, item.variant, places[Path(item.path)]) for item in chosen.items)
     if plan.own_target:
         files[f"models/{plan.model.name}/{plan.own_target}"] = plan.target
     return CompileJob(

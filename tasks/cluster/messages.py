@@ -8,7 +8,7 @@ from axforge.axruntime.evaluate.evaluate import Measured
 from axforge.tasks.project.zoo import Document
 
 
-class Sample(msgspec.Struct, frozen=True):
+class SampleFile(msgspec.Struct, frozen=True):
     """A calibration sample. file: its name among the files of the job. variant: which part of it (see CalibrationItem)."""
 
     name: str
@@ -42,7 +42,7 @@ class CompileJob(Job, frozen=True, kw_only=True):
     cores: int
     num_cal_images: int
     force: bool
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[SampleFile, ...] = ()
 
 
 class MeasureJob(Job, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
 
 
-class Compiled(Answer, frozen=True, kw_only=True):
+class CompileAnswer(Answer, frozen=True, kw_only=True):
     """The stages of a model that are in the cache now."""
 
     stages: dict[str, StageDone]

@@ -24,9 +24,9 @@ from axforge.cache.config import fresh_start
 from axforge.cache.errors import CacheError
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.identity import identity
-from axforge.tasks.cluster.messages import Answer, Compiled, CompileJob, Failed, Job, MeasureJob, PartMeasured, StageDone
+from axforge.tasks.cluster.messages import Answer, CompileAnswer, CompileJob, Failed, Job, MeasureJob, PartMeasured, StageDone
 from axforge.tasks.project import settings
-from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.failures import say
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.project.progress import Channel, Draw
@@ -64,10 +64,10 @@ def answered(work: Callable[[J, Path], A]) -> "Callable[[J], A | Failed]":
 
 
 @answered
-def compile_model(job: CompileJob, folder: Path) -> Compiled:
+def compile_model(job: CompileJob, folder: Path) -> CompileAnswer:
     """Compile a model from check to the stage that is wanted; results are in the cache afterwards."""
     items = tuple(CalibrationItem(sample.name, folder / sample.file, sample.variant) for sample in job.samples)
-    options = Options(cores=job.cores, num_cal_images=job.num_cal_images, force=job.force)
+    options = ModelOptions(cores=job.cores, num_cal_images=job.num_cal_images, force=job.force)
     plan = received(job, folder, options, items)
     fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"]
     fetched.parent.mkdir(parents=True)
@@ -78,13 +78,13 @@ def compile_model(job: CompileJob, folder: Path) -> Compiled:
         result = obtain(store, inputs, inputs.action(store), scope="", force=plan.options.force)
         plan.channel.relay(plan.model.name, stage.name, 1, 1, "")
         stages[stage.name] = StageDone(result.how, round(result.seconds, 3))
-    return Compiled(stages=stages, worker=name())
+    return CompileAnswer(stages=stages, worker=name())
 
 
 @answered
 def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
     """Measure a part of a model's data set."""
-    plan = received(job, folder, Options(), None)
+    plan = received(job, folder, ModelOptions(), None)
     dataset = open_dataset(plan.descriptor, folder / "data")
     engine = open_engine(job.pipe, folder / job.network)
     try:
@@ -95,7 +95,7 @@ def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
         engine.close()
 
 
-def received(job: Job, folder: Path, options: Options, samples: tuple[CalibrationItem, ...] | None) -> Plan:
+def received(job: Job, folder: Path, options: ModelOptions, samples: tuple[CalibrationItem, ...] | None) -> Plan:
     """The plan of a job, with its files laid out in an empty folder; its stages report to whoever sent the job."""
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
     model = ZooModel(job.model, folder / "models" / job.model / "model.json", job.raw)

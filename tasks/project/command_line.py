@@ -19,7 +19,7 @@ COMMANDS = ("list", "info", "clean", "forget", "ignore", "reset-dep", "tabcomple
 
 
 @dataclass(frozen=True)
-class Options:
+class ModelOptions:
     """What may be said of a compilation or a run, by option (`--aipu-cores 4`) or by doit variable (`cores=4`)."""
 
     cores: int = 0
@@ -36,7 +36,7 @@ class Options:
 
 
 class Option(NamedTuple):
-    """One option: its field in Options, the variable and flag that set it, and what it does."""
+    """One option: its field in ModelOptions, the variable and flag that set it, and what it does."""
 
     name: str
     variable: str
@@ -65,7 +65,7 @@ ALL_OPTIONS = OPTIONS + RUN_OPTIONS
 
 def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:
     """The options as `params` of a doit task."""
-    defaults = {f.name: f.default for f in fields(Options)}
+    defaults = {f.name: f.default for f in fields(ModelOptions)}
     return [{"name": o.name, "long": o.flag, "short": "", "type": o.kind, "default": defaults[o.name], "help": o.help} for o in options]
 
 
@@ -80,8 +80,8 @@ class CommandLine:
     command: str
     tasks: tuple[str, ...]
     swallowed: tuple[str, ...]
-    common: Options
-    by_model: dict[str, Options] = field(default_factory=dict)
+    common: ModelOptions
+    by_model: dict[str, ModelOptions] = field(default_factory=dict)
     in_full: bool = False
 
     def of_group(self, group: str) -> list[str]:
@@ -109,7 +109,7 @@ class CommandLine:
             raise AxforgeError(f"{flag} is given twice: {' and '.join(sorted(said))}.", fix="Run doit once for each of them.")
         return next(iter(said), "")
 
-    def options(self, model: str) -> Options:
+    def options(self, model: str) -> ModelOptions:
         """The options that hold for one model."""
         return self.by_model.get(model, self.common)
 
@@ -135,7 +135,7 @@ def read(words: Sequence[str], *, by_doit: bool = True) -> CommandLine:
     common = _variables(rest)
     tasks: list[str] = []
     swallowed: list[str] = []
-    by_model: dict[str, Options] = {}
+    by_model: dict[str, ModelOptions] = {}
     for i, word in enumerate(rest):
         if not _names_a_task(word, rest[i - 1] if i else ""):
             continue
@@ -158,21 +158,21 @@ def _names_a_task(word: str, before: str) -> bool:
     return "=" not in word and not before.startswith("-")
 
 
-def _merge(old: Options | None, new: Options, model: str) -> Options:
+def _merge(old: ModelOptions | None, new: ModelOptions, model: str) -> ModelOptions:
     if old is None:
         return new
     merged = {}
-    for f in fields(Options):
+    for f in fields(ModelOptions):
         mine, other = getattr(new, f.name), getattr(old, f.name)
         if mine and other and mine != other and f.name in ("cores", "onnx", "num_cal_images"):
             raise AxforgeError(
                 f"{model} is named twice with different {f.name} ({other} and {mine}).", fix="Run doit once for each of them."
             )
         merged[f.name] = mine or other
-    return Options(**merged)
+    return ModelOptions(**merged)
 
 
-def _variables(rest: Sequence[str]) -> Options:
+def _variables(rest: Sequence[str]) -> ModelOptions:
     known = {o.variable: o for o in ALL_OPTIONS}
     found: dict[str, Any] = {}
     for word in rest:
@@ -182,10 +182,10 @@ def _variables(rest: Sequence[str]) -> Options:
         if name not in known:
             raise AxforgeError(f"There is no variable {name!r} (in {word!r}).", fix=nearest(name, known))
         found[known[name].name] = _converted(known[name], value)
-    return replace(Options(), **found)
+    return replace(ModelOptions(), **found)
 
 
-def _flags(common: Options, task: str, following: Sequence[str], command: str) -> Options:
+def _flags(common: ModelOptions, task: str, following: Sequence[str], command: str) -> ModelOptions:
     """The flags that follow a task's name, up to the next name. Raises AxforgeError for one that the task does not take."""
     known = {o.flag: o for o in (OPTIONS if task.startswith("compile:") else ALL_OPTIONS)}
     try:

@@ -30,7 +30,7 @@ TaskDict = dict[str, Any]
 Values = dict[str, Any]
 
 
-class Meta(TypedDict, total=False):
+class TaskMeta(TypedDict, total=False):
     """What axforge's tasks say to its reporter.
 
     model, stage: that the task belongs to. explain: say why it ran. announce: called before anything runs. prints: the task prints.
@@ -52,7 +52,7 @@ class DoitTask(Protocol):
     actions: list[object]
     task_dep: list[str]
     values: Values
-    meta: Meta | None
+    meta: TaskMeta | None
 
 
 def signature(status: os.stat_result) -> Signature:

@@ -19,7 +19,7 @@ from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.axruntime.packages import how_to_install
-from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.progress import Channel
 from axforge.tasks.project.settings import Settings
 from axforge.tasks.project.zoo import ZooModel
@@ -42,7 +42,7 @@ class Plan:
     """
 
     model: ZooModel
-    options: Options
+    options: ModelOptions
     settings: Settings
     channel: Channel = field(default_factory=Channel, compare=False)
     samples: "tuple[CalibrationItem, ...] | None" = None

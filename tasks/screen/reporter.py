@@ -10,7 +10,7 @@ from doit.reporter import ConsoleReporter
 from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.project.command_line import decoded
-from axforge.tasks.project.doit_state import DoitTask, Meta
+from axforge.tasks.project.doit_state import DoitTask, TaskMeta
 from axforge.tasks.project.settings import PROJECT
 from axforge.tasks.screen.display import drawable
 
@@ -151,7 +151,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.write(line + "\n")
 
 
-def _meta(task: DoitTask) -> Meta:
+def _meta(task: DoitTask) -> TaskMeta:
     return task.meta or {}
 
 

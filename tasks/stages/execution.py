@@ -10,7 +10,7 @@ from axforge.tasks.project.plan import Plan
 from axforge.tasks.stages.inputs import StageInputs, inputs_of
 
 if TYPE_CHECKING:
-    from axforge.cache.build import Result
+    from axforge.cache.build import Obtained
     from axforge.cache.key import Action
     from axforge.cache.store import Store
 
@@ -22,7 +22,7 @@ def open_cache(plan: Plan) -> "Store":
     return open_store(plan.settings.project, warn=lambda sentence: plan.channel.say(f"cache: {sentence}"))
 
 
-def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Result":
+def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Obtained":
     """Restore the outputs of a stage, or run it and keep them."""
     from axforge.cache.build import obtain  # a build with nothing to do opens no cache
 
@@ -39,7 +39,7 @@ def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str,
     )
 
 
-def obtain_stage(plan: Plan, stage: Stage) -> "Result":
+def obtain_stage(plan: Plan, stage: Stage) -> "Obtained":
     """Restore the outputs of a stage of a model as they should be now, or run it."""
     store, inputs = open_cache(plan), inputs_of(plan, stage)
     return obtain(store, inputs, inputs.action(store), scope=plan.scope, force=plan.options.force)

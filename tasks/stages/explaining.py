@@ -18,7 +18,7 @@ OPEN = "would run, unless it gets what it got before"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StageVerdict:
     """Of one stage. reasons: as the cache sees it; None when the stage's inputs are not known yet. waits_for: the stage that decides."""
 
     stage: str
@@ -51,7 +51,7 @@ class Verdict:
         return {"stage": self.stage, "verdict": self.what, "waits_for": self.waits_for or None, "reasons": reasons}
 
 
-def explain(plan: Plan) -> list[Verdict]:
+def explain(plan: Plan) -> list[StageVerdict]:
     """A verdict for each stage, in order. Raises AxforgeError when a source is not there."""
     from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
@@ -62,7 +62,7 @@ def explain(plan: Plan) -> list[Verdict]:
     for stage in STAGES:
         blocker = next((decided_by[name] for name in stage.inputs if name in decided_by), "")
         if blocker:
-            verdicts.append(Verdict(stage.name, OPEN, waits_for=blocker))
+            verdicts.append(StageVerdict(stage.name, OPEN, waits_for=blocker))
         else:
             verdicts.append(_verdict(plan, stage, store, made))
         if verdicts[-1].what in (RUN, OPEN):
@@ -70,14 +70,14 @@ def explain(plan: Plan) -> list[Verdict]:
     return verdicts
 
 
-def _verdict(plan: Plan, stage: Stage, store: "Store", made: dict[str, str]) -> Verdict:
+def _verdict(plan: Plan, stage: Stage, store: "Store", made: dict[str, str]) -> StageVerdict:
     from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
     action = inputs_of(plan, stage).action(store, made)
     reasons = why(store, action, label=plan.model.name, scope=plan.scope, nouns=NOUNS)
     record = store.lookup(action, count=False)
     if record is None:
-        return Verdict(stage.name, RUN, reasons)
+        return StageVerdict(stage.name, RUN, reasons)
     made.update({output.name: output.sha256 for output in record.outputs})
     intact = store.intact(record, plan.folder(stage))
-    return Verdict(stage.name, UP_TO_DATE if intact else RESTORED, reasons)
+    return StageVerdict(stage.name, UP_TO_DATE if intact else RESTORED, reasons)

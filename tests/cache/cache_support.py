@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from axforge.cache.build import Result, obtain
+from axforge.cache.build import Obtained, obtain
 from axforge.cache.key import Action, Tree
 from axforge.cache.store import Store
 
@@ -39,7 +39,7 @@ def make_action(source: bytes | Path, store: Store, **changes: Any) -> Action:
     return Action(**{**fields, **changes})
 
 
-def build(store: Store, source: bytes, dest: Path, runs: list[bytes] | None = None, **options: Any) -> Result:
+def build(store: Store, source: bytes, dest: Path, runs: list[bytes] | None = None, **options: Any) -> Obtained:
     """Obtain the stage's outputs for `source`; appends to `runs` whenever the stage really runs."""
 
     def run(work: Path) -> str:

@@ -16,7 +16,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES as ALL
 from axforge.axcompiler.stages import Stage
 from axforge.axruntime.pipeline.descriptor import Source
-from axforge.tasks.project.command_line import Options
+from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.project.settings import Settings
 from axforge.tasks.project.zoo import ZooModel
@@ -34,7 +34,9 @@ NOT_DECIDING = {"google", "yaml", "ml_dtypes"}
 
 def plan_of(folder: Path) -> Plan:
     """A plan of a model."""
-    return Plan(ZooModel("m", folder / "m" / "model.json", {"name": "m"}), Options(), Settings(folder, folder, folder, folder, (folder,)))
+    return Plan(
+        ZooModel("m", folder / "m" / "model.json", {"name": "m"}), ModelOptions(), Settings(folder, folder, folder, folder, (folder,))
+    )
 
 
 # --- in a copy of the packages ---
