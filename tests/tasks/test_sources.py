@@ -107,15 +107,19 @@ def test_a_truncated_onnx_is_refused(quick: Project) -> None:
     assert "ONNX" in fetch(quick, status=1)
 
 
-def test_a_missing_file_is_told_where_to_go(quick: Project) -> None:
+def test_the_user_reads_where_a_missing_file_should_be(quick: Project) -> None:
     quick.onnx.unlink()
     told = fetch(quick, status=1)
     assert str(quick.onnx) in told
     assert "doit compile:tiny onnx=PATH" in told
 
 
-def test_without_a_data_root_it_is_told_how_to_name_one(quick: Project) -> None:
-    done = quick.doit("compile:tiny:fetch", AXFORGE_DATA_ROOT="")
+def test_without_a_data_root_the_user_reads_how_to_name_one(quick: Project) -> None:
+    """Where the project has models of its own, their paths begin at the project; these are somebody else's."""
+    (quick.root / "models").rename(quick.root / "nets")
+    dodo = quick.root / "dodo.py"
+    dodo.write_text(dodo.read_text().replace('models_in("models")\n', ""))
+    done = quick.doit("compile:tiny:fetch", AXFORGE_DATA_ROOT="", AXFORGE_MODELS=str(quick.root / "nets"))
     assert done.status == 1
     assert "AXFORGE_DATA_ROOT" in done.err
 
