@@ -27,7 +27,7 @@ def parse_age(text: str) -> float:
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     top = argparse.ArgumentParser(prog=prog, description="The cache of build results: what is in it, why, and how to clean it.")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="machine-readable output")
@@ -36,7 +36,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     def add(name: str, summary: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common], help=summary, description=summary)
 
-    look = add("inspect", "show totals and a row a model and stage; or look into one model, hash or file")
+    look = add("inspect", "show totals and a row for each model and stage; or look into one model, hash or file")
     look.add_argument("what", nargs="?", help="a model, a hash (6 digits or more), or a file")
     clean = add("clean", "remove results; never what a running build uses")
     clean.add_argument("--older-than", metavar="AGE", help="not used for so long: 30d, 12h")

@@ -36,8 +36,11 @@ def xxh3(data: bytes) -> str:
 class _Hash(Protocol):
     """What is used of a hash of xxhash (which is not typed)."""
 
-    def update(self, data: bytes | memoryview) -> None: ...
-    def hexdigest(self) -> str: ...
+    def update(self, data: bytes | memoryview) -> None:
+        """Add bytes to what is hashed."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far, in hex."""
 
 
 class Hasher:
@@ -51,7 +54,7 @@ class Hasher:
         self.size = 0
 
     def update(self, data: bytes | memoryview) -> None:
-        """Add bytes."""
+        """Add bytes to what is hashed."""
         self._weak.update(data)
         if self._strong is not None:
             self._strong.update(data)

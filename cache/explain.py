@@ -30,7 +30,9 @@ class TreeManifest(TypedDict):
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. kind: stage, input, config, sdk, library or outputs. before, after: '' where there was or is none.
+    """One difference between two actions.
+
+    kind: stage, input, config, sdk, library or outputs. before, after: its values, '' for one that is missing.
 
     items: for an input of many files, names by what happened to them: added, removed, changed, renamed.
     """
@@ -65,7 +67,7 @@ class Change:
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON types."""
+        """The same as plain JSON types."""
         return {**asdict(self), "items": {name: list(value) for name, value in self.items.items()}, "line": self.line()}
 
 
@@ -166,7 +168,7 @@ class Explanation:
     against_nearest: tuple[Change, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people: whether it runs, and why."""
+        """Whether it runs, and why, as lines for people."""
         head = f"{self.stage}: " + ("its result is in the cache" if self.cached else "must run")
         if self.last is None:
             found = [f"{head}; it was not built here before"]
@@ -181,7 +183,7 @@ class Explanation:
         return found
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON types."""
+        """The same as plain JSON types."""
         return {
             "stage": self.stage,
             "key": self.key,
@@ -237,7 +239,7 @@ class Difference:
     changes: tuple[Change, ...]
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The differences as lines for people, below a heading."""
         head = f"{self.after.stage} {self.after.label} ({self.after.key[:12]}…)"
         if self.before is None:
             return [f"{head}: there is no other record of this stage"]
@@ -245,7 +247,7 @@ class Difference:
         return [f"{head}, {against}:", *(f"  {change.line()}" for change in self.changes)]
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON types."""
+        """The same as plain JSON types."""
         before = self.before.key if self.before else None
         changes = [change.to_json() for change in self.changes]
         return {"stage": self.after.stage, "key": self.after.key, "against": before, "changes": changes}

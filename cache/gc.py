@@ -62,7 +62,7 @@ class Report:
     dry_run: bool = False
 
     def to_json(self) -> CleanReport:
-        """As plain JSON types."""
+        """The report as plain JSON types."""
         by_model: dict[str, dict[str, int]] = {}
         for entry in self.records:
             stages = by_model.setdefault(entry.record.label or "(no label)", {})

@@ -22,7 +22,7 @@ _TOP = 5
 
 
 def overview(store: "Store") -> Overview:
-    """Totals, hit rate, bytes saved by sharing, largest and oldest entries, a row a model and stage."""
+    """Totals, hit rate, bytes saved by sharing, largest and oldest entries, and a row for each model and stage."""
     found, stored = entries(store), contents(store)
     counted = stats.read(store.layout.stats)
     on_disk = sum(status.st_size for status in stored.values())
@@ -246,7 +246,7 @@ def bytes_text(count: float | None) -> str:
 
 
 def age_text(then: float) -> str:
-    """How long ago."""
+    """How long ago a time was, in words."""
     seconds = max(0.0, time.time() - then)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:

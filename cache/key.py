@@ -168,7 +168,7 @@ class Action:
         return document_of(self.as_json())
 
     def key(self) -> str:
-        """64 hex digits."""
+        """The SHA-256 of the document, 64 hex digits."""
         return sha256(self.document())
 
     def confirm(self) -> None:

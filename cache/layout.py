@@ -64,7 +64,7 @@ class Layout:
         return self.tmp / unique_name()
 
     def lock(self, name: str) -> Path:
-        """Lock file."""
+        """The file that is locked for `name`."""
         return self.locks / name
 
 
@@ -73,5 +73,5 @@ def is_refusal(error: OSError) -> bool:
     return error.errno in _REFUSED
 
 
-#: warn(sentence): tells the user; the same sentence is shown once.
+#: warn(sentence): shows the user a sentence; the same one is shown once.
 Warn = Callable[[str], None]

@@ -67,7 +67,7 @@ class Record:
         return sum(output.size for output in self.outputs)
 
     def output(self, name: str) -> Output:
-        """The output of that name; KeyError if there is none."""
+        """The output of that name. Raises KeyError for an unknown name."""
         for output in self.outputs:
             if output.name == name:
                 return output
@@ -98,7 +98,7 @@ class Record:
         }
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The content of the record file."""
         text = canonical(self.as_json())
         return sha256(text).encode() + b"\n" + text + b"\n"
 

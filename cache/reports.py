@@ -81,7 +81,7 @@ class LastBuild(TypedDict):
 
 @final
 class ModelReport(TypedDict):
-    """One model."""
+    """The records and last builds of one model."""
 
     model: str
     records: list[RecordRow]
@@ -163,7 +163,7 @@ class RebuiltRow(TypedDict):
 
 
 class VerifyReport(TypedDict):
-    """What `verify` found."""
+    """What `verify` checked, and the damage that it found."""
 
     checked: int
     bytes: int

@@ -84,7 +84,7 @@ class Store:
     # ------------------------------------------------------------------ reading
 
     def lookup(self, action: Action, *, count: bool = True) -> Record | None:
-        """The record of an action whose contents are all here, from this cache or the remote; None if there is none (a miss)."""
+        """The record of an action whose contents are all here, from this cache or the remote; None on a miss."""
         key = action.key()
         with self._in_use():
             record = self.record(key)

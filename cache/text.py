@@ -9,7 +9,7 @@ from axforge.cache.reports import CleanReport, ContentReport, ModelReport, Overv
 
 
 def overview_lines(data: Overview) -> list[str]:
-    """`inspect` without a name."""
+    """The report of `inspect` without a name as lines for people."""
     limit = f" of {bytes_text(data['size_limit'])}" if data["size_limit"] is not None else ""
     hits = data["hits"]["local"] + data["hits"]["remote"]
     lines = [
@@ -57,7 +57,7 @@ def _rows(rows: Sequence[RecordRow], extra: str = "") -> list[str]:
 
 
 def look_lines(data: ModelReport | ContentReport | RecordReport) -> list[str]:
-    """`inspect` of one thing."""
+    """The report of `inspect` of one thing as lines for people."""
     if "record" in data:
         return _record_lines(data)
     if "content" in data:
@@ -98,7 +98,7 @@ def _record_lines(data: RecordReport) -> list[str]:
 
 
 def clean_lines(data: CleanReport) -> list[str]:
-    """`clean`."""
+    """The report of `clean` as lines for people."""
     verb = "would be removed" if data["dry_run"] else "removed"
     lines = [
         f"{data['records']} records and {data['contents']} contents, {bytes_text(data['bytes'])}, {verb};"
@@ -114,7 +114,7 @@ def clean_lines(data: CleanReport) -> list[str]:
 
 
 def verify_lines(data: VerifyReport) -> list[str]:
-    """`verify`."""
+    """The report of `verify` as lines for people."""
     lines = [f"{data['records']} records and {data['checked']} contents checked, {bytes_text(data['bytes'])}"]
     if data["sound"]:
         return [*lines, "everything is as it was stored"]

@@ -29,7 +29,7 @@ class Verified:
         return not (self.damaged or self.records_damaged or self.rebuilt)
 
     def to_json(self) -> VerifyReport:
-        """As plain JSON types."""
+        """The report as plain JSON types."""
         return {
             "checked": self.checked,
             "bytes": self.bytes,

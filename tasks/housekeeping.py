@@ -31,7 +31,7 @@ class Housekeeping:
     """The action; fails with one sentence, or with what the cache's command has printed."""
 
     def __call__(self, argv: Sequence[str], helping: bool) -> bool | TaskFailed:
-        """Run one command."""
+        """Run one command of the cache."""
         try:
             status = run([*argv, *(["--help"] if helping else [])])
         except Exception as error:

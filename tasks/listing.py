@@ -41,7 +41,7 @@ def listed(settings: Settings) -> list[ListedModel]:
 
 
 def show(models: Sequence[ListedModel]) -> None:
-    """Print the table."""
+    """Print the models as a table."""
     if models:
         table(f"{len(models)} models", HEAD, [model.row() for model in models])
         print("compiled: for so many AIPU cores")

@@ -36,7 +36,7 @@ def action_result(files: Sequence[tuple[str, Blob]], stdout: Blob | None) -> byt
 
 
 def output_files(data: bytes) -> list[tuple[str, Blob]]:
-    """Path and content of the output files of an ActionResult. ValueError when it is none."""
+    """Path and content of the output files of an ActionResult. ValueError when it is malformed."""
     found = []
     for number, value in _fields(data):
         if number == 2 and isinstance(value, bytes):

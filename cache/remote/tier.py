@@ -132,7 +132,7 @@ class Tier:
         return b"".join(pieces) if self._remote.get(kind, name, limit, pieces.append) else None
 
     def _blob(self, store: Local, blob: Blob, xxh3: str | None) -> bool:
-        """Download to the local store; False if the remote has it not. RemoteError if what it sends is not what was asked for."""
+        """Download to the local store; False if the remote does not have it. RemoteError if what it sends is not what was asked for."""
         target, temporary = store.layout.blob(blob.sha256), store.layout.temporary()
         make_folder(target.parent, durable=False)
         hasher = Hasher()

@@ -26,10 +26,17 @@ class Future(Protocol):
 
     status: str
 
-    def result(self) -> object: ...
-    def exception(self) -> BaseException: ...
-    def done(self) -> bool: ...
-    def add_done_callback(self, function: Callable[[object], None]) -> None: ...
+    def result(self) -> object:
+        """The answer of the job, waited for."""
+
+    def exception(self) -> BaseException:
+        """What the job raised."""
+
+    def done(self) -> bool:
+        """Whether the job has ended."""
+
+    def add_done_callback(self, function: Callable[[object], None]) -> None:
+        """Call a function when the job has ended."""
 
 
 class Cluster:
@@ -41,7 +48,7 @@ class Cluster:
         except ImportError as error:
             fix = "Install it: python -m pip install 'axforge[cluster]'"
             raise AxforgeError("Working on a cluster needs the package distributed.", fix=fix) from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said below, in sentences
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user must know is reported below, in sentences
         self.address, self.run, self._channel = address, uuid.uuid4().hex, channel
         self._lost = (OSError, TimeoutError, distributed.comm.CommClosedError)
         try:

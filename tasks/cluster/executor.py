@@ -35,12 +35,12 @@ class ClusterExecutor:
         self._sent: dict[str, Sent] = {}
 
     def announce(self, plan: Plan, stage: Stage) -> None:
-        """A stage belongs to this run, so that all models can be sent when the first is."""
+        """Note that a stage belongs to this run, so that all models can be sent when the first is."""
         before = self._wanted.get(plan.model.name, (plan, "fetch"))[1]
         self._wanted[plan.model.name] = plan, max(before, stage.name, key=_ORDER.index)
 
     def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
-        """See that a stage's result is in the cache, by having its model compiled on the cluster if it is not. Raises AxforgeError."""
+        """Bring a stage's result into the cache, by having its model compiled on the cluster if it is not. Raises AxforgeError."""
         name = plan.model.name
         if stage.name == "fetch":
             return None  # the source is here
@@ -63,7 +63,7 @@ class ClusterExecutor:
         return Sent(self._cluster(plan), plan, last, f"compile-{plan.model.name}-{self.run}")
 
     def _send_others(self, but: str) -> None:
-        """Send all other models of this run that need it. One that cannot be sent fails, with its sentence, when its turn comes."""
+        """Send all other models of this run that need it. One that cannot be sent fails, with its sentence, when it is looked at."""
         for name, (plan, last) in self._wanted.items():
             if name == but or name in self._sent or last == "fetch":
                 continue

@@ -37,7 +37,7 @@ class Finding:
     fix: str = ""
 
     def line(self) -> str:
-        """For people."""
+        """The finding as text for people."""
         return f"{self.level}: {self.what}" + (f"\n    {self.fix}" if self.fix else "")
 
 

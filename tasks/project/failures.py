@@ -36,7 +36,7 @@ class Guarded:
         self.action = action
 
     def __call__(self) -> object:
-        """Run the action."""
+        """Run the action; a user's mistake fails its task."""
         try:
             return self.action()
         except BrokenPipeError:  # `| head` has read enough

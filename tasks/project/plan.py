@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def axmodel(self) -> Path:
-        """The compiled model."""
+        """The file with the compiled model."""
         return self.published / "model.axmodel"
 
     @property
@@ -127,7 +127,7 @@ class Plan:
 
     @cached_property
     def quick(self) -> str:
-        """A digest of all that was said of this model, as it was said; cheap, and rather changes too often."""
+        """A digest of all settings of this model as they were given; cheap, and it may change where nothing else does."""
         given = self.options.onnx and str(self.settings.typed(self.options.onnx))
         where = [self.model.path, self.settings.data_root, self.settings.build_root, self.target]
         return digest([3, SDK, self.cores, given, self.options.num_cal_images, [str(path) for path in where], self.model.raw])

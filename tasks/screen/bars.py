@@ -48,6 +48,7 @@ class _Title(ProgressColumn):
         self.room = room
 
     def render(self, bar: Bar) -> Text:
+        """The column of one bar."""
         return _cut(bar.description, self.room.texts(bar.description)[0])
 
 
@@ -59,6 +60,7 @@ class _Stage(ProgressColumn):
         self.room = room
 
     def render(self, bar: Bar) -> Text:
+        """The column of one bar."""
         text = _cut(str(bar.fields["stage"]), self.room.texts(bar.description)[1])
         text.stylize("dim")
         return text
@@ -76,6 +78,7 @@ class _Blocks(ProgressColumn):
         self.room = room
 
     def render(self, bar: Bar) -> Text:
+        """The column of one bar."""
         blocks = self.room.blocks
         full = round(blocks * bar.percentage / 100)
         return Text.assemble("[", ("█" * full, "green"), " " * (blocks - full), "]") if blocks else Text()
@@ -85,6 +88,7 @@ class _Clock(ProgressColumn):
     """(0m 12s)"""
 
     def render(self, bar: Bar) -> Text:
+        """The time since the bar began."""
         seconds = int((bar.finished_time if bar.finished else bar.elapsed) or 0)
         return Text(f"({seconds // 60}m {seconds % 60:02d}s)")
 
@@ -98,7 +102,7 @@ class _Model:
     running: dict[str, float] = field(default_factory=dict)
 
     def percent(self) -> float:
-        """0 to 100."""
+        """How much of the compilation is done, 0 to 100."""
         return sum(SHARES[s] for s in self.finished) + sum(SHARES[s] * part for s, part in self.running.items() if s not in self.finished)
 
 
@@ -115,7 +119,7 @@ class Bars:
         self._pump: threading.Thread | None = None
 
     def start(self, model: str, stage: str) -> None:
-        """A stage begins."""
+        """Show that a stage begins."""
         if self._progress is None:
             self._begin()
         assert self._progress is not None

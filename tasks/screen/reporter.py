@@ -41,21 +41,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.stream.flush()
 
     def initialize(self, tasks: dict[str, DoitTask], selected_tasks: list[str]) -> None:
-        """Before anything runs, and before workers are forked."""
+        """Called before anything runs and before workers are forked; announces the stages to their executors."""
         if any(_meta(task).get("announce") for task in tasks.values()):
             for name in _needed(tasks, selected_tasks):
                 if announce := _meta(tasks[name]).get("announce"):
                     announce()
 
     def get_status(self, task: DoitTask) -> None:
-        """A task is looked at."""
+        """Called by doit before it decides whether a task must run; opens the bars before doit forks its workers."""
         if self.bars is None and _stage(task) and drawable(self.stream):
             from axforge.tasks.screen.bars import Bars  # only a terminal needs rich
 
             self.bars = Bars(self.stream, PROJECT.channel)  # makes its queue, draws nothing yet
 
     def execute_task(self, task: DoitTask) -> None:
-        """A task begins."""
+        """Show that a task begins."""
         if not task.actions:
             return
         model, stage = _model(task), _stage(task)
@@ -66,7 +66,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.bars.done(model)
 
     def add_success(self, task: DoitTask) -> None:
-        """A task ended well."""
+        """Show that a task succeeded."""
         if not task.actions:
             return
         how = str(task.values.get("how", ""))
@@ -79,7 +79,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._finished(task)
 
     def skip_uptodate(self, task: DoitTask) -> None:
-        """A task had nothing to do."""
+        """Show that a task had nothing to do."""
         if _stage(task):
             self.counts["up to date"] += 1
             if _meta(task).get("explain"):
@@ -90,11 +90,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._finished(task)
 
     def skip_ignore(self, task: DoitTask) -> None:
-        """A task that the user excluded with `doit ignore`."""
+        """Show that a task is one that the user excluded with `doit ignore`."""
         self.write(masked(f"{decoded(task.name)}: ignored (doit forget {task.name} ends that)\n"))
 
     def add_failure(self, task: DoitTask, fail: BaseFail) -> None:
-        """A task failed: the sentence of a user's mistake, or doit's traceback."""
+        """Show that a task failed: the sentence of a user's mistake, or doit's traceback."""
         if self.bars is not None:
             self.bars.done(_model(task))
         self.kinds.add("unmet" if isinstance(fail, UnmetDependency) else "mistake" if isinstance(fail, TaskFailed) else "bug")
@@ -108,11 +108,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._error(f"ERROR in {decoded(task.name)}\n{fail.get_msg()}")
 
     def cleanup_error(self, exception: BaseFail) -> None:
-        """A teardown failed."""
+        """Show that the teardown of a task failed."""
         print(exception.get_msg(), file=sys.stderr)
 
     def complete_run(self) -> None:
-        """All is done, or was given up."""
+        """Called when all tasks are done or were given up; closes the bars."""
         if self.bars is not None:
             self.bars.close()
             self.bars = None

@@ -18,21 +18,21 @@ class Elsewhere(NamedTuple):
 
 
 class Executor(Protocol):
-    """Sees that stages get done."""
+    """Makes sure that stages get done."""
 
     def announce(self, plan: Plan, stage: Stage) -> None:
-        """A stage belongs to this run. Called for all of them before the first is looked at."""
+        """Note that a stage belongs to this run. Called for all of them before the first is looked at."""
 
     def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
-        """See that a stage's result is in the cache; None when it is for the caller to restore or run. Raises AxforgeError."""
+        """Make sure that a stage's result is in the cache; None when it is for the caller to restore or run. Raises AxforgeError."""
 
 
 class Here:
-    """This process."""
+    """The executor that leaves every stage to this process."""
 
     def announce(self, plan: Plan, stage: Stage) -> None:
-        """Nothing to prepare."""
+        """Nothing has to be prepared."""
 
     def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
-        """It is run by the caller."""
+        """None: the caller runs the stage."""
         return None

@@ -19,7 +19,10 @@ OPEN = "would run, unless it gets what it got before"
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """Of one stage. reasons: as the cache sees it; None when the stage's inputs are not known yet. waits_for: the stage that decides."""
+    """What a build would do with one stage.
+
+    reasons: as the cache sees it; None when the stage's inputs are not known yet. waits_for: the stage that decides.
+    """
 
     stage: str
     what: str
@@ -27,7 +30,7 @@ class StageVerdict:
     waits_for: str = ""
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The verdict and its reasons as lines for people."""
         if self.waits_for:
             return [f"{self.stage}: {self.what} ({self.waits_for} runs first)"]
         found = [f"{self.stage}: {self.what}"]
@@ -46,7 +49,7 @@ class StageVerdict:
         return found
 
     def to_json(self) -> dict[str, object]:
-        """As plain JSON types."""
+        """The same as plain JSON types."""
         reasons = self.reasons.to_json() if self.reasons else None
         return {"stage": self.stage, "verdict": self.what, "waits_for": self.waits_for or None, "reasons": reasons}
 

@@ -84,7 +84,7 @@ class StageInputs:
     # --- what selects files: not in the key, for another path to the same content changes nothing ---
 
     def choice(self) -> tuple[object, ...]:
-        """What was said of where files are."""
+        """What was given to select files."""
         return ()
 
     def watched(self) -> list[Path]:
@@ -94,8 +94,8 @@ class StageInputs:
     # --- what follows from it ---
 
     def spec(self) -> str:
-        """A digest of what was said of the stage, before any file is looked at."""
-        return digest([FORM, SDK, self.stage.name, self.named_config(), [repr(said) for said in self.choice()]])
+        """A digest of the settings of the stage, before any file is looked at."""
+        return digest([FORM, SDK, self.stage.name, self.named_config(), [repr(given) for given in self.choice()]])
 
     def action(self, store: "Store", made: Mapping[str, str] | None = None) -> "Action":
         """The action, named by the content that all inputs have now. made: SHA-256 of artefacts that need not be in place."""
@@ -133,25 +133,31 @@ class FetchInputs(StageInputs):
 
     @property
     def files(self) -> Mapping[str, Path]:
+        """The files that are inputs of this stage. Raises AxforgeError when one is not there."""
         return self.origin.files
 
     @property
     def facts(self) -> Mapping[str, object]:
+        """What the source says besides files, such as a checksum."""
         return self.origin.facts
 
     @property
     def libraries(self) -> tuple[str, ...]:
+        """The distributions whose version decides."""
         return self.origin.libraries
 
     @property
     def entries(self) -> tuple[str, ...]:
+        """The modules where the code begins that decides."""
         return self.origin.entries
 
     def choice(self) -> tuple[object, ...]:
+        """What was given to select files."""
         given = self.plan.options.onnx
         return self.plan.descriptor.source, given and self.plan.settings.typed(given), self.plan.settings.data_root
 
     def run(self, store: "Store", folder: Path, report: Progress) -> None:
+        """Run the stage into an empty folder."""
         self.origin.write(folder / "model.onnx", report)
 
 
@@ -164,6 +170,7 @@ class CalibrateInputs(StageInputs):
         return chosen_samples(self.plan)
 
     def trees(self, store: "Store") -> Mapping[str, "Input"]:
+        """The samples, as one input of many files."""
         from axforge.tasks.stages import samples  # loads msgspec
 
         return {samples.INPUT: self.chosen.tree(self.chosen.names(store))}
@@ -180,30 +187,37 @@ class CalibrateInputs(StageInputs):
 
     @property
     def asked(self) -> tuple[str, ...]:
+        """Modules whose code decides what the stage is asked for."""
         return ("axforge.axcompiler.quantize",)
 
     def named_config(self) -> Mapping[str, object]:
+        """The configuration as it enters the key."""
         from axforge.tasks.stages.samples import preprocessing  # loads msgspec
 
         return {**super().named_config(), "preprocessing": preprocessing(self.plan.descriptor)}
 
     @property
     def libraries(self) -> tuple[str, ...]:
+        """The distributions whose version decides."""
         from axforge.tasks.stages.samples import LIBRARIES  # loads msgspec
 
         return (*self.stage.libraries, *LIBRARIES)
 
     @property
     def entries(self) -> tuple[str, ...]:
+        """The modules where the code begins that decides."""
         return (*super().entries, "axforge.tasks.stages.samples")
 
     def choice(self) -> tuple[object, ...]:
+        """What was given to select files."""
         return self.plan.descriptor.calibration, self.plan.options.num_cal_images, self.plan.settings.data_root
 
     def watched(self) -> list[Path]:
+        """The samples and the folders that they were chosen from."""
         return [*self.chosen.folders, *self.chosen.files()]
 
     def run(self, store: "Store", folder: Path, report: Progress) -> None:
+        """Run the stage into an empty folder."""
         from axforge.axruntime.pipeline.calibration import stand_ins  # loads msgspec
         from axforge.tasks.stages.samples import Feeds  # loads msgspec
 
@@ -220,18 +234,22 @@ class TileInputs(StageInputs):
 
     @property
     def files(self) -> Mapping[str, Path]:
+        """The files that are inputs of this stage. Raises AxforgeError when one is not there."""
         target = self.plan.target
         if not target.is_file():
-            raise AxforgeError("There is no such target.", where=str(target), fix="Name a file in axcompiler/targets, such as metis.")
+            raise AxforgeError("The target does not exist.", where=str(target), fix="Name a file in axcompiler/targets, such as metis.")
         return {"target": target}
 
     def config(self) -> Any:
+        """The configuration, with what the plan gives."""
         return replace(super().config(), cores=self.plan.cores)
 
     def named_config(self) -> Mapping[str, object]:
+        """The configuration as it enters the key."""
         return {**super().named_config(), "target": self.plan.target.stem}  # its content is an input
 
     def choice(self) -> tuple[object, ...]:
+        """What was given to select files."""
         return (self.plan.target,)
 
 
@@ -239,6 +257,7 @@ class PackInputs(StageInputs):
     """The name that is written into the file."""
 
     def config(self) -> Any:
+        """The configuration, with what the plan gives."""
         return replace(super().config(), name=self.plan.model.published_name)
 
 

@@ -48,7 +48,7 @@ def origin(source: "Source | None", given: str, model: str, settings: Settings) 
     if given:
         path = settings.typed(given)
         if not path.is_file():
-            raise AxforgeError("There is no such file.", where=str(path), fix="Check the path after onnx=.")
+            raise AxforgeError("The file does not exist.", where=str(path), fix="Check the path after onnx=.")
         if source is not None and source.url is not None and _checksum_error(path, source) is None:
             return _from_url(source, model, settings, path)  # what the address would give: the same key
         return from_file(path)

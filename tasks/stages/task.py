@@ -87,7 +87,7 @@ class StageTask:
         }
 
     def announce(self) -> None:
-        """The task belongs to this run."""
+        """Note that the task belongs to this run."""
         self.executor.announce(self.plan, self.stage)
 
     # --- is there anything to do? ---
@@ -104,7 +104,7 @@ class StageTask:
         try:
             return self._same_code(done) and (done.quick == self._glance() or done.spec == inputs_of(self.plan, self.stage).spec())
         except (AxforgeError, OSError):
-            return False  # said when the task runs
+            return False  # reported when the task runs
 
     def _same_code(self, done: Done) -> bool:
         """Whether axforge's own code and the libraries that decide are what they were."""

@@ -94,7 +94,7 @@ def test_only_the_model_that_is_asked_for_is_opened(project: Project) -> None:
         (["compile:tiny", "core=2"], "Did you mean 'cores'"),
         (["compile:tiny", "cores=two"], "whole number"),
         (["compile:tiny", "cores=5"], "1 to 4 cores"),
-        (["compile:tiny", "onnx=nothing.onnx"], "There is no such file"),
+        (["compile:tiny", "onnx=nothing.onnx"], "The file does not exist"),
         (["infer:tiny:x.png", "pipe=simm"], "Did you mean 'sim'?"),
         (["infer:tiny"], "has no source"),
         (["infer:tiny:nothing.png"], "no such file or folder"),

@@ -11,17 +11,17 @@ _PIECE = 1 << 20
 
 
 class FolderRemote:
-    """Writes are renamed into place; readers check everything that they get."""
+    """A folder that several machines see. Writes are renamed into place; readers check everything that they get."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def describe(self) -> str:
-        """Its path."""
+        """The path of the folder."""
         return str(self._root)
 
     def get(self, kind: str, name: str, limit: int, sink: Sink) -> bool:
-        """See Remote."""
+        """Download a stored content or record into `sink`; see Remote."""
         try:
             count = 0
             with open(self._root / kind / name, "rb") as stream:
@@ -37,14 +37,14 @@ class FolderRemote:
         return True
 
     def has(self, kind: str, name: str) -> bool:
-        """See Remote."""
+        """Whether the remote has a content or record; see Remote."""
         try:
             return (self._root / kind / name).is_file()
         except OSError as error:
             raise RemoteError(f"cannot be read ({error.strerror})", grave=True) from error
 
     def put(self, kind: str, name: str, source: Path | bytes) -> None:
-        """See Remote."""
+        """Upload a content or record; see Remote."""
         temporary = self._root / kind / f".{unique_name()}"
         try:
             temporary.parent.mkdir(parents=True, exist_ok=True)

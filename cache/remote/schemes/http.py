@@ -53,7 +53,7 @@ class HttpRemote:
         return self._shown
 
     def get(self, kind: str, name: str, limit: int, sink: Sink) -> bool:
-        """See Remote. The sink is only fed by an answer of 200."""
+        """Download a stored content or record into `sink`; see Remote. The sink is only fed by an answer of 200."""
 
         def use(answer: http.client.HTTPResponse) -> bool:
             if answer.status == 404:
@@ -69,7 +69,7 @@ class HttpRemote:
         return self._request("GET", kind, name, None, use)
 
     def has(self, kind: str, name: str) -> bool:
-        """See Remote."""
+        """Whether the remote has a content or record; see Remote."""
 
         def use(answer: http.client.HTTPResponse) -> bool:
             answer.read()
@@ -80,7 +80,7 @@ class HttpRemote:
         return self._request("HEAD", kind, name, None, use)
 
     def put(self, kind: str, name: str, source: Path | bytes) -> None:
-        """See Remote."""
+        """Upload a content or record; see Remote."""
 
         def use(answer: http.client.HTTPResponse) -> None:
             answer.read(_PIECE)

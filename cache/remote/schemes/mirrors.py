@@ -28,7 +28,7 @@ class MirroredRemote:
         return ", then ".join(remote.describe() for remote in self._remotes)
 
     def get(self, kind: str, name: str, limit: int, sink: Sink) -> bool:
-        """See Remote."""
+        """Download a stored content or record into `sink`; see Remote."""
         trouble: RemoteError | None = None
         for remote in self._usable():
             fed = _Fed(sink)
@@ -44,11 +44,11 @@ class MirroredRemote:
         return False
 
     def has(self, kind: str, name: str) -> bool:
-        """See Remote. Whether it need not be written: the first remote has it."""
+        """Whether the remote has a content or record; see Remote. Whether it need not be written: the first remote has it."""
         return self._remotes[0].has(kind, name)
 
     def put(self, kind: str, name: str, source: Path | bytes) -> None:
-        """See Remote."""
+        """Upload a content or record; see Remote."""
         self._remotes[0].put(kind, name, source)
 
     def _usable(self) -> Iterator[Remote]:

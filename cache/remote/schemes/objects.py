@@ -13,7 +13,7 @@ class FileSystem(Protocol):
     """What is used of a file system of fsspec (which is not typed)."""
 
     def open(self, path: str, mode: str) -> BinaryIO:
-        """Open a file."""
+        """Open the file at `path`."""
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder at `path`."""
@@ -42,7 +42,7 @@ class ObjectRemote:
         return f"{self._base.rstrip('/')}/{kind}/{name}"
 
     def get(self, kind: str, name: str, limit: int, sink: Sink) -> bool:
-        """See Remote."""
+        """Download a stored content or record into `sink`; see Remote."""
         count = 0
         try:
             with self._fs.open(self._path(kind, name), "rb") as stream:
@@ -60,14 +60,14 @@ class ObjectRemote:
         return True
 
     def has(self, kind: str, name: str) -> bool:
-        """See Remote."""
+        """Whether the remote has a content or record; see Remote."""
         try:
             return self._fs.exists(self._path(kind, name))
         except Exception as error:  # see get
             raise _wrapped(error) from error
 
     def put(self, kind: str, name: str, source: Path | bytes) -> None:
-        """See Remote. Object stores show an object when it is complete; other readers check what they get."""
+        """Upload a content or record; see Remote. Object stores show an object when it is complete; other readers check what they get."""
         path = self._path(kind, name)
         try:
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
