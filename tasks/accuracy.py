@@ -82,4 +82,4 @@ class Accuracy:
         from axforge.tasks.accuracy_verdict import judge  # only measuring needs tables and engines
 
         verdict = judge(self.plan, self.pipe)
-        return True if verdict.passed else TaskFailed(verdict.sentence, report=False)  # it has been printed
+        return True if not verdict.failed else TaskFailed(verdict.sentence, report=False)  # it has been printed

@@ -17,12 +17,26 @@ MAX_LOSS = 2.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed: the loss is within what is allowed. sentence: for people. loss, allowed: in points of the primary metric."""
+    """word: "passed", "FAILED" (a significant loss above what is allowed) or "undecided". sentence: for people.
 
-    passed: bool
+    loss, allowed, interval (of the loss): in points of the primary metric.
+    """
+
+    word: str
     sentence: str
     loss: float
     allowed: float
+    interval: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the loss is within what is allowed, as far as the samples can tell."""
+        return self.word == "passed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model is worse than allowed, and not by chance."""
+        return self.word == "FAILED"
 
 
 def judge(plan: Plan, pipe: str) -> Verdict:
@@ -34,15 +48,26 @@ def judge(plan: Plan, pipe: str) -> Verdict:
     verdict = verdict_of(plan, float_report, report)
     name = plan.model.name
     rows = [
-        [metric, f"{float_report.metrics[metric]:.2f} %", f"{value:.2f} %", f"{float_report.metrics[metric] - value:+.2f}"]
-        for metric, value in report.metrics.items()
+        [metric, _with_interval(float_report, metric), _with_interval(report, metric), _loss(float_report, report, metric)]
+        for metric in report.metrics
     ]
     rows.append(["images/s", f"{float_report.images_per_second:.1f}", f"{report.images_per_second:.1f}", ""])
-    table(f"{name} on {report.images} images of {report.dataset}", ["metric", "fp32", pipe, "loss"], rows)
+    title = f"{name} on {report.images} images of {report.dataset}, with 95 % confidence intervals"
+    table(title, ["metric", "fp32", pipe, "loss"], rows)
     path = plan.results / f"accuracy-{pipe}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {"model": name, "pipe": pipe, "fp32": float_report.as_json(), "compiled": report.as_json()}
-    write_json(path, document | {"loss": verdict.loss, "allowed": verdict.allowed, "passed": verdict.passed})
+    write_json(
+        path,
+        document
+        | {
+            "loss": verdict.loss,
+            "loss_interval": verdict.interval,
+            "allowed": verdict.allowed,
+            "verdict": verdict.word.lower(),
+            "passed": verdict.passed,
+        },
+    )
     print(f"{verdict.sentence}\nresults: {shown(path, plan)}", flush=True)
     return verdict
 
@@ -70,11 +95,29 @@ def verdict_of(plan: Plan, float_report: "AccuracyReport", report: "AccuracyRepo
     """Whether the compiled model is as good as model.json asks (`dataset.max_loss`, in points)."""
     dataset = plan.descriptor.dataset
     allowed = MAX_LOSS if dataset is None or dataset.max_loss is None else dataset.max_loss
-    loss = float_report.value - report.value
-    passed = loss <= allowed
-    word = "passed" if passed else "FAILED"
     if report is float_report:
-        return Verdict(True, f"{plan.model.name}: only the fp32 model was measured: {report.primary} {report.value:.2f} %.", 0.0, allowed)
+        sentence = f"{plan.model.name}: only the fp32 model was measured: {report.primary} {report.value:.2f} %."
+        return Verdict("passed", sentence, 0.0, allowed)
+    from axforge.axruntime.evaluate.confidence import FEWEST  # loads NumPy
+
+    loss = report.spread.loss_from(float_report.spread, report.primary)
+    if report.images < FEWEST:
+        word, why = "undecided", f" {report.images} image{'s prove' if report.images > 1 else ' proves'} nothing: use {FEWEST} at least."
+    elif loss.points <= allowed:
+        word, why = "passed", ""
+    else:
+        word, why = ("FAILED", "") if loss.significant else ("undecided", " The loss may be chance: use more images.")
+    between = f"{loss.interval.low:.2f} to {loss.interval.high:.2f}"
     figures = f"{report.primary} {report.value:.2f} % against {float_report.value:.2f} % in fp32"
-    sentence = f"{plan.model.name}: {word}: {figures}, a loss of {loss:.2f} points; {allowed:.2f} are allowed."
-    return Verdict(passed, sentence, loss, allowed)
+    sentence = f"{plan.model.name}: {word}: {figures}, a loss of {loss.points:.2f} points ({between}); {allowed:.2f} are allowed.{why}"
+    return Verdict(word, sentence, loss.points, allowed, (loss.interval.low, loss.interval.high))
+
+
+def _with_interval(report: "AccuracyReport", metric: str) -> str:
+    interval = report.spread.interval(metric)
+    return f"{report.metrics[metric]:.2f} % ({interval.low:.1f} to {interval.high:.1f})"
+
+
+def _loss(reference: "AccuracyReport", report: "AccuracyReport", metric: str) -> str:
+    loss = report.spread.loss_from(reference.spread, metric)
+    return f"{loss.points:+.2f} ({loss.interval.low:+.1f} to {loss.interval.high:+.1f})"

@@ -30,17 +30,10 @@ def task_infer() -> Iterator[dict[str, Any]]:
         plan = Plan(zoo.find(model, here), typed.options(model), here, PROJECT.channel)
         task = Infer(plan, source).as_doit(command_line.encoded(rest))
         if typed.command == "run":
-            _look_at(source, plan)
+            from axforge.tasks.running import check  # only a run needs tables
+
+            check(plan, source)
         yield task
-
-
-def _look_at(source: str, plan: Plan) -> None:
-    """Raises AxforgeError for a source that is not there: before anybody waits for a compilation."""
-    from axforge.axruntime.media.opening import open_source  # loads NumPy
-    from axforge.tasks.running import where  # only a run needs tables
-
-    if source.split(":")[0] != "dataset":  # needs the descriptor, and is read whole
-        open_source(where(source, plan), frames=plan.options.frames or None)
 
 
 def _refuse_one_file_for_many(typed: command_line.CommandLine) -> None:

@@ -1,59 +1,63 @@
 """Running a model on a source: pictures and videos in, a table, annotated pictures and a JSON of full precision out."""
 
 import re
-import time
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from types import TracebackType
+import sys
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.media.source import Skipped
+from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.compiling import shown
 from axforge.tasks.project.engines import open_for
 from axforge.tasks.project.plan import Plan
 from axforge.tasks.screen.display import counting, table
+from axforge.tasks.screen.tally import Stopwatch, Tally
 
 if TYPE_CHECKING:
+    from axforge.axruntime.engines import Engine
     from axforge.axruntime.evaluate.datasets import Dataset
-    from axforge.axruntime.media.sink import Sink
     from axforge.axruntime.media.source import Frame, FrameSource
+    from axforge.axruntime.pipeline.pipeline import Pipeline
     from axforge.axruntime.results.result import PipelineResult
 
-#: Rows of a table on the screen; the JSON has all.
-ROWS = 20
-#: Results kept for the table, which shows counts by then: an endless source must not fill the memory.
-KEPT = 5000
+#: Pictures that could not be used and are named on the screen; the JSON names all.
+_NAMED = 10
+
+
+class StopStatus(SystemExit):
+    """Ends the program with a status; also from a worker process of doit, which hands over the text of the exception only."""
+
+    def __init__(self, status: int | str) -> None:
+        super().__init__(int(status))
 
 
 def run(plan: Plan, text: str, pipe: str) -> dict[str, object]:
-    """Run `text`, a source as it was typed, through the model on the engine `pipe`. Raises AxforgeError."""
-    from axforge.axruntime.media.opening import open_source
-    from axforge.axruntime.pipeline.pipeline import Pipeline
+    """Run `text`, a source as it was typed, through the model on the engine `pipe`. Raises AxforgeError.
 
-    def dataset(split: str | None) -> "Dataset":
-        from axforge.axruntime.evaluate.datasets import open_dataset
+    When Ctrl-C or SIGTERM ends it, what was done until then is kept, and the program ends with status 130 or 143.
+    """
+    from axforge.axruntime.media.stopping import Stopped  # only a run needs it
 
-        return open_dataset(plan.descriptor, plan.settings.data_root, split)
-
-    source = open_source(where(text, plan), frames=plan.options.frames or None, dataset=dataset)
-    print("Running pipeline...", flush=True)
+    with unread_output_discarded():
+        print("Running pipeline...", flush=True)
+    current = Run(plan, text, pipe)
     engine = open_for(plan, pipe)
+    stopped: Stopped | None = None
     try:
-        pipeline = Pipeline(plan.descriptor, engine)
-        output = RunOutput(plan, pipe, source, text)
-        start = time.perf_counter()
-        with output, counting(f"{plan.model.name} on {pipe}") as progress:
-            for done, frame in enumerate(source, start=1):
-                output.add(frame, pipeline.run(frame.image))
-                progress(done, source.total or 0, "")
-            if not output.count:
-                raise AxforgeError("The source gave no picture.", where=text)
-        seconds = time.perf_counter() - start
+        current.through(engine)
+    except Stopped as e:
+        stopped = e
+    except BaseException:
+        current.report()
+        raise
     finally:
         engine.close()
-    return _report(output, pipeline.engine_seconds, seconds)
+    current.report()
+    if stopped is not None:
+        print(f"\nStopped by {stopped.name} after {_frames(current.recording.count)}.", file=sys.stderr, flush=True)
+        raise StopStatus(stopped.status)
+    return {"json": str(current.recording.document), "frames": current.recording.count, "skipped": current.recording.skipped}
 
 
 def where(text: str, plan: Plan) -> str:
@@ -63,80 +67,100 @@ def where(text: str, plan: Plan) -> str:
     return text if kind and not path.exists() else str(path)
 
 
-@dataclass
-class RunOutput:
-    """Where results of one run go: into the file or the folder that was named, or the model's own, and into a JSON beside it."""
+def check(plan: Plan, text: str) -> None:
+    """Raises AxforgeError for a source that is not there, or an output that cannot be written: before anybody waits for a compilation."""
+    from axforge.axruntime.media.opening import names_file, open_source  # only a run needs them
 
-    plan: Plan
-    pipe: str
-    source: "FrameSource"
-    text: str
-    count: int = 0
-    results: "list[tuple[str, PipelineResult]]" = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        from axforge.axruntime.media.files import slug
-        from axforge.axruntime.media.opening import default_suffix, names_file, open_sink
-
-        asked = self.plan.settings.typed(self.plan.options.save_output) if self.plan.options.save_output else None
-        if asked is not None and names_file(asked):
-            path = asked
-        else:
-            path = (asked or self.plan.results) / f"{slug(where(self.text, self.plan))}{default_suffix(self.source)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        header = {"model": self.plan.model.name, "pipe": self.pipe, "source": masked(self.text)}
-        self.json = path.parent / f"{path.stem}.json"
-        self.sinks: list[Sink] = [open_sink(file, self.source, header) for file in dict.fromkeys((path, self.json))]
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "RunOutput":
-        for sink in self.sinks:
-            self._stack.enter_context(sink)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def add(self, frame: "Frame", result: "PipelineResult") -> None:
-        """Give a result to the sinks, and keep it for the table."""
-        self.count += 1
-        self.results.append((frame.name, result))
-        del self.results[:-KEPT]
-        for sink in self.sinks:
-            sink.add(frame, result)
+    if plan.options.save_output:
+        names_file(plan.settings.typed(plan.options.save_output))
+    if text.split(":")[0] != "dataset":  # needs the descriptor, and is read whole
+        open_source(where(text, plan), frames=plan.options.frames or None)
 
 
-def _report(output: RunOutput, engine_seconds: float, seconds: float) -> dict[str, object]:
-    """Print the table, the speed and where everything was written; returns what a script may want to know."""
-    title, head, rows = rows_of(output)
-    if rows:
-        table(title, head, rows[:ROWS])
-    else:
-        print(f"{title}: nothing found")
-    if len(rows) > ROWS:
-        print(f"  … and {len(rows) - ROWS} more, in the JSON")
-    each = 1000 * engine_seconds / output.count
-    frames = f"{output.count} frame{'s' * (output.count > 1)}"
-    lines = [f"{frames} on {output.pipe}: {each:.1f} ms a frame in the engine, {output.count / seconds:.1f} frames/s"]
-    lines += [line for sink in output.sinks if (line := sink.report(lambda path: shown(path, output.plan)))]
-    print("\n".join(lines), flush=True)
-    return {"json": str(output.json), "frames": output.count}
+class Run:
+    """One source through one model: what was typed, what is counted, and where it is written."""
+
+    def __init__(self, plan: Plan, text: str, pipe: str) -> None:
+        from axforge.axruntime.media.opening import open_source  # loads NumPy
+        from axforge.axruntime.media.recording import Recording, result_files
+
+        self.plan, self.text, self.pipe = plan, text, pipe
+        address = where(text, plan)
+        skip = None if plan.options.strict else self._skip
+        self.source: FrameSource = open_source(address, frames=plan.options.frames or None, dataset=self._dataset, skip=skip)
+        header = {"model": plan.model.name, "pipe": pipe, "source": masked(text)}
+        if plan.settings.typed(text).exists() or address != text:
+            header["origin"] = address
+        asked = plan.settings.typed(plan.options.save_output) if plan.options.save_output else None
+        self.recording: Recording = Recording(result_files(asked, plan.results, self.source, header), self.source, header)
+        self.tally = Tally(masked(text), video=self.source.video)
+        self.watch = Stopwatch()
+        self._first_reason = ""
+
+    def through(self, engine: "Engine") -> None:
+        """Run all frames. Raises AxforgeError, and `Stopped` when a signal asks for it; the recording is whole then."""
+        from axforge.axruntime.pipeline.pipeline import Pipeline
+
+        pipeline = Pipeline(self.plan.descriptor, engine)
+        with self.recording, counting(f"{self.plan.model.name} on {self.pipe}") as progress:
+            for frame in self.source:
+                result = self._result(pipeline, frame)
+                if result is not None:
+                    self._keep(frame, result, pipeline.engine_seconds)
+                progress(self.recording.count + self.recording.skipped, self.source.total or 0, "")
+            if not self.recording.count:
+                none = (
+                    f"None of {self.recording.skipped} pictures can be used." if self.recording.skipped else "The source gave no picture."
+                )
+                raise AxforgeError(none, where=masked(self.text), fix=self._first_reason)
+
+    def _keep(self, frame: "Frame", result: "PipelineResult", engine_seconds: float) -> None:
+        """Write a result and count it: both or neither."""
+        with self.recording.guard.held():
+            self.recording.add(frame, result)
+            self.tally.add(frame, result)
+            self.watch.lap(engine_seconds)
+
+    def _result(self, pipeline: "Pipeline", frame: "Frame") -> "PipelineResult | None":
+        """The result of one frame; None of a picture among many that the pipeline refuses."""
+        try:
+            return pipeline.run(frame.image)
+        except AxforgeError as e:
+            if self.plan.options.strict or self.source.video or self.source.total == 1:
+                raise
+            self._skip(Skipped(frame.index, frame.name, e.what))
+            return None
+
+    def report(self) -> None:
+        """Print the table, the speed and where everything was written."""
+        if not self.recording.count:
+            return
+        title, head, rows, total = self.tally.table()
+        lines = [f"  … and {total - len(rows)} more, in the JSON"] if total > len(rows) else []
+        lines.append(f"{_frames(self.recording.count)} on {self.pipe}: {self.watch.sentence()}")
+        if self.recording.skipped:
+            lines.append(f"{self.recording.skipped} skipped: they cannot be used (--strict stops at the first)")
+        lines += self.recording.report(lambda path: shown(path, self.plan))
+        with unread_output_discarded():
+            if rows:
+                table(title, head, rows)
+            else:
+                print(f"{title}: nothing found")
+            print("\n".join(lines), flush=True)
+
+    def _skip(self, skipped: Skipped) -> None:
+        self.recording.skip(skipped)
+        self._first_reason = self._first_reason or f"The first, {skipped.name}: {skipped.reason}."
+        if self.recording.skipped <= _NAMED:
+            print(f"WARNING: {skipped.name} is skipped: {skipped.reason}", file=sys.stderr, flush=True)
+        elif self.recording.skipped == _NAMED + 1:
+            print("WARNING: more pictures are skipped; the JSON names them all.", file=sys.stderr, flush=True)
+
+    def _dataset(self, split: str | None) -> "Dataset":
+        from axforge.axruntime.evaluate.datasets import open_dataset  # only for `dataset`
+
+        return open_dataset(self.plan.descriptor, self.plan.settings.data_root, split)
 
 
-def rows_of(output: RunOutput) -> tuple[str, list[str], list[list[str]]]:
-    """Title, head and rows of the table: of one picture its results, of many a line each, of a video what was seen how often."""
-    name = masked(output.text)
-    if len(output.results) == 1:
-        found = output.results[0][1].table()
-        return name, found.head(), found.texts()
-    if output.source.video:
-        seen: Counter[str] = Counter()
-        frames: Counter[str] = Counter()
-        for _, result in output.results:
-            labels = result.seen()
-            seen.update(labels)
-            frames.update(set(labels))
-        total = len(output.results)
-        rows = [[label, str(frames[label]), f"{n / total:.2f}"] for label, n in seen.most_common()]
-        return f"{name}, {total} frames", ["class", "frames", "mean count"], rows
-    return name, ["picture", "result"], [[frame, result.brief()] for frame, result in output.results]
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"

@@ -51,6 +51,13 @@ def test_a_corrupt_picture_is_named(root: Path) -> None:
         list(feeds(described(), calibration_samples(described(), root), INPUTS))
 
 
+def test_all_corrupt_pictures_are_named_at_once(root: Path) -> None:
+    for name in ("2.png", "7.png"):
+        (root / "cal" / name).write_bytes(b"broken")
+    with pytest.raises(AxforgeError, match=r"2 of 4 calibration samples cannot be used(.|\n)*2\.png: .*damaged(.|\n)*7\.png: .*damaged"):
+        list(feeds(described(), calibration_samples(described(), root), INPUTS))
+
+
 def test_a_picture_that_does_not_fit_is_named(root: Path) -> None:
     descriptor = described(preprocessing=[{"type": "centercrop", "width": 17, "height": 17}])
     with pytest.raises(AxforgeError, match=r"0\.png.*does not fit into a picture of 20x16"):

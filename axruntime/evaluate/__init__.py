@@ -10,6 +10,8 @@ evaluate.py
     AccuracyReport(task, dataset, images, metrics: dict[str, float] in per cent, primary: str, engine_seconds, seconds)
         .images_per_second: of the engine alone; .value: of the primary metric; .as_json()
 
+confidence.py
+    Spread.of(metric): interval(name); loss_from(reference, name)      AccuracyReport.spread: how far the figures can be trusted
 metrics.py
     metric_for(kind of result, truth) -> Metric                        refuses a dataset that cannot judge the pipeline
     psnr(a, b, peak=1.0) -> float in dB

@@ -1,5 +1,7 @@
 """Measuring a model on its dataset."""
 
+import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Progress, silent
+from axforge.axruntime.evaluate.confidence import Spread
 from axforge.axruntime.evaluate.datasets import Dataset
 from axforge.axruntime.evaluate.metrics import metric_for
 from axforge.axruntime.pipeline.chain import kind_of_result
@@ -19,7 +22,10 @@ from axforge.axruntime.results.result import Metric, PipelineResult
 
 @dataclass(frozen=True)
 class AccuracyReport:
-    """What came out. metrics: in per cent. engine_seconds: time in the engine alone; seconds: all, with reading pictures."""
+    """What came out. metrics: in per cent. engine_seconds: time in the engine alone; seconds: all, with reading pictures.
+
+    metric: with all results, for `spread`: how far the figures can be trusted, and what is lost from one model to another.
+    """
 
     model: str
     engine: str
@@ -29,6 +35,12 @@ class AccuracyReport:
     primary: str
     engine_seconds: float
     seconds: float
+    metric: Metric[Any, Any]
+
+    @functools.cached_property
+    def spread(self) -> Spread:
+        """The intervals of the figures; computed at the first use, some seconds for detectors."""
+        return Spread.of(self.metric)
 
     @property
     def value(self) -> float:
@@ -41,7 +53,9 @@ class AccuracyReport:
         return self.images / self.engine_seconds if self.engine_seconds else 0.0
 
     def as_json(self) -> dict[str, object]:
-        return {**self.__dict__, "value": self.value, "images_per_second": self.images_per_second}
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "metric"}
+        intervals = {name: msgspec.structs.astuple(self.spread.interval(name)) for name in self.metrics}
+        return {**known, "intervals": intervals, "value": self.value, "images_per_second": self.images_per_second}
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -74,6 +88,8 @@ def measure(
     if count < 1:
         raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
     first, after = (count * i // part[1] for i in (part[0], part[0] + 1))
+    if first < after:  # engines compile and read weights at their first picture, which is no speed to report
+        Pipeline(descriptor, pipeline.engine).run(dataset[first * len(dataset) // count].image)
     start = time.perf_counter()
     for number in range(first, after):
         sample = dataset[number * len(dataset) // count]
@@ -100,6 +116,7 @@ def report(model: str, parts: Sequence[Measured]) -> AccuracyReport:
         primary=metric.primary,
         engine_seconds=sum(part.engine_seconds for part in parts),
         seconds=sum(part.seconds for part in parts),
+        metric=metric,
     )
 
 

@@ -1,6 +1,7 @@
 """Reading and writing pictures."""
 
 import io
+import re
 import struct
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def pixels_of(image: Image.Image, where: str) -> NDArray[np.uint8]:
 
 def _undecodable(error: Exception, where: str) -> AxforgeError:
     if isinstance(error, Image.DecompressionBombError):
-        size, _, _ = str(error).partition(",")
-        return AxforgeError(f"the picture is too large: {size}", where=where, fix="Make it smaller, or cut it into tiles.")
+        pixels = re.search(r"\d{6,}", str(error))
+        size = f"{int(pixels[0]) / 1e6:,.0f} million pixels" if pixels else str(error)
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:,.0f} million"
+        what = f"the picture is too large: it has {size}, and at most {most} are decoded"
+        return AxforgeError(what, where=where, fix="Make it smaller, or cut it into tiles.")
     reason = "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)
     return AxforgeError(f"the picture is damaged or not a picture: {reason}", where=where, fix="Replace or remove the file.")
 

@@ -1,5 +1,6 @@
 """What a sink of results is, and the register of the kinds that there are. Each kind is one module in `sinks/`."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -8,7 +9,7 @@ from typing import ClassVar, Self, TypeVar
 import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.media.source import Frame, FrameSource
+from axforge.axruntime.media.source import Frame, FrameSource, Skipped
 from axforge.axruntime.results.result import PipelineResult
 
 
@@ -21,9 +22,10 @@ class SinkTarget(msgspec.Struct, frozen=True):
 
 
 class Sink:
-    """Takes results frame by frame. A context manager: what is not complete leaves no file.
+    """Takes results frame by frame and keeps none of them. A context manager: what was taken when a run breaks off is a whole file.
 
-    name: of what is written, for one line on the screen: "video".
+    A run that breaks off before its first result leaves no file. name: of what is written, for one line on the screen: "video".
+    written: the files (or the folder) that are whole. count: results taken.
     """
 
     name: ClassVar[str]
@@ -31,6 +33,7 @@ class Sink:
     def __init__(self, target: SinkTarget) -> None:
         self.target = target
         self.written: list[Path] = []
+        self.count = 0
 
     @classmethod
     def takes(cls, frames: FrameSource) -> bool:
@@ -39,13 +42,21 @@ class Sink:
 
     def add(self, frame: Frame, result: PipelineResult) -> None:
         """Take the result of one frame. Raises AxforgeError when it cannot be written."""
+        self.write(frame, result)
+        self.count += 1
+
+    def write(self, frame: Frame, result: PipelineResult) -> None:
+        """Write the result of one frame. Raises AxforgeError, and then what was written before stays whole."""
         raise NotImplementedError
 
-    def finish(self) -> None:
-        """Write what is left to be written."""
+    def skip(self, skipped: Skipped) -> None:
+        """Note a picture that could not be used."""
+
+    def finish(self, stopped: str = "") -> None:
+        """Make what was written a whole file. stopped: why the run broke off; '' when it came to its end. Raises AxforgeError."""
 
     def abandon(self) -> None:
-        """Leave no file that is not complete."""
+        """Leave no file."""
 
     def report(self, shown: Callable[[Path], str]) -> str:
         """What was written, in one line; '' for nothing. shown: how a path is shown."""
@@ -57,8 +68,20 @@ class Sink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.finish()
+        elif self.count:
+            with contextlib.suppress(AxforgeError):  # the first error says more
+                self.finish(_reason(error))
         else:
             self.abandon()
+
+
+def _reason(error: BaseException | None) -> str:
+    """Why a run broke off, on one line and without paths."""
+    if isinstance(error, AxforgeError):
+        return error.what
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by {error}" if str(error) else "stopped by Ctrl-C"
+    return type(error).__name__
 
 
 SinkT = TypeVar("SinkT", bound=type[Sink])

@@ -17,6 +17,14 @@ class Frame(msgspec.Struct, frozen=True):
     image: Array
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """A picture of a source that could not be used. index, name: as of a frame. reason: a sentence."""
+
+    index: int
+    name: str
+    reason: str
+
+
 class FrameSource(msgspec.Struct, frozen=True):
     """Frames in order; may be iterated again. total: how many, None where that is unknown. fps: of videos and cameras."""
 
@@ -51,13 +59,15 @@ class Samples(Protocol):
 class Request(msgspec.Struct, frozen=True):
     """What `open_source` was called with. text: as it was typed. rest: what follows the scheme's colon, or the path of a file.
 
-    frames: how many at most. dataset: opens the model's dataset, given the split; None without a model.
+    frames: how many at most. dataset: opens the model's dataset, given the split; None without a model. skip: is called with each
+    picture of many that cannot be read, which is then left out; None: such a picture is an error.
     """
 
     text: str
     rest: str
     frames: int | None = None
     dataset: Callable[[str | None], Samples] | None = None
+    skip: Callable[[Skipped], None] | None = None
 
     @property
     def path(self) -> Path:

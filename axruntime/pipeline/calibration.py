@@ -19,6 +19,8 @@ from axforge.axruntime.pipeline.descriptor import Calibration, Descriptor
 #: Seed of the crops that are made of sample photos.
 _SEED = 2024
 _PHOTO = "sample:"
+#: Samples that cannot be used and are named.
+_NAMED = 20
 #: More crops than this, of a handful of photos, add nothing.
 _ENOUGH_CROPS = 96
 
@@ -128,21 +130,35 @@ def feeds(
     """One feed {input: array} for each of `items`, made by the model's own pre-processing.
 
     inputs: shape (-1 where free) and type of the network's inputs, as `Engine.inputs` or `onnx_inputs` give them.
-    Raises AxforgeError that names the sample which cannot be read or does not fit.
+    Raises AxforgeError that names all samples which cannot be read or do not fit; after the first of them nothing more is given.
     """
     from axforge.axruntime.pipeline.chain import prepare
     from axforge.axruntime.pipeline.pipeline import fit_input, only_input
 
     name = only_input(inputs, descriptor.name)
     opened: dict[Path, Array] = {}
+    bad: list[AxforgeError] = []
     for item in items:
         try:
-            prepared = prepare(descriptor.preprocessing, load_sample(item, opened))
-            yield {name: fit_input(prepared.tensor, name, inputs)}
+            feed = {name: fit_input(prepare(descriptor.preprocessing, load_sample(item, opened)).tensor, name, inputs)}
         except AxforgeError as e:
-            if str(item.path) in e.where:
-                raise
-            raise AxforgeError(e.what, where=f"{item.path}: {e.where}".removesuffix(": "), fix=e.fix) from e
+            bad.append(
+                e if str(item.path) in e.where else AxforgeError(e.what, where=f"{item.path}: {e.where}".removesuffix(": "), fix=e.fix)
+            )
+            continue
+        if not bad:
+            yield feed
+    if bad:
+        raise _all_of(bad, len(items))
+
+
+def _all_of(bad: Sequence[AxforgeError], count: int) -> AxforgeError:
+    """One error for all samples that cannot be used, so that nobody has to correct them one by one."""
+    if len(bad) == 1:
+        return bad[0]
+    named = [f"\n  {error.where}: {error.what}" for error in bad[:_NAMED]]
+    more = f"\n  and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    return AxforgeError(f"{len(bad)} of {count} calibration samples cannot be used:{''.join(named)}{more}", fix=bad[0].fix)
 
 
 def onnx_inputs(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -27,8 +27,14 @@ class TopAccuracy(Metric["Classification", int]):
         self.ranks += other.ranks
 
     def values(self) -> dict[str, float]:
+        return {name: 100 * float(right.mean()) for name, right in self.outcomes().items()}
+
+    def count(self) -> int:
+        return len(self.ranks)
+
+    def outcomes(self) -> dict[str, Array]:
         ranks = np.array(self.ranks)
-        return {f"top-{k}": 100 * float((ranks < k).mean()) for k in (1, 5) if k <= self.depth}
+        return {f"top-{k}": ranks < k for k in (1, 5) if k <= self.depth}
 
 
 class Classification(PipelineResult, frozen=True):

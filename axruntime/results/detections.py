@@ -29,6 +29,7 @@ class MeanAveragePrecision(Metric["Detections", Boxes]):
 
     primary: ClassVar[str] = "mAP50-95"
     truth: ClassVar[TruthKind] = "boxes"
+    draws: ClassVar[int] = 40  # each takes as long as the figure itself
     images: list[dict[str, int]] = msgspec.field(default_factory=list)
     truths: list[Row] = msgspec.field(default_factory=list)
     found: list[Row] = msgspec.field(default_factory=list)
@@ -49,6 +50,20 @@ class MeanAveragePrecision(Metric["Detections", Boxes]):
         self.truths += [_shifted(row, id=truths, image_id=images) for row in other.truths]
         self.found += [_shifted(row, image_id=images) for row in other.found]
 
+    def count(self) -> int:
+        return len(self.images)
+
+    def resampled(self, chosen: Sequence[int]) -> Self:
+        truths, found = _by_image(self.truths), _by_image(self.found)
+        drawn = type(self)()
+        for number, index in enumerate(chosen, start=1):
+            image_id = index + 1
+            drawn.images.append(self.images[index] | {"id": number})
+            for row in truths.get(image_id, ()):
+                drawn.truths.append(row | {"id": len(drawn.truths) + 1, "image_id": number})
+            drawn.found += [row | {"image_id": number} for row in found.get(image_id, ())]
+        return drawn
+
     def values(self) -> dict[str, float]:
         if not self.found or not self.truths:
             return {"mAP50-95": 0.0, "mAP50": 0.0}
@@ -65,6 +80,14 @@ class MeanAveragePrecision(Metric["Detections", Boxes]):
 
 def _quiet(*words: object) -> None:
     """Print nothing: COCO's tools would print tables."""
+
+
+def _by_image(rows: list[Row]) -> dict[object, list[Row]]:
+    """The rows of each image, by its id."""
+    grouped: dict[object, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["image_id"], []).append(row)
+    return grouped
 
 
 def _shifted(row: Row, **by: int) -> Row:

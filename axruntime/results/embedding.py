@@ -76,20 +76,26 @@ class Retrieval(Metric["Embedding", int]):
         self.classes += other.classes
 
     def values(self) -> dict[str, float]:
+        return {name: 100 * int(right.sum()) / max(right.size, 1) for name, right in self.outcomes().items()}
+
+    def count(self) -> int:
+        return len(self.classes)
+
+    def outcomes(self) -> dict[str, Array]:
         classes = np.array(self.classes)
         vectors = unit(np.array(self.vectors).reshape(len(classes), -1))
         known, counts = np.unique(classes, return_counts=True)
         judged = np.flatnonzero(np.isin(classes, known[counts > 1]))
-        hits = {1: 0, 5: 0}
+        hits = {k: np.zeros(len(judged), bool) for k in (1, 5)}
         for start in range(0, len(judged), _ROWS):
             rows = judged[start : start + _ROWS]
             similar = vectors[rows] @ vectors.T
             similar[np.arange(len(rows)), rows] = -np.inf  # a sample is not among its own neighbours
             nearest = np.argsort(-similar, axis=1, kind="stable")[:, : min(5, len(classes) - 1)]
             same = classes[nearest] == classes[rows, np.newaxis]
-            for k in hits:
-                hits[k] += int(same[:, :k].any(axis=1).sum())
-        return {f"recall@{k}": 100 * n / max(len(judged), 1) for k, n in hits.items()}
+            for k, right in hits.items():
+                right[start : start + _ROWS] = same[:, :k].any(axis=1)
+        return {f"recall@{k}": right for k, right in hits.items()}
 
 
 class Embedding(PipelineResult, frozen=True):

@@ -43,11 +43,13 @@ class ResultTable(msgspec.Struct, frozen=True):
 class Metric(msgspec.Struct, Generic[R, T]):
     """Compares results with truths one at a time and gives figures in per cent. Its fields are plain counts: it may cross processes.
 
-    primary: the figure that represents the model. truth: what a dataset must know for this metric.
+    primary: the figure that represents the model. truth: what a dataset must know for this metric. draws: how often figures without
+    outcomes are computed again for their interval.
     """
 
     primary: ClassVar[str]
     truth: ClassVar[TruthKind]
+    draws: ClassVar[int] = 200
 
     def add(self, result: R, truth: T, image: Array) -> None:
         """Count one result. image: the source picture, for its size."""
@@ -59,6 +61,18 @@ class Metric(msgspec.Struct, Generic[R, T]):
 
     def values(self) -> dict[str, float]:
         """The figures, in per cent, by name."""
+        raise NotImplementedError
+
+    def count(self) -> int:
+        """How many results were added."""
+        raise NotImplementedError
+
+    def outcomes(self) -> dict[str, Array]:
+        """Of each figure that is a share of samples: bool [samples], whether the sample is right. Other figures are not in it."""
+        return {}
+
+    def resampled(self, chosen: Sequence[int]) -> Self:
+        """The metric as if the results with these numbers had been added, each as often as it is named; for figures without outcomes."""
         raise NotImplementedError
 
 

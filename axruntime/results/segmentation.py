@@ -1,5 +1,6 @@
 """The class of every pixel of a picture."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -15,43 +16,55 @@ IGNORED = 255
 _OVERLAY = 0.55
 
 
+class PixelCounts(msgspec.Struct, frozen=True):
+    """The judged pixels of one picture, by class: in truth and result (`both`), in either. classes: of the truth. right, total: of all."""
+
+    both: dict[int, int]
+    either: dict[int, int]
+    classes: tuple[int, ...]
+    right: int
+    total: int
+
+
 class IntersectionOverUnion(Metric["Segmentation", Array]):
     """mIoU (mean over the classes that occur in the truth), the same without class 0, the background, and pixel accuracy."""
 
     primary: ClassVar[str] = "mIoU"
     truth: ClassVar[TruthKind] = "mask"
-    both: dict[int, int] = msgspec.field(default_factory=dict)
-    either: dict[int, int] = msgspec.field(default_factory=dict)
-    true_classes: set[int] = msgspec.field(default_factory=set)
-    right: int = 0
-    total: int = 0
+    pictures: list[PixelCounts] = msgspec.field(default_factory=list)
 
     def add(self, result: "Segmentation", truth: Array, image: Array) -> None:
         judged = truth != IGNORED
         mask, truth = result.mask[judged], truth[judged]
-        self.true_classes |= set(np.unique(truth).tolist())
+        both, either = {}, {}
         for class_id in np.union1d(mask, truth).tolist():
             a, b = mask == class_id, truth == class_id
-            self.both[class_id] = self.both.get(class_id, 0) + int((a & b).sum())
-            self.either[class_id] = self.either.get(class_id, 0) + int((a | b).sum())
-        self.right += int((mask == truth).sum())
-        self.total += truth.size
+            both[class_id], either[class_id] = int((a & b).sum()), int((a | b).sum())
+        self.pictures.append(PixelCounts(both, either, tuple(np.unique(truth).tolist()), int((mask == truth).sum()), truth.size))
 
     def merge(self, other: Self) -> None:
-        for counts, others in ((self.both, other.both), (self.either, other.either)):
-            for class_id, pixels in others.items():
-                counts[class_id] = counts.get(class_id, 0) + pixels
-        self.true_classes |= other.true_classes
-        self.right += other.right
-        self.total += other.total
+        self.pictures += other.pictures
+
+    def count(self) -> int:
+        return len(self.pictures)
+
+    def resampled(self, chosen: Sequence[int]) -> Self:
+        return type(self)([self.pictures[i] for i in chosen])
 
     def values(self) -> dict[str, float]:
-        shares = {c: self.both[c] / n for c, n in sorted(self.either.items()) if c in self.true_classes}
+        both: Counter[int] = Counter()
+        either: Counter[int] = Counter()
+        for picture in self.pictures:
+            both.update(picture.both)
+            either.update(picture.either)
+        true = {class_id for picture in self.pictures for class_id in picture.classes}
+        shares = {c: both[c] / n for c, n in sorted(either.items()) if c in true}
         objects = [share for c, share in shares.items() if c != 0]
+        right, total = sum(picture.right for picture in self.pictures), sum(picture.total for picture in self.pictures)
         return {
             "mIoU": 100 * float(np.mean(list(shares.values()))) if shares else 0.0,
             "mIoU of objects": 100 * float(np.mean(objects)) if objects else 0.0,
-            "pixel accuracy": 100 * self.right / max(self.total, 1),
+            "pixel accuracy": 100 * right / max(total, 1),
         }
 
 

@@ -19,6 +19,9 @@ def parser(prog: str) -> Parser:
     found.add_argument("sources", nargs="+", metavar="SOURCE", help=SOURCE_HELP)
     add_engine(found)
     found.add_argument("--save-output", default="", metavar="PATH", help="annotated picture or video, or a folder for them")
+    found.add_argument(
+        "--strict", action="store_true", help="stop at a picture of a folder or list that cannot be read, instead of skipping it"
+    )
     add_compilation(found)
     return found
 

@@ -33,6 +33,7 @@ class ModelOptions:
     pipe: str = ""
     frames: int = 0
     save_output: str = ""
+    strict: bool = False
 
 
 class Option(NamedTuple):
@@ -59,6 +60,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("pipe", "pipe", "pipe", str, "engine: aipu-host, sim, reference, or onnx (also torch) for fp32 on the CPU"),
     Option("frames", "frames", "frames", int, "stop after so many frames"),
     Option("save_output", "save", "save-output", str, "where to write the annotated picture, video or folder"),
+    Option("strict", "strict", "strict", bool, "stop at a picture of a folder or list that cannot be read, instead of skipping it"),
 )
 ALL_OPTIONS = OPTIONS + RUN_OPTIONS
 

@@ -1,11 +1,15 @@
 """Compile, run and measure a tiny model with the real stages and engines, through doit."""
 
 import json
+import shutil
+import signal
+import subprocess
+import time
 
 import cv2
 import numpy as np
 import pytest
-from tasks_support import Project, write_picture
+from tasks_support import Project, answer, write_picture
 
 
 @pytest.fixture
@@ -13,9 +17,9 @@ def measured(project: Project) -> Project:
     """A project with a small labelled dataset."""
     folder = project.root / "validation"
     folder.mkdir()
-    for i in range(6):
-        write_picture(folder / f"v{i}.png", 100 + i)
-    (folder / "labels.txt").write_text("".join(f"v{i}.png {i % 5}\n" for i in range(6)))
+    for i in range(24):
+        write_picture(folder / f"v{i:02}.png", 100 + i)
+    (folder / "labels.txt").write_text("".join(f"v{i:02}.png {i % 5}\n" for i in range(24)))
     project.describe(dataset={"type": "image-folder", "path": "validation", "max_loss": 100})
     return project
 
@@ -112,11 +116,23 @@ def test_a_loss_above_what_model_json_allows_is_status_1(measured: Project) -> N
     frames = json.loads((measured.root / "fp32" / "validation.json").read_text())["frames"]
     truth = [frame["result"]["classes"][0]["class_id"] for frame in frames]
     labels = measured.root / "validation" / "labels.txt"
-    labels.write_text("".join(f"v{i}.png {best}\n" for i, best in enumerate(truth)))
+    labels.write_text("".join(f"v{i:02}.png {best}\n" for i, best in enumerate(truth)))
     done = measured.doit("accuracy:tiny", "--pipe", "reference")
     assert done.status == 1, done.out + done.err
     assert "tiny: FAILED" in done.out
     assert "100.00 % in fp32" in done.out
+
+
+def test_two_images_prove_nothing(measured: Project) -> None:
+    done = measured.doit("accuracy:tiny", "--pipe", "reference", "--frames", "2")
+    assert done.status == 0, done.out + done.err
+    assert "tiny: undecided" in done.out
+    assert "2 images prove nothing" in done.out
+    document = json.loads((measured.built.parent / "results" / "accuracy-reference.json").read_text())
+    assert (document["verdict"], document["passed"]) == ("undecided", False)
+    low, high = document["compiled"]["intervals"]["top-1"]
+    assert low <= document["compiled"]["value"] <= high
+    assert high - low > 50
 
 
 def test_accuracy_of_all_skips_what_has_no_data_and_says_why(project: Project) -> None:
@@ -141,3 +157,70 @@ def test_doit_remembers_no_run(project: Project) -> None:
     done = project.doit("infer:tiny:pictures/img_0.png", "--pipe", "onnx")
     assert done.status == 0, done.out + done.err
     assert "infer:tiny" not in project.doit("dumpdb").out
+
+
+def test_a_bad_picture_is_named_skipped_and_counted_and_strict_stops(project: Project) -> None:
+    (project.pictures / "bad.png").write_bytes(b"broken")
+    done = project.doit("infer:tiny:pictures", "--pipe", "onnx", "--save-output", "out")
+    assert done.status == 0, done.out + done.err
+    assert "bad.png is skipped: the picture is damaged" in done.err
+    assert "4 frames on onnx" in done.out
+    assert "1 skipped" in done.out
+    document = json.loads((project.root / "out" / "pictures.json").read_text())
+    assert (len(document["frames"]), [row["source"] for row in document["skipped"]]) == (4, ["bad.png"])
+    done = project.doit("infer:tiny:pictures", "--pipe", "onnx", "--strict")
+    assert done.status == 1
+    assert "bad.png: the picture is damaged" in done.err
+
+
+def test_results_of_two_sources_and_two_engines_stay_side_by_side(project: Project) -> None:
+    (project.root / "other").mkdir()
+    write_picture(project.root / "other" / "img_0.png", 7)
+    for words in (("pictures/img_0.png", "pipe=onnx"), ("other/img_0.png", "pipe=onnx"), ("pictures/img_0.png", "pipe=reference")):
+        done = project.doit(f"infer:tiny:{words[0]}", words[1], "save=out")
+        assert done.status == 0, done.out + done.err
+    assert "out/img_0-reference.json" in done.out
+    written = sorted(path.name for path in (project.root / "out").glob("*.json"))
+    assert written == ["img_0-2.json", "img_0-reference.json", "img_0.json"]
+
+
+def test_a_name_that_nobody_writes_is_refused_before_anything_is_compiled(project: Project) -> None:
+    done = project.doit("infer:tiny:pictures/img_0.png", "--save-output", "out.xyz")
+    assert done.status == 1
+    assert "results cannot be written as '.xyz'" in done.err
+    assert "compile" not in done.out
+
+
+def test_one_pixel_is_a_picture(project: Project) -> None:
+    cv2.imwrite(str(project.root / "dot.png"), np.full((1, 1, 3), 128, np.uint8))
+    done = project.doit("infer:tiny:dot.png", "--pipe", "onnx")
+    assert done.status == 0, done.out + done.err
+
+
+@pytest.mark.parametrize(("number", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_run_that_is_stopped_keeps_what_was_done(project: Project, number: int, status: int, name: str) -> None:
+    command = project.command("infer:tiny:fakevideo:64x48", "pipe=onnx", "frames=1000000", "save=out/r.jsonl")
+    with subprocess.Popen(
+        command, cwd=project.root, env=project.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(600):
+            time.sleep(0.1)
+            if (project.root / "out" / "r.jsonl").exists():
+                break
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == status, out + err
+    assert "Traceback" not in err
+    frames = len([json.loads(line) for line in (project.root / "out" / "r.jsonl").read_text().splitlines()])
+    assert f"Stopped by {name} after {frames} frame" in err
+    assert f"{frames} frame" in out
+
+
+def test_nobody_need_read_to_the_end(project: Project) -> None:
+    words = " ".join(project.command("infer:tiny:pictures", "pipe=onnx", "save=out"))
+    for shell in (f"{words} | head -n 1", f"{words} >&-"):
+        done = answer(["bash", "-c", f"set -o pipefail; {shell}"], project.root, project.env())
+        assert "Traceback" not in done.err
+        assert done.status == 0, done.out + done.err
+        assert len(json.loads((project.root / "out" / "pictures.json").read_text())["frames"]) == 4
+        shutil.rmtree(project.root / "out")

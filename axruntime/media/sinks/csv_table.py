@@ -3,8 +3,8 @@
 import csv
 import io
 
-from axforge.axcompiler.container import write_atomic
-from axforge.axruntime.media.sink import Sink, SinkTarget, register, unwritable
+from axforge.axruntime.media.growing import GrowingFile
+from axforge.axruntime.media.sink import Sink, SinkTarget, register
 from axforge.axruntime.media.source import Frame
 from axforge.axruntime.results.result import PipelineResult
 
@@ -20,21 +20,26 @@ class CsvSink(Sink):
 
     def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
-        self._text = io.StringIO()
-        self._writer = csv.writer(self._text, lineterminator="\n")
-        self._head: list[str] = []
+        self._file: GrowingFile | None = None
 
-    def add(self, frame: Frame, result: PipelineResult) -> None:
+    def write(self, frame: Frame, result: PipelineResult) -> None:
         table = result.table()
-        if not self._head:
-            self._head = ["frame", "source", *table.head()]
-            self._writer.writerow(self._head)
-        for row in table.rows:
-            self._writer.writerow([frame.index, frame.name, *row])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self._file is None:
+            writer.writerow(["frame", "source", *table.head()])
+        writer.writerows([frame.index, frame.name, *row] for row in table.rows)
+        self._opened().append(text.getvalue().encode())
 
-    def finish(self) -> None:
-        try:
-            write_atomic(self.target.path, self._text.getvalue().encode())
-        except OSError as e:
-            raise unwritable(self.target.path, e) from e
+    def finish(self, stopped: str = "") -> None:
+        self._opened().close()
         self.written.append(self.target.path)
+
+    def abandon(self) -> None:
+        if self._file is not None:
+            self._file.discard()
+
+    def _opened(self) -> GrowingFile:
+        if self._file is None:
+            self._file = GrowingFile(self.target.path)
+        return self._file

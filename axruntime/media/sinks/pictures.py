@@ -12,7 +12,7 @@ from axforge.axruntime.media.source import Frame
 from axforge.axruntime.results.result import PipelineResult, annotate
 
 
-@register(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+@register(".png", ".jpg", ".jpeg", ".bmp", ".webp")
 class PictureSink(Sink):
     """Writes PATH for a source of one picture, and PATH without suffix as a folder for a source of many."""
 
@@ -21,16 +21,19 @@ class PictureSink(Sink):
     def __init__(self, target: SinkTarget) -> None:
         super().__init__(target)
         self._stems: Counter[str] = Counter()
+        self._pictures = 0
         if target.frames.video:
             raise AxforgeError("A video cannot be written as a picture.", where=str(target.path), fix="Name a folder or an .mp4.")
 
-    def add(self, frame: Frame, result: PipelineResult) -> None:
+    def write(self, frame: Frame, result: PipelineResult) -> None:
         if frame.image.ndim != 3 or frame.image.shape[-1] != 3:
             return  # a sample that is not a picture
         path = self.target.path if self.target.frames.total == 1 else self._one_of_many(frame.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, annotate(frame.image, result))
-        self.written.append(path)
+        self._pictures += 1
+        if not self.written:
+            self.written.append(path)
 
     def _one_of_many(self, frame: str) -> Path:
         """Where the picture of a frame goes; pictures called a.jpg and a.png, say, get names of their own."""
@@ -39,6 +42,6 @@ class PictureSink(Sink):
         return self.target.path.with_suffix("") / f"{stem}{f'-{self._stems[stem]}' if self._stems[stem] > 1 else ''}.png"
 
     def report(self, shown: Callable[[Path], str]) -> str:
-        if len(self.written) > 1:
-            return f"{len(self.written)} pictures: {shown(self.written[0].parent)}/"
+        if self._pictures > 1:
+            return f"{self._pictures} pictures: {shown(self.written[0].parent)}/"
         return super().report(shown)

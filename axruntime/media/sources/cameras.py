@@ -12,19 +12,20 @@ def usb(request: Request) -> FrameSource:
     """A camera by its number."""
     if not request.rest.isdigit():
         raise AxforgeError("a camera is named by its number", where=request.text, fix="For example usb:0.")
-    return _camera(request, int(request.rest))
+    return camera(request, int(request.rest))
 
 
-@register("rtsp://…, http://…", schemes=["rtsp", "http", "https"])
+@register("rtsp://…", schemes=["rtsp"])
 def stream(request: Request) -> FrameSource:
     """A stream by its address."""
     if not request.rest.startswith("//"):
-        kind = request.text.partition(":")[0]
-        raise AxforgeError(f"this is not an {kind} address", where=request.text, fix=f"Write {kind}://HOST/PATH.")
-    return _camera(request, request.text)
+        raise AxforgeError("this is not an rtsp address", where=request.text, fix="Write rtsp://HOST/PATH.")
+    return camera(request, request.text)
 
 
-def _camera(request: Request, address: str | int) -> FrameSource:
+def camera(request: Request, address: str | int) -> FrameSource:
+    """Frames of a camera or a stream, until it ends; nobody knows how many."""
+
     def read() -> Iterator[Frame]:
         for index, image in enumerate(camera_frames(address, request.text, request.frames)):
             yield Frame(index, f"frame_{index:06d}", image)

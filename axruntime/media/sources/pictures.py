@@ -7,7 +7,7 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.media.files import IMAGE_SUFFIXES, images_in, is_image, is_video
 from axforge.axruntime.media.images import read_image
-from axforge.axruntime.media.source import Frame, FrameSource, Request, register
+from axforge.axruntime.media.source import Frame, FrameSource, Request, Skipped, register
 
 
 @register("a picture, a folder", suffixes=IMAGE_SUFFIXES)
@@ -36,11 +36,19 @@ def pattern(request: Request) -> FrameSource:
 
 
 def of_files(request: Request, files: Sequence[Path]) -> FrameSource:
-    """Pictures in files, one frame each."""
+    """Pictures in files, one frame each. Of several, those that cannot be read are left out when the request says so."""
     files = files[: request.frames]
+    skip = request.skip if len(files) > 1 else None
 
     def read() -> Iterator[Frame]:
         for index, path in enumerate(files):
-            yield Frame(index, path.name, read_image(path))
+            try:
+                image = read_image(path)
+            except AxforgeError as e:
+                if skip is None:
+                    raise
+                skip(Skipped(index, path.name, e.what))
+            else:
+                yield Frame(index, path.name, image)
 
     return FrameSource(request.text, len(files), video=False, fps=None, frames=read)
