@@ -8,7 +8,7 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.axruntime.pipeline import labels
-from axforge.tasks.project import command_line, zoo
+from axforge.tasks.project import command_line, ready, zoo
 from axforge.tasks.project.checking import refuse_mistakes
 from axforge.tasks.project.doit_state import DoitTask, Question, TaskDict, Values, prepare_state, same, snapshot
 from axforge.tasks.project.failures import Guarded, report_user_errors
@@ -41,7 +41,11 @@ def plans(typed: command_line.CommandLine) -> list[Plan]:
             raise AxforgeError(f"There is no stage {stage!r} in compile:{rest}.", fix=nearest(stage, BY_NAME))
     if typed.common.onnx and len(typed.models()) != 1:
         raise AxforgeError("onnx= gives the file of one model.", fix="Name one model: doit compile:MODEL onnx=PATH.")
-    named = typed.models()
+    for name in (rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)):
+        if "*" not in name and ready.is_path(name):
+            raise AxforgeError(f"{name} is the path of a model that is compiled already.", fix=f"Run it: doit infer:{name}:PICTURE.")
+    asked = {rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)}
+    named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
     found = [Plan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
     if typed.everything():
         found += _others(typed, here, set(named))

@@ -1,15 +1,19 @@
 """`doit infer:MODEL:SOURCE` for any SOURCE that is typed."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.tasks.project import command_line, zoo
-from axforge.tasks.project.engines import needs, pipe_of
+from axforge.cache.errors import masked
+from axforge.tasks import unchecked
+from axforge.tasks.compiling import shown
+from axforge.tasks.project import command_line, ready, zoo
+from axforge.tasks.project.engines import FLOAT, needs, pipe_of
 from axforge.tasks.project.failures import Guarded, report_user_errors
 from axforge.tasks.project.plan import Plan
-from axforge.tasks.project.settings import PROJECT
+from axforge.tasks.project.settings import PROJECT, Settings
 
 EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
 
@@ -22,18 +26,42 @@ def task_infer() -> Iterator[dict[str, Any]]:
     if typed.command == "run" and ("infer" in typed.tasks or "infer:" in typed.tasks):
         raise AxforgeError("infer needs a model and a source.", fix=EXAMPLE)
     here = PROJECT.settings()
+    plans: dict[str, Plan] = {}
     _refuse_one_file_for_many(typed)
     for rest in typed.of_group("infer"):
         model, _, source = rest.partition(":")
         if not source:
             raise AxforgeError(f"infer:{rest} has no source.", fix=f"For example: doit infer:{model}:sample:grace_hopper")
-        plan = Plan(zoo.find(model, here), typed.options(model), here, PROJECT.channel)
+        plan = plans[model] = plans.get(model) or plan_to_run(model, typed, here)
         task = Infer(plan, source).as_doit(command_line.encoded(rest))
         if typed.command == "run":
             from axforge.tasks.running import check  # only a run needs tables
 
             check(plan, source)
         yield task
+
+
+def plan_to_run(model: str, typed: command_line.CommandLine, here: Settings) -> Plan:
+    """What runs: the model of a name, compiled first if needed, or what is compiled already. Raises AxforgeError."""
+    options = typed.options(model)
+    found = ready.find(model, options, here)
+    if found is not None:
+        ready.refuse_options(found, pipe_of(options.pipe), FLOAT)
+        if not ready.is_path(model) and found.compiled.is_relative_to(here.build_root) and typed.command == "run":
+            _say_unchecked(found, "its model.json is in no folder of models")
+        return found
+    plan = Plan(zoo.find(model, here), options, here, PROJECT.channel)
+    if typed.command != "run" or needs(pipe_of(options.pipe)):
+        return plan
+    if (compiled := unchecked.build_to_run(plan)) is None:
+        return plan
+    _say_unchecked(*compiled)
+    return compiled[0]
+
+
+def _say_unchecked(plan: ready.Ready, reason: str) -> None:
+    where = shown(plan.compiled, plan)
+    print(f"{plan.model.name}: not checked whether {where} is current, for this is away: {masked(reason)}", file=sys.stderr, flush=True)
 
 
 def _refuse_one_file_for_many(typed: command_line.CommandLine) -> None:
@@ -52,12 +80,12 @@ class Infer:
 
     def as_doit(self, name: str) -> dict[str, Any]:
         """The task as doit wants it: it always runs, after what it needs."""
-        stage = needs(self.pipe)
+        stage, is_compiled = needs(self.pipe), isinstance(self.plan, ready.Ready)
         return {
             "name": name,
             "doc": f"run {self.plan.model.name} on {self.source}",
             "actions": [(Guarded(self.execute).__call__,)],
-            "task_dep": [f"compile:{self.plan.model.name}" + (f":{stage}" if stage else "")],
+            "task_dep": [] if is_compiled else [f"compile:{self.plan.model.name}" + (f":{stage}" if stage else "")],
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},

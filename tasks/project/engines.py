@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.ready import Ready
 from axforge.tasks.project.suggest import nearest
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def needs(pipe: str) -> str:
 
 def open_for(plan: Plan, pipe: str) -> "Engine":
     """The engine with the model loaded. Raises AxforgeError."""
-    from axforge.axruntime.engines.factory import open_engine  # loads NumPy
+    from axforge.axruntime.engines.factory import engine_for, open_engine  # loads NumPy
 
+    if isinstance(plan, Ready):
+        return engine_for(pipe, plan.deployed.model)
     return open_engine(pipe, model_path(plan, pipe))
 
 

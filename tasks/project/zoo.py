@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.pipeline.models import NAME, find_model, model_names
+from axforge.axruntime.pipeline.models import FILE, NAME, find_model, model_names
 from axforge.tasks.project.settings import Settings
 
 #: A model.json that has not been checked.
@@ -36,6 +36,11 @@ class ZooModel:
 def names(settings: Settings) -> list[str]:
     """Names of all models, sorted."""
     return model_names(settings.models)
+
+
+def known(name: str, settings: Settings) -> bool:
+    """Whether there is a model of that name. Lists no folder."""
+    return NAME.fullmatch(name) is not None and any((root / name / FILE).is_file() for root in settings.models)
 
 
 def find(name: str, settings: Settings) -> ZooModel:
