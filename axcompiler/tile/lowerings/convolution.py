@@ -54,6 +54,15 @@ class ConvolutionJob:
         first, last = channels[0] // self.columns, -(-channels[1] // self.columns)
         return first * self.channels, last * self.channels
 
+    def deepest(self, passes: list[Range]) -> int:
+        """The most input channels that one of these parts of the result reads: a part may begin or end in the middle of a matrix."""
+        return max(b - a for a, b in map(self.inputs, passes))
+
+
+def passes_of(channels: Range, size: int) -> list[Range]:
+    """The part `channels` of the result in passes of `size` channels; the last may be shorter."""
+    return [(a, min(channels[1], a + size)) for a in range(*channels, size)]
+
 
 def _axes(ctx: TileContext, op: ir.Conv | ir.ConvTranspose, kernel: tuple[int, int]) -> tuple[Axis, Axis]:
     x, y = ctx.graph.tensors[op.inputs[0]].shape[2:], ctx.graph.tensors[output(op)].shape[2:]
@@ -99,31 +108,37 @@ def _fused_bias(ctx: TileContext, job: ConvolutionJob) -> np.ndarray[tuple[int, 
 
 @dataclass(frozen=True)
 class Tiling:
-    """rows, cols of the result in a tile; channels in a pass; resident: the pass's weights stay in L1.
+    """rows, cols of the result in a tile; channels in a pass; depth: input channels that a pass reads at most.
 
     double: double-buffered tiles, so that copies, products and epilogues of neighbours overlap.
+    store: bytes of L1 that hold the weights of any one pass, which then stay there; 0 if they are streamed.
     """
 
     rows: int
     cols: int
     channels: int
-    resident: bool
+    depth: int
+    store: int
     double: bool
+
+
+def _store_bytes(ctx: TileContext, job: ConvolutionJob, passes: list[Range]) -> int:
+    """L1 bytes that hold the weights of any one of the passes: its blocks, aligned, and one word more for each matrix and at the end."""
+    k, limit = job.channels * job.taps, ctx.emitter.target.array.columns
+    need = 0
+    for part in passes:
+        blocks = job.blocks(part, limit)
+        matrices = blocks[-1][0] - blocks[0][0] + 1
+        need = max(need, sum(ctx.emitter.aligned(k * (b - a)) for _, (a, b) in blocks) + 64 * (matrices + 1))
+    return need
 
 
 def _bytes(ctx: TileContext, job: ConvolutionJob, t: Tiling, rows: int, cols: int) -> int:
     """L1 bytes of one core for this tiling."""
-    up = ctx.emitter.aligned
-    matrices = -(-t.channels // job.columns)
-    depth = job.channels * (matrices if job.groups > job.fold else 1)
+    up, array = ctx.emitter.aligned, ctx.emitter.target.array
     times = 2 if t.double else 1
-    tile = up(job.axes[0].span(rows) * job.axes[1].span(cols) * depth) * times
-    k = job.channels * job.taps
-    if t.resident:
-        weights = sum(up(k * (b - a)) for _, (a, b) in job.blocks((0, t.channels), ctx.emitter.target.array.columns))
-        weights += 64 * (matrices + 1)
-    else:
-        weights = 2 * up(ctx.emitter.target.array.rows * min(ctx.emitter.target.array.columns, t.channels))
+    tile = up(job.axes[0].span(rows) * job.axes[1].span(cols) * t.depth) * times
+    weights = t.store or 2 * up(array.rows * min(array.columns, t.channels))
     return tile + weights + (up(rows * cols * t.channels * 4) + up(rows * cols * t.channels)) * times + up(job.m * 8 + 256)
 
 
@@ -134,16 +149,18 @@ def _choose(ctx: TileContext, job: ConvolutionJob, rows: Range, cols: Range, cha
     passes, best, need = sorted({-(-count // p) for p in (1, 2, 3, 4, 6, 8, 16, 32, 64) if p <= count}), None, 0
     for size in passes:
         size = count if size == count else min(count, -(-size // 64) * 64)
-        for resident in (True, False):
+        parts = passes_of(channels, size)
+        depth = job.deepest(parts)
+        for store in (_store_bytes(ctx, job, parts), 0):
             for double in (False, True):
-                t = Tiling(0, width, size, resident, double)
+                t = Tiling(0, width, size, depth, store, double)
                 r = largest(height, lambda n, t=t: _bytes(ctx, job, t, n, width) <= capacity)  # type: ignore[misc]
                 c = width if r else largest(width, lambda n, t=t: _bytes(ctx, job, t, 1, n) <= capacity)  # type: ignore[misc]
                 if not c:
                     smallest = _bytes(ctx, job, t, 1, 1)
                     need = min(need or smallest, smallest)
                     continue
-                t = Tiling(max(1, r), c, size, resident, double)
+                t = Tiling(max(1, r), c, size, depth, store, double)
                 tiles = -(-height // t.rows) * -(-width // t.cols)
                 if double != (tiles > 1):
                     continue
@@ -160,7 +177,7 @@ def _traffic(job: ConvolutionJob, t: Tiling, height: int, width: int, count: int
     passes = -(-count // t.channels)
     image = job.axes[0].span(min(t.rows, height)) * job.axes[1].span(min(t.cols, width)) * job.channels * tiles
     weights = job.channels * job.taps * count
-    return passes * image + weights * (1 if t.resident else 2 * tiles) + 20_000 * passes * tiles
+    return passes * image + weights * (1 if t.store else 2 * tiles) + 20_000 * passes * tiles
 
 
 def _lower_mvm(ctx: TileContext, job: ConvolutionJob) -> None:
@@ -201,23 +218,19 @@ class _ConvolutionTiles:
     def __init__(self, ctx: TileContext, job: ConvolutionJob, core: int, params: Parameters, matrices: View, tiling: Tiling) -> None:
         self.ctx, self.job, self.core, self.params, self.matrices, self.tiling = ctx, job, core, params, matrices, tiling
         em, t = ctx.emitter, tiling
-        depth = job.channels * (-(-t.channels // job.columns) if job.groups > job.fold else 1)
         area = min(t.rows, job.axes[0].out) * min(t.cols, job.axes[1].out)
         span = job.axes[0].span(t.rows) * job.axes[1].span(t.cols)
-        self.inputs = Ring(em, core, span * depth, t.double)
+        self.inputs = Ring(em, core, span * t.depth, t.double)
         self.outputs = Ring(em, core, area * t.channels, t.double)
         self.acc = Ring(em, core, area * t.channels, t.double, Kind.INT32)
         self.resident: dict[tuple[int, Range], View] = {}
         array = em.target.array
-        self.stream = None if t.resident else Ring(em, core, array.rows * min(array.columns, t.channels), True)
-        self.store = None
-        if t.resident:
-            wide = sum(em.aligned(job.channels * job.taps * (b - a)) for _, (a, b) in job.blocks((0, t.channels), array.columns))
-            self.store = em.l1(core, (wide + 64 * (-(-t.channels // job.columns) + 1),))
+        self.stream = None if t.store else Ring(em, core, array.rows * min(array.columns, t.channels), True)
+        self.store = em.l1(core, (t.store,)) if t.store else None
 
     def run(self, n: int, rows: Range, cols: Range, channels: Range) -> None:
-        t, passes = self.tiling, [(a, min(channels[1], a + self.tiling.channels)) for a in range(*channels, self.tiling.channels)]
-        for part in passes:
+        t = self.tiling
+        for part in passes_of(channels, t.channels):
             self._load_weights(part)
             for box in boxes(n, rows, cols, [part], (t.rows, t.cols)):
                 self._tile(box)
