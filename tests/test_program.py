@@ -1,11 +1,16 @@
 """Programs survive their bytes, and each rule that a reader checks is really checked."""
 
+import itertools
+from bisect import bisect_left
+from contextlib import nullcontext
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 from graphs import random_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from axforge.axcompiler import program as prog
 from axforge.axcompiler import target
@@ -13,7 +18,8 @@ from axforge.axcompiler.errors import FormatError
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import NONE, Space, WeightImage, decode, image_size, to_bytes, weight_image
 from axforge.axcompiler.tile.lower import compile_program
-from axforge.axruntime.program_check import ProgramError, check
+from axforge.axruntime.program_check import ProgramError, check, tables
+from axforge.axruntime.program_check.tables import _no_overlap
 
 METIS = target.load("metis")
 GRAPH = random_graph(11, ("conv", "add", "max_pool", "take", "island", "softmax"))
@@ -177,3 +183,43 @@ def test_weights_in_the_order_of_the_array(form, groups, fold):
         block, column = divmod(m, mg * fold)
         x = patch[:, :, block * cg * fold : (block + 1) * cg * fold]
         assert int((x * made[block, :, :, :, column].astype(np.int64)).sum()) == expected
+
+
+def shared_table(count: int) -> np.ndarray:
+    """`count` buffers in DDR, each of 64 bytes and three layers long; every fourth lives where another one lived before."""
+    table = np.zeros(count, prog.BUFFER)
+    i = np.arange(count)
+    table["space"], table["size"], table["offset"] = Space.DDR, 64, i % (count // 4) * 64
+    table["first"] = i // (count // 4) * 3
+    table["last"] = table["first"] + 2
+    return table
+
+
+def test_buffers_that_live_together_share_no_byte():
+    table = shared_table(80)
+    _no_overlap(table)
+    for field, value in (("last", 3), ("size", 65), ("offset", 63)):
+        bad = table.copy()
+        bad[field][1] = value
+        with pytest.raises(ProgramError, match="share memory"):
+            _no_overlap(bad)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 4), st.integers(0, 6), st.integers(0, 3)), max_size=7))
+def test_the_sweep_finds_what_comparing_all_pairs_finds(rows):
+    table = np.zeros(len(rows), prog.BUFFER)
+    table["space"] = Space.L2
+    for row, (offset, size, first, length) in zip(table, rows, strict=True):
+        row["offset"], row["size"], row["first"], row["last"] = offset, size, first, first + length
+    pairs = itertools.combinations(rows, 2)
+    meet = any(a < c + d and c < a + b and f <= g + j and g <= f + h for (a, b, f, h), (c, d, g, j) in pairs)
+    with pytest.raises(ProgramError, match="share memory") if meet else nullcontext():
+        _no_overlap(table)
+
+
+def test_many_buffers_are_compared_with_their_neighbours_only(monkeypatch):
+    searches = []
+    monkeypatch.setattr(tables, "bisect_left", lambda *args: searches.append(1) or bisect_left(*args))
+    _no_overlap(shared_table(60_000))
+    assert len(searches) <= 2 * 60_000

@@ -1,5 +1,8 @@
 """The tables of a program: buffers, operands, weight images, places and ports of tensors, epilogues."""
 
+from bisect import bisect_left
+from heapq import heappop, heappush
+
 import numpy as np
 
 from axforge.axcompiler.ir import Graph, Island
@@ -41,7 +44,7 @@ def _buffers(program: Program) -> None:
 
 
 def _no_overlap(b: Array) -> None:
-    """Sweep by offset: a buffer may only meet earlier ones, that reach into it, if they never live together."""
+    """Buffers of one memory may share bytes only if they never live together."""
     for space, core in sorted({(int(s), int(c)) for s, c in zip(b["space"], b["core"], strict=True)}):
         if space == Space.CONST:
             continue
@@ -54,10 +57,26 @@ def _no_overlap(b: Array) -> None:
             ends = rows["offset"][:-1] + rows["size"][:-1]
             require(not np.any(same & (ends > rows["offset"][1:])), "two buffers in L1 share memory")
             continue
-        start, stop = rows["offset"].astype(np.int64), (rows["offset"] + rows["size"]).astype(np.int64)
-        for i in range(len(rows)):
-            meets = (start < stop[i]) & (stop > start[i]) & (rows["first"] <= rows["last"][i]) & (rows["last"] >= rows["first"][i])
-            require(int(meets.sum()) == 1, "two buffers that live together share memory")
+        _share_no_byte(rows)
+
+
+def _share_no_byte(rows: Array) -> None:
+    """Sweep over time: the buffers that live at once are kept sorted by offset, so a new one can only meet its two neighbours there."""
+    starts: list[int] = []
+    stops: list[int] = []
+    ending: list[tuple[int, int]] = []  # a heap of (last layer, offset) of the buffers that live
+    order = np.argsort(rows["first"], kind="stable")
+    columns = (rows[field][order].tolist() for field in ("offset", "size", "first", "last"))
+    for offset, size, first, last in zip(*columns, strict=True):
+        while ending and ending[0][0] < first:
+            gone = bisect_left(starts, heappop(ending)[1])
+            del starts[gone], stops[gone]
+        at = bisect_left(starts, offset)
+        apart = (at == 0 or stops[at - 1] <= offset) and (at == len(starts) or starts[at] >= offset + size)
+        require(apart, "two buffers that live together share memory")
+        starts.insert(at, offset)
+        stops.insert(at, offset + size)
+        heappush(ending, (last, offset))
 
 
 def _operands(program: Program) -> None:
