@@ -79,12 +79,12 @@ def observation(probe: Probe, seen: Mapping[str, F32]) -> Observation:
     return Observation(lo, hi, values, False, seen.get(probe.lo), seen.get(probe.hi))
 
 
-def finite(seen: Observation, tensor: str, i: int) -> Observation:
-    """The observation without minus infinity, which attention masks hold. Raises CompileError on NaN and plus infinity."""
+def finite(seen: Observation, tensor: str, i: int, floor: float = -np.inf) -> Observation:
+    """The observation without values at or below `floor`, which attention masks hold. Raises CompileError on NaN and plus infinity."""
     lo, hi, values = seen.lo, seen.hi, seen.values
-    masked = lo == -np.inf and hi < np.inf and not np.isnan(values).any()
+    masked = lo <= floor and hi < np.inf and not np.isnan(values).any()
     if masked:
-        values, hi = values[np.isfinite(values)], hi if np.isfinite(hi) else 0.0
+        values, hi = values[np.isfinite(values) & (values > floor)], hi if hi > floor else 0.0
         lo = min(float(values.min()), hi) if values.size else min(hi, 0.0)
     if not (np.isfinite(lo) and np.isfinite(hi) and bool(np.isfinite(values).all())):
         raise not_finite(tensor, i)

@@ -13,6 +13,7 @@ from axforge.axcompiler.calibrate.feeds import Feeds, Sample, checked_feeds, inp
 from axforge.axcompiler.calibrate.rewriting import rewritten
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
+from axforge.axcompiler.placement.masks import MASK, scores
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.rewrites import REWRITES
 from axforge.axcompiler.stages import CalibrateConfig, Progress
@@ -53,15 +54,18 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     batches = probe_batches(model, plan, points, max(1, min(MAX_PROBE_BATCHES, total // SAMPLES_EACH)))
     collectors = Collectors(plan, points, batches, config.bins)
     result = Statistics(decisions=decisions)
+    floors = dict.fromkeys(scores(plan), MASK)
     for i, sample in enumerate(samples):
         feeds = checked_feeds(plan.view, sample, i)
-        collectors.widen(_finite_extremes(feeds, i))
+        collectors.widen(_finite_extremes(feeds, i, floors))
         batch = batches[i % len(batches)]
         seen = batch.run(feeds, i)
         for probe in batch.probes:
-            observed = finite(observation(probe, seen), probe.tensor, i)
+            found = observation(probe, seen)
+            observed = finite(found, probe.tensor, i, floors.get(probe.tensor, -np.inf))
             collectors.add(probe.tensor, observed)
-            result.masked |= {probe.tensor} if observed.masked else set()
+            if observed.masked:
+                (result.masked if found.lo == -np.inf else result.saturated).add(probe.tensor)
         result.samples += 1
         progress(i + 1, max(total, i + 1), "calibrating")
     if result.samples < len(batches):
@@ -72,6 +76,6 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     return result
 
 
-def _finite_extremes(feeds: Feeds, i: int) -> dict[str, tuple[float, float]]:
-    """Extremes of the inputs of sample number `i`, but for inputs that hold minus infinity, as masks do."""
-    return {name: (lo, hi) for name, (lo, hi) in input_extremes(feeds, i).items() if lo > -np.inf}
+def _finite_extremes(feeds: Feeds, i: int, floors: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Extremes of the inputs of sample number `i`, but for inputs that hold values at or below their floor, as masks do."""
+    return {name: (lo, hi) for name, (lo, hi) in input_extremes(feeds, i).items() if lo > floors.get(name, -np.inf)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Quant
+from axforge.axcompiler.placement import masks
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import copies, is_join
 from axforge.axcompiler.quantize.range_scheme import Bounds, Function, RangeScheme, extremes
@@ -23,10 +24,24 @@ def assign(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: M
     Raises CompileError if a range was not measured.
     """
     bounds = {name: _measured(plan, statistics, scheme, name, functions.get(name)) for name in plan.sources}
+    _saturate(plan, statistics, bounds)
     groups = _Groups(bounds)
     for name, k in plan.joins.items():
         _join(plan, groups, name, k)
     return {name: quant_for(groups.bounds(plan.source[name])) for name in plan.quantized}
+
+
+def _saturate(plan: Plan, statistics: Statistics, bounds: dict[str, Bounds]) -> None:
+    """Give masked scores, and the masks in their sums, ranges whose lowest code gets the weight 0 in the softmax."""
+    saturated = {plan.source.get(name, name) for name in statistics.saturated} & bounds.keys()
+    reaching = {plan.source[node.inputs[0]] for node in plan.view.nodes if node.op_type == "Softmax" and node.inputs[0] in plan.source}
+    for name in saturated & reaching:
+        bounds[name] = bounds[name][0] - masks.MARGIN, bounds[name][1]
+    for result, operands in masks.sums(plan):
+        sources = [plan.source[o] for o in operands if o in plan.source]
+        for mask in saturated.intersection(sources) if result in bounds else ():
+            highest = sum(max(bounds[other][1], 0.0) for other in sources if other != mask)
+            bounds[mask] = min(bounds[mask][0], bounds[result][0] - highest), bounds[mask][1]
 
 
 def quant_for(bounds: Bounds) -> Quant:

@@ -17,7 +17,7 @@ from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import has_subgraph, reads, rename_reads
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators.base import Operator, Role, Scale
-from axforge.axcompiler.placement import decision
+from axforge.axcompiler.placement import decision, masks
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import Unit
 from axforge.axcompiler.quantize import ranges, weights
@@ -108,7 +108,7 @@ class Writer:
             self._layer(self._layers[node.outputs[0]], proto)
 
     def _constant_operand(self, operator: Operator, node: NodeView, i: int) -> str:
-        value = np.asarray(node.constant(i), np.float32)
+        value = self._saturated(node, np.asarray(node.constant(i), np.float32))
         shared = operator.scale is not Scale.OWN and node.outputs[0] in self._quants
         q = self._quants[node.outputs[0]] if shared else ranges.quant_for((float(value.min()), float(value.max())))
         key = (node.inputs[i], q.scale, q.zero_point)
@@ -118,6 +118,14 @@ class Writer:
                 node.inputs[i], codes, np.asarray(q.scale, np.float32), np.asarray(q.zero_point, np.int8), None
             )
         return self._dequantized[key]
+
+    def _saturated(self, node: NodeView, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A constant mask, raised to what still takes the highest score to the lowest code of their sum."""
+        result = self._quants.get(node.outputs[0])
+        if result is None or not value.size or value.min() > masks.MASK or node.outputs[0] not in masks.scores(self._plan):
+            return value
+        highest = sum(max((127 - q.zero_point) * q.scale, 0.0) for q in map(self._quants.get, node.inputs) if q is not None)
+        return np.maximum(value, np.float32((-128 - result.zero_point) * result.scale - highest))
 
     def _layer(self, layer: QuantizedLayer, proto: NodeProto) -> None:
         node = layer.node

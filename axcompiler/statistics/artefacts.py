@@ -33,7 +33,8 @@ SPLITS = "split_channels"
 class Statistics:
     """samples: how many were seen. ranges: by tensor. channels: results of all other statistics, by their name and then by tensor.
 
-    masked: tensors that hold minus infinity, as attention masks do; they cannot be int8. decisions: by the name of an algorithm
+    masked: tensors that hold minus infinity, as attention masks do; they cannot be int8. saturated: tensors on the
+    way to a softmax that hold finite masks, which are not in their ranges. decisions: by the name of an algorithm
     that rewrites the float model, how it did; everything else is measured on the rewritten model.
     """
 
@@ -41,6 +42,7 @@ class Statistics:
     ranges: dict[str, Range] = field(default_factory=dict)
     channels: dict[str, dict[str, F32 | F64]] = field(default_factory=dict)
     masked: set[str] = field(default_factory=set)
+    saturated: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
 
 
@@ -61,6 +63,7 @@ class _Document(msgspec.Struct):
     means: list[str]
     channels: dict[str, list[str]] = {}
     decisions: dict[str, dict[str, list[list[int]]]] = {}
+    saturated: list[str] = []
 
 
 def save(statistics: Statistics, out: Path) -> None:
@@ -75,6 +78,7 @@ def save(statistics: Statistics, out: Path) -> None:
     }
     others = {kind: arrays for kind, arrays in sorted(statistics.channels.items()) if kind != MEANS}
     decisions = {name: d for name, d in sorted(statistics.decisions.items()) if name != SPLITS}
+    document |= {"saturated": sorted(statistics.saturated)} if statistics.saturated else {}
     document |= {"channels": {kind: sorted(arrays) for kind, arrays in others.items()}} if others else {}
     document |= {"decisions": {name: dict(sorted(d.items())) for name, d in decisions.items()}} if decisions else {}
     container.write_atomic(out / "ranges.json", (json.dumps(document, indent=1) + "\n").encode())
@@ -132,6 +136,7 @@ def _assemble(document: _Document, arrays: Mapping[str, NDArray[np.generic]]) ->
     if not len(names) == len(arrays["length"]) == len(arrays["exponent"]):
         raise ValueError("ranges.json and histograms.npz name different tensors")
     out = Statistics(document.samples, masked=set(document.masked), decisions={**document.decisions, SPLITS: document.splits})
+    out.saturated = set(document.saturated)
     counts = _split(arrays["counts"], arrays["length"])
     for i, name in enumerate(names):
         h = Histogram(int(arrays["bins"][i]), int(arrays["exponent"][i]), int(arrays["first"][i]), counts[i].astype(np.int64))
