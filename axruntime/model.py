@@ -173,7 +173,7 @@ class Model:
             raise AxforgeError(f"feeds of type {type(feeds).__name__} have no names", where=self.name, fix=fix)
         for name in feeds:
             if name not in self.inputs:
-                raise AxforgeError(f"there is no input '{name}'", where=self.name, fix=f"Inputs are: {names}.")
+                raise AxforgeError(f"the model has no input '{name}'", where=self.name, fix=f"Inputs are: {names}.")
         return {name: self._typed(name, np.asarray(value)) for name, value in feeds.items()}
 
     def _typed(self, name: str, value: Array) -> Array:

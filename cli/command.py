@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """Print a usage mistake as a sentence and end with status 2."""
         self.exit(2, f"{self.prog}: {message}\n  `{self.prog} --help` shows how it is used.\n")
 
 

@@ -11,7 +11,7 @@ from axforge.tasks import compiling
 from axforge.tasks.project import command_line
 from axforge.tasks.project.engines import needs, pipe_of
 from axforge.tasks.project.failures import Guarded, report_user_errors
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT
 
 
@@ -27,7 +27,7 @@ def task_accuracy() -> Iterator[dict[str, Any]]:
         yield Accuracy(plan, plan.model.name in named).as_doit()
 
 
-def missing(plan: Plan) -> str:
+def missing(plan: BuildPlan) -> str:
     """Why a model cannot be measured here; '' if it can."""
     raw = plan.model.raw
     root = plan.settings.data_root
@@ -51,7 +51,7 @@ def missing(plan: Plan) -> str:
 class Accuracy:
     """One model's measurement. asked: named on the command line, so that missing data is a mistake and not a reason to skip."""
 
-    def __init__(self, plan: Plan, asked: bool) -> None:
+    def __init__(self, plan: BuildPlan, asked: bool) -> None:
         self.plan, self.asked = plan, asked
         self.pipe = pipe_of(plan.options.pipe)
         self.reason = missing(plan)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.tasks.compiling import shown
 from axforge.tasks.project.engines import FLOAT, open_for
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting, table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Verdict:
         return self.word == "FAILED"
 
 
-def judge(plan: Plan, pipe: str) -> Verdict:
+def judge(plan: BuildPlan, pipe: str) -> Verdict:
     """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError."""
     from axforge.axruntime.media.sinks.json_document import write_json  # loads NumPy
 
@@ -72,7 +72,7 @@ def judge(plan: Plan, pipe: str) -> Verdict:
     return verdict
 
 
-def measure(plan: Plan, pipe: str) -> "AccuracyReport":
+def measure(plan: BuildPlan, pipe: str) -> "AccuracyReport":
     """One model on its dataset, here or in parts on a cluster."""
     if plan.cluster:
         from axforge.tasks.cluster.accuracy import measure_there  # loads NumPy
@@ -91,7 +91,7 @@ def measure(plan: Plan, pipe: str) -> "AccuracyReport":
         engine.close()
 
 
-def verdict_of(plan: Plan, float_report: "AccuracyReport", report: "AccuracyReport") -> Verdict:
+def verdict_of(plan: BuildPlan, float_report: "AccuracyReport", report: "AccuracyReport") -> Verdict:
     """Whether the compiled model is as good as model.json asks (`dataset.max_loss`, in points)."""
     dataset = plan.descriptor.dataset
     allowed = MAX_LOSS if dataset is None or dataset.max_loss is None else dataset.max_loss

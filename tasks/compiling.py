@@ -9,10 +9,9 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.axruntime.pipeline import labels
 from axforge.tasks.project import command_line, ready, zoo
-from axforge.tasks.project.checking import refuse_mistakes
 from axforge.tasks.project.doit_state import DoitTask, Question, TaskDict, Values, prepare_state, same, snapshot
 from axforge.tasks.project.failures import Guarded, report_user_errors
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
 from axforge.tasks.project.suggest import nearest
 from axforge.tasks.stages.executor import Executor, Here
@@ -32,7 +31,7 @@ def task_compile() -> Iterator[TaskDict]:
         yield Publish(plan).as_doit()
 
 
-def plans(typed: command_line.CommandLine) -> list[Plan]:
+def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
     """A plan for each model that the command line asks for. Raises AxforgeError for a model or stage nobody knows."""
     here = PROJECT.settings()
     for rest in typed.of_group("compile"):
@@ -46,20 +45,20 @@ def plans(typed: command_line.CommandLine) -> list[Plan]:
             raise AxforgeError(f"{name} is the path of a model that is compiled already.", fix=f"Run it: doit infer:{name}:PICTURE.")
     asked = {rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)}
     named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
-    found = [Plan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
+    found = [BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
     if typed.everything():
         found += _others(typed, here, set(named))
     return found
 
 
-def _others(typed: command_line.CommandLine, here: Settings, named: set[str]) -> list[Plan]:
+def _others(typed: command_line.CommandLine, here: Settings, named: set[str]) -> list[BuildPlan]:
     """Plans of all models that were not named. One with a mistake in it does not keep the others from being listed or built."""
     found = []
     for name in zoo.names(here):
         if name in named:
             continue
         try:
-            plan = Plan(zoo.find(name, here), typed.options(name), here, PROJECT.channel)
+            plan = BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel)
             _ = plan.cores
         except AxforgeError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
@@ -74,7 +73,7 @@ class Executors:
     def __init__(self) -> None:
         self._by_address: dict[str, Executor] = {"": Here()}
 
-    def of(self, plan: Plan) -> Executor:
+    def of(self, plan: BuildPlan) -> Executor:
         """The executor of a model's stages."""
         if plan.cluster not in self._by_address:
             from axforge.tasks.cluster.executor import ClusterExecutor  # loads the cache, and with the first job Dask
@@ -86,7 +85,7 @@ class Executors:
 class Publish:
     """The last step: model.json beside the compiled model. It holds the pipeline with its labels, and decides no compiled byte."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: BuildPlan) -> None:
         self.plan = plan
         self.target = plan.published / "model.json"
 
@@ -122,6 +121,7 @@ class Publish:
         """Write model.json, atomically, with what it needs on a machine that has nothing else."""
         from axforge.axruntime.deployed.seal import published_json
         from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache
+        from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
 
         refuse_mistakes(self.plan, warn=False)
         descriptor = self.plan.descriptor  # a descriptor with a mistake is not published
@@ -138,7 +138,7 @@ class Publish:
         return {"outputs": {str(self.target): snapshot(str(self.target))}}
 
 
-def shown(path: Path, plan: Plan) -> str:
+def shown(path: Path, plan: BuildPlan) -> str:
     """A path as a user likes to read it: relative to where they typed, if it is below."""
     try:
         return str(path.relative_to(plan.settings.typed_in))

@@ -7,19 +7,19 @@ from axforge.tasks.compiling import shown
 from axforge.tasks.listing import compiled_for, weights_of
 from axforge.tasks.project import zoo
 from axforge.tasks.project.command_line import ModelOptions
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import Settings
 
 
 def lines(name: str, settings: Settings, cores: int = 0) -> list[str]:
     """What `axforge info` and `doit info MODEL` print. Raises AxforgeError for a model nobody knows, or whose model.json is wrong."""
-    plan = Plan(zoo.find(name, settings), ModelOptions(cores=cores), settings)
+    plan = BuildPlan(zoo.find(name, settings), ModelOptions(cores=cores), settings)
     rows = [(key, value) for key, value in _rows(plan) if value]
     width = max(len(key) for key, _ in rows)
     return [name, *(f"  {key:{width}}  {value}" for key, value in rows)]
 
 
-def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
+def _rows(plan: BuildPlan) -> Iterator[tuple[str, str]]:
     told = plan.descriptor
     yield "description", told.description
     yield "task", told.task or ""

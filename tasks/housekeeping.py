@@ -10,7 +10,7 @@ from doit.exceptions import TaskFailed
 from axforge.tasks.project import zoo
 from axforge.tasks.project.doit_state import TaskDict
 from axforge.tasks.project.failures import say
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT
 
 
@@ -87,7 +87,7 @@ def _explain(rest: list[str], prog: str) -> int:
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
     options = parser.parse_args(rest)
     here, typed = PROJECT.settings(), PROJECT.command_line.common
-    plan = Plan(zoo.find(options.model, here), replace(typed, cores=options.aipu_cores or typed.cores), here)
+    plan = BuildPlan(zoo.find(options.model, here), replace(typed, cores=options.aipu_cores or typed.cores), here)
     verdicts = explain(plan)
     if options.json:
         print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2, ensure_ascii=False))

@@ -12,7 +12,7 @@ from axforge.tasks.compiling import shown
 from axforge.tasks.project import command_line, ready, zoo
 from axforge.tasks.project.engines import FLOAT, needs, pipe_of
 from axforge.tasks.project.failures import Guarded, report_user_errors
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
 
 EXAMPLE = "For example: doit infer:efficientnet_lite0-imagenet:sample:grace_hopper"
@@ -26,7 +26,7 @@ def task_infer() -> Iterator[dict[str, Any]]:
     if typed.command == "run" and ("infer" in typed.tasks or "infer:" in typed.tasks):
         raise AxforgeError("infer needs a model and a source.", fix=EXAMPLE)
     here = PROJECT.settings()
-    plans: dict[str, Plan] = {}
+    plans: dict[str, BuildPlan] = {}
     _refuse_one_file_for_many(typed)
     for rest in typed.of_group("infer"):
         model, _, source = rest.partition(":")
@@ -41,7 +41,7 @@ def task_infer() -> Iterator[dict[str, Any]]:
         yield task
 
 
-def plan_to_run(model: str, typed: command_line.CommandLine, here: Settings) -> Plan:
+def plan_to_run(model: str, typed: command_line.CommandLine, here: Settings) -> BuildPlan:
     """What runs: the model of a name, compiled first if needed, or what is compiled already. Raises AxforgeError."""
     options = typed.options(model)
     found = ready.find(model, options, here)
@@ -50,7 +50,7 @@ def plan_to_run(model: str, typed: command_line.CommandLine, here: Settings) -> 
         if not ready.is_path(model) and found.compiled.is_relative_to(here.build_root) and typed.command == "run":
             _say_unchecked(found, "its model.json is in no folder of models")
         return found
-    plan = Plan(zoo.find(model, here), options, here, PROJECT.channel)
+    plan = BuildPlan(zoo.find(model, here), options, here, PROJECT.channel)
     if typed.command != "run" or needs(pipe_of(options.pipe)):
         return plan
     if (compiled := unchecked.build_to_run(plan)) is None:
@@ -74,7 +74,7 @@ def _refuse_one_file_for_many(typed: command_line.CommandLine) -> None:
 class Infer:
     """One source through one model."""
 
-    def __init__(self, plan: Plan, source: str) -> None:
+    def __init__(self, plan: BuildPlan, source: str) -> None:
         self.plan, self.source = plan, source
         self.pipe = pipe_of(plan.options.pipe)
 

@@ -10,7 +10,7 @@ from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.compiling import shown
 from axforge.tasks.project.engines import open_for
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting, table
 from axforge.tasks.screen.tally import Stopwatch, Tally
 
@@ -32,7 +32,7 @@ class StopStatus(SystemExit):
         super().__init__(int(status))
 
 
-def run(plan: Plan, text: str, pipe: str) -> dict[str, object]:
+def run(plan: BuildPlan, text: str, pipe: str) -> dict[str, object]:
     """Run `text`, a source as it was typed, through the model on the engine `pipe`. Raises AxforgeError.
 
     When Ctrl-C or SIGTERM ends it, what was done until then is kept, and the program ends with status 130 or 143.
@@ -60,14 +60,14 @@ def run(plan: Plan, text: str, pipe: str) -> dict[str, object]:
     return {"json": str(current.recording.document), "frames": current.recording.count, "skipped": current.recording.skipped}
 
 
-def where(text: str, plan: Plan) -> str:
+def where(text: str, plan: BuildPlan) -> str:
     """The source, with a relative path made absolute: it is relative to where it was typed."""
     path = plan.settings.typed(text)
     kind = re.match(r"^[a-z]{2,}:", text) or text == "dataset"
     return text if kind and not path.exists() else str(path)
 
 
-def check(plan: Plan, text: str) -> None:
+def check(plan: BuildPlan, text: str) -> None:
     """Raises AxforgeError for a source that is not there, or an output that cannot be written: before anybody waits for a compilation."""
     from axforge.axruntime.media.opening import names_file, open_source  # only a run needs them
 
@@ -80,7 +80,7 @@ def check(plan: Plan, text: str) -> None:
 class Run:
     """One source through one model: what was typed, what is counted, and where it is written."""
 
-    def __init__(self, plan: Plan, text: str, pipe: str) -> None:
+    def __init__(self, plan: BuildPlan, text: str, pipe: str) -> None:
         from axforge.axruntime.media.opening import open_source  # loads NumPy
         from axforge.axruntime.media.recording import Recording, result_files
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.axruntime.pipeline.models import FILE
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.ready import Ready, is_full
 
 #: Keys of model.json that decide the compiled model.
 _DECIDING = ("source", "preprocessing", "calibration", "compile")
 
 
-def build_to_run(plan: Plan) -> tuple[Ready, str] | None:
+def build_to_run(plan: BuildPlan) -> tuple[Ready, str] | None:
     """The build of a model whose sources are away, and why it cannot be checked whether it is current; None to build it as always."""
     options, folder = plan.options, plan.published
     if options.force or options.onnx or options.num_cal_images or not is_full(folder):
@@ -24,7 +24,7 @@ def build_to_run(plan: Plan) -> tuple[Ready, str] | None:
     return Ready(plan.model, options, plan.settings, plan.channel, compiled=folder), reason
 
 
-def _away(plan: Plan) -> str:
+def _away(plan: BuildPlan) -> str:
     """The source that is away, as words for a sentence; '' when all are there. Only looks, unless it must fetch."""
     from axforge.tasks.stages.execution import obtain_stage  # opens the cache
     from axforge.tasks.stages.inputs import chosen_samples  # loads msgspec
@@ -58,7 +58,7 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
-def _is_stale(plan: Plan) -> bool:
+def _is_stale(plan: BuildPlan) -> bool:
     """Whether model.json, which is here, says that the build is of other sources or options than it asks for now."""
     try:
         before = json.loads((plan.published / FILE).read_bytes())

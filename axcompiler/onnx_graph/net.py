@@ -33,6 +33,7 @@ class Net:
 
     @property
     def output_names(self) -> set[str]:
+        """Names of the model's outputs."""
         return {o.name for o in self.outputs}
 
     def constant(self, name: str) -> Array | None:

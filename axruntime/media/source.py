@@ -42,10 +42,14 @@ class Named(Protocol):
     """A sample of a dataset, as a source needs it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The sample's name, unique in its dataset."""
+        ...
 
     @property
-    def image(self) -> Array: ...
+    def image(self) -> Array:
+        """uint8 RGB [H, W, 3], or an array of the dataset's own kind."""
+        ...
 
 
 class Samples(Protocol):

@@ -45,11 +45,11 @@ def _compiled(options: argparse.Namespace) -> int:
     from axforge.cli.tasks_runner import UserProject  # a file needs no doit
     from axforge.tasks.project import zoo
     from axforge.tasks.project.command_line import ModelOptions
-    from axforge.tasks.project.plan import Plan
+    from axforge.tasks.project.plan import BuildPlan
 
     if options.onnx:
         options.onnx = options.onnx.absolute()
     project = UserProject(argparse.Namespace(cores=options.cores, build_root=options.build_root, data_root=options.data_root))
-    plan = Plan(zoo.find(options.file, project.settings()), ModelOptions(cores=options.cores), project.settings())
+    plan = BuildPlan(zoo.find(options.file, project.settings()), ModelOptions(cores=options.cores), project.settings())
     options.file = plan.published
     return project.run([f"compile:{plan.model.name}"])

@@ -10,7 +10,7 @@ from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots
 if TYPE_CHECKING:
     from axforge.cli.tasks_runner import UserProject
     from axforge.tasks.project.checking import Finding, OnCpu
-    from axforge.tasks.project.plan import Plan
+    from axforge.tasks.project.plan import BuildPlan
 
 EXAMPLES = ("axforge check my-detector", "axforge check my.onnx")
 
@@ -34,12 +34,12 @@ def main(words: Sequence[str], prog: str) -> int:
     from axforge.cli.tasks_runner import UserProject
     from axforge.tasks.project import checking, zoo
     from axforge.tasks.project.command_line import ModelOptions
-    from axforge.tasks.project.plan import Plan
+    from axforge.tasks.project.plan import BuildPlan
 
     project = UserProject(options)
     name = name_of(options.model, project)
     here = project.settings()
-    plan = Plan(zoo.find(name, here), ModelOptions(cores=options.cores), here)
+    plan = BuildPlan(zoo.find(name, here), ModelOptions(cores=options.cores), here)
     found = checking.described(plan)
     unsupported: list[OnCpu] = []
     if not any(finding.level == "error" for finding in found):
@@ -48,7 +48,7 @@ def main(words: Sequence[str], prog: str) -> int:
     return int(any(finding.level == "error" for finding in found))
 
 
-def _with_network(project: "UserProject", plan: "Plan", found: "list[Finding]") -> "tuple[list[Finding], list[OnCpu]]":
+def _with_network(project: "UserProject", plan: "BuildPlan", found: "list[Finding]") -> "tuple[list[Finding], list[OnCpu]]":
     """The findings with those that need the network: fetch it, and look where its operators run."""
     from axforge.tasks.project import checking
 

@@ -15,11 +15,11 @@ from axforge.tasks.cluster.jobs import measure_job
 from axforge.tasks.cluster.messages import PartMeasured
 from axforge.tasks.cluster.worker import measure_part
 from axforge.tasks.project.engines import model_path
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting
 
 
-def measure_there(plan: Plan, pipe: str) -> AccuracyReport:
+def measure_there(plan: BuildPlan, pipe: str) -> AccuracyReport:
     """One model on its data set. Raises AxforgeError."""
     cluster = cluster_at(plan.cluster, plan.channel)
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
@@ -38,7 +38,7 @@ def measure_there(plan: Plan, pipe: str) -> AccuracyReport:
     return report(plan.descriptor.name, measured)
 
 
-def dataset_files(plan: Plan) -> dict[str, Path]:
+def dataset_files(plan: BuildPlan) -> dict[str, Path]:
     """All files of a model's data set, by where they go on the worker. Raises AxforgeError for a data set outside the data root."""
     wanted, root = plan.descriptor.dataset, plan.settings.data_root
     assert wanted is not None  # else open_dataset has complained

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, STAGES, Stage
 from axforge.cache.errors import CacheError
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.progress import in_worker
 from axforge.tasks.stages.execution import obtain_stage
 from axforge.tasks.stages.executor import Elsewhere
@@ -31,15 +31,15 @@ class ClusterExecutor:
 
     def __init__(self, address: str) -> None:
         self.address, self.run = address, uuid.uuid4().hex
-        self._wanted: dict[str, tuple[Plan, str]] = {}  # plans of this run, and the last stage that is wanted of each, by model
+        self._wanted: dict[str, tuple[BuildPlan, str]] = {}  # plans of this run, and the last stage that is wanted of each, by model
         self._sent: dict[str, Sent] = {}
 
-    def announce(self, plan: Plan, stage: Stage) -> None:
+    def announce(self, plan: BuildPlan, stage: Stage) -> None:
         """Note that a stage belongs to this run, so that all models can be sent when the first is."""
         before = self._wanted.get(plan.model.name, (plan, "fetch"))[1]
         self._wanted[plan.model.name] = plan, max(before, stage.name, key=_ORDER.index)
 
-    def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
+    def delegate(self, plan: BuildPlan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
         """Bring a stage's result into the cache, by having its model compiled on the cluster if it is not. Raises AxforgeError."""
         name = plan.model.name
         if stage.name == "fetch":
@@ -59,7 +59,7 @@ class ClusterExecutor:
         done = answer.stages.get(stage.name)
         return Elsewhere(answer.worker, done.seconds) if done is not None and done.how == "ran" else None
 
-    def _send(self, plan: Plan, last: str) -> "Sent":
+    def _send(self, plan: BuildPlan, last: str) -> "Sent":
         return Sent(self._cluster(plan), plan, last, f"compile-{plan.model.name}-{self.run}")
 
     def _send_others(self, but: str) -> None:
@@ -74,7 +74,7 @@ class ClusterExecutor:
             except (AxforgeError, CacheError):
                 continue
 
-    def _cluster(self, plan: Plan) -> "Cluster":
+    def _cluster(self, plan: BuildPlan) -> "Cluster":
         from axforge.tasks.cluster.client import cluster_at  # loads Dask
 
         return cluster_at(self.address, plan.channel)
@@ -83,7 +83,7 @@ class ClusterExecutor:
 class Sent:
     """One model on its way."""
 
-    def __init__(self, cluster: "Cluster", plan: Plan, last: str, name: str) -> None:
+    def __init__(self, cluster: "Cluster", plan: BuildPlan, last: str, name: str) -> None:
         from axforge.tasks.cluster.jobs import compile_job  # loads NumPy
         from axforge.tasks.cluster.worker import compile_model  # loads NumPy
 
@@ -98,6 +98,6 @@ class Sent:
         return self._cluster.result(self._future, self._what, CompileAnswer)
 
 
-def _needs_work(plan: Plan, last: str) -> bool:
+def _needs_work(plan: BuildPlan, last: str) -> bool:
     verdicts = {verdict.stage: verdict.what for verdict in explain(plan)}
     return any(verdicts[name] in (RUN, OPEN) for name in _ORDER[: _ORDER.index(last) + 1])

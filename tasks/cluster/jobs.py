@@ -9,14 +9,14 @@ from axforge.axcompiler.stages import BY_NAME, STAGES
 from axforge.tasks.cluster import parcel
 from axforge.tasks.cluster.identity import identity
 from axforge.tasks.cluster.messages import CompileJob, MeasureJob, SampleFile
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.stages.execution import open_cache
 from axforge.tasks.stages.inputs import chosen_samples
 
 _ORDER = [stage.name for stage in STAGES]
 
 
-def compile_job(plan: Plan, last: str) -> CompileJob:
+def compile_job(plan: BuildPlan, last: str) -> CompileJob:
     """A model up to stage `last`: its descriptor and options, and a parcel with the network and the samples."""
     files: dict[str, Path] = {"model.onnx": plan.outputs(BY_NAME["fetch"])["model.onnx"]}
     samples: tuple[SampleFile, ...] = ()
@@ -37,12 +37,12 @@ def compile_job(plan: Plan, last: str) -> CompileJob:
     )
 
 
-def measure_job(plan: Plan, pipe: str, network: Path, limit: int | None, files: Mapping[str, Path]) -> MeasureJob:
+def measure_job(plan: BuildPlan, pipe: str, network: Path, limit: int | None, files: Mapping[str, Path]) -> MeasureJob:
     """A model's whole data set on one engine; parts of it are made from this."""
     return MeasureJob(**_common(plan, {network.name: network, **files}), pipe=pipe, network=network.name, limit=limit)
 
 
-def _common(plan: Plan, files: Mapping[str, Path]) -> dict[str, Any]:
+def _common(plan: BuildPlan, files: Mapping[str, Path]) -> dict[str, Any]:
     """What every job says: the model, its files, and which versions it is for."""
     labels = plan.descriptor.labels
     described = {**plan.model.raw, "labels": list(labels)} if labels else plan.model.raw

@@ -28,7 +28,7 @@ from axforge.tasks.cluster.messages import Answer, CompileAnswer, CompileJob, Fa
 from axforge.tasks.project import settings
 from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.failures import say
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.progress import Channel, Draw
 from axforge.tasks.project.zoo import ZooModel
 from axforge.tasks.stages.execution import obtain, open_cache
@@ -95,11 +95,11 @@ def measure_part(job: MeasureJob, folder: Path) -> PartMeasured:
         engine.close()
 
 
-def received(job: Job, folder: Path, options: ModelOptions, samples: tuple[CalibrationItem, ...] | None) -> Plan:
+def received(job: Job, folder: Path, options: ModelOptions, samples: tuple[CalibrationItem, ...] | None) -> BuildPlan:
     """The plan of a job, with its files laid out in an empty folder; its stages report to whoever sent the job."""
     here = settings.Settings(Path.cwd(), folder, folder / "build", folder / "data", (folder / "models",))
     model = ZooModel(job.model, folder / "models" / job.model / "model.json", job.raw)
-    plan = Plan(model, options, here, Channel(_reporter(job.topic)), samples)
+    plan = BuildPlan(model, options, here, Channel(_reporter(job.topic)), samples)
     parcel.receive(open_cache(plan), job.files, folder)
     model.path.parent.mkdir(parents=True, exist_ok=True)
     model.path.write_text(job.descriptor, encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.tasks.project.engines import FLOAT
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import MODELS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class OnCpu:
     reason: str
 
 
-def refuse_mistakes(plan: Plan, *, warn: bool = True) -> None:
+def refuse_mistakes(plan: BuildPlan, *, warn: bool = True) -> None:
     """Raises AxforgeError with all mistakes that model.json shows. warn: say what is only doubtful, too."""
     found = described(plan)
     for finding in found:
@@ -66,7 +66,7 @@ def refuse_mistakes(plan: Plan, *, warn: bool = True) -> None:
         raise AxforgeError(f"{len(errors)} mistakes:\n{lines}", where=str(plan.model.path))
 
 
-def described(plan: Plan) -> list[Finding]:
+def described(plan: BuildPlan) -> list[Finding]:
     """What is wrong in model.json, and around it."""
     found = [*_missing_folders(), *_duplicate_keys(plan.model.path), *_name(plan)]
     try:
@@ -79,7 +79,7 @@ def described(plan: Plan) -> list[Finding]:
     return found
 
 
-def against_network(plan: Plan) -> list[Finding]:
+def against_network(plan: BuildPlan) -> list[Finding]:
     """What of the pipeline does not fit the network, tried on empty arrays of its shapes. Reads what the stage fetch left behind."""
     from axforge.axruntime.pipeline.descriptor import stage_options
     from axforge.axruntime.propose.graph import read_graph
@@ -98,7 +98,7 @@ def against_network(plan: Plan) -> list[Finding]:
     return list(_fit(descriptor, graph, name, shape))
 
 
-def on_cpu(plan: Plan) -> list[OnCpu]:
+def on_cpu(plan: BuildPlan) -> list[OnCpu]:
     """The operators that the AIPU does not have or that are kept in float32, by type. Reads what the stage check left behind."""
     outputs = plan.outputs(BY_NAME["check"])
     nodes = [n for n in json.loads(outputs["support.json"].read_bytes())["nodes"] if n["place"] not in ("aipu", "folded")]
@@ -130,7 +130,7 @@ def _duplicate_keys(path: Path) -> list[Finding]:
     return found
 
 
-def _name(plan: Plan) -> Iterator[Finding]:
+def _name(plan: BuildPlan) -> Iterator[Finding]:
     said, folder = plan.model.raw.get("name"), plan.model.path.parent.name
     if said is not None and said != folder:
         fix = f"The folder's name counts: write {folder!r}, or rename the folder."
@@ -146,7 +146,7 @@ def _labels(descriptor: "Descriptor") -> Iterator[Finding]:
             yield Finding("error", f"{step.tag()} reads {classes} classes, and there are {names} labels.", fix)
 
 
-def _calibration(descriptor: "Descriptor", plan: Plan) -> Iterator[Finding]:
+def _calibration(descriptor: "Descriptor", plan: BuildPlan) -> Iterator[Finding]:
     from axforge.axruntime.media.files import images_in
 
     wanted = descriptor.calibration

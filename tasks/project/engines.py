@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.ready import Ready
 from axforge.tasks.project.suggest import nearest
 
@@ -37,7 +37,7 @@ def needs(pipe: str) -> str:
     return "fetch" if pipe in FLOAT else ""
 
 
-def open_for(plan: Plan, pipe: str) -> "Engine":
+def open_for(plan: BuildPlan, pipe: str) -> "Engine":
     """The engine with the model loaded. Raises AxforgeError."""
     from axforge.axruntime.engines.factory import engine_for, open_engine  # loads NumPy
 
@@ -46,6 +46,6 @@ def open_for(plan: Plan, pipe: str) -> "Engine":
     return open_engine(pipe, model_path(plan, pipe))
 
 
-def model_path(plan: Plan, pipe: str) -> Path:
+def model_path(plan: BuildPlan, pipe: str) -> Path:
     """The file that an engine loads."""
     return plan.outputs(BY_NAME["fetch"])["model.onnx"] if pipe in FLOAT else plan.axmodel

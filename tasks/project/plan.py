@@ -4,7 +4,7 @@
     build/<network>/<model>/stages/tile-<cores>/...
     build/<network>/<model>/<cores>/model.json, model.axmodel, manifest.json
 
-Building a Plan reads model.json as plain JSON only; `Plan.descriptor` checks it in depth and is asked for when something must run.
+Making a BuildPlan reads model.json as plain JSON only; `BuildPlan.descriptor` checks it in depth, when something must run.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _FOLDERS = {"tile": "stages/tile-{cores}", "pack": "{cores}"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """One model with the options it is compiled with.
 
     channel: where its stages report to. samples: what to calibrate with, where that was chosen on another machine.

@@ -10,7 +10,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import FILE, NAME
 from axforge.tasks.project import zoo
 from axforge.tasks.project.command_line import ModelOptions
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
 from axforge.tasks.project.zoo import ZooModel
 
@@ -24,7 +24,7 @@ _ENDINGS = (".axmodel", ".zip")
 
 
 @dataclass(frozen=True)
-class Ready(Plan):
+class Ready(BuildPlan):
     """A compiled model that runs and is never compiled or written to. compiled: its folder, a zip of that, or an `.axmodel`."""
 
     compiled: Path = Path()

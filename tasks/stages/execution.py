@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.stages import Stage
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.stages.inputs import StageInputs, inputs_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from axforge.cache.store import Store
 
 
-def open_cache(plan: Plan) -> "Store":
+def open_cache(plan: BuildPlan) -> "Store":
     """The cache that is configured for the project; its sentences reach the user at once."""
     from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
@@ -39,7 +39,7 @@ def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str,
     )
 
 
-def obtain_stage(plan: Plan, stage: Stage) -> "Obtained":
+def obtain_stage(plan: BuildPlan, stage: Stage) -> "Obtained":
     """Restore the outputs of a stage of a model as they should be now, or run it."""
     store, inputs = open_cache(plan), inputs_of(plan, stage)
     return obtain(store, inputs, inputs.action(store), scope=plan.scope, force=plan.options.force)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from axforge.axcompiler.stages import Stage
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 
 if TYPE_CHECKING:
     from axforge.cache.key import Action
@@ -20,19 +20,19 @@ class Elsewhere(NamedTuple):
 class Executor(Protocol):
     """Makes sure that stages get done."""
 
-    def announce(self, plan: Plan, stage: Stage) -> None:
+    def announce(self, plan: BuildPlan, stage: Stage) -> None:
         """Note that a stage belongs to this run. Called for all of them before the first is looked at."""
 
-    def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
+    def delegate(self, plan: BuildPlan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
         """Make sure that a stage's result is in the cache; None when it is for the caller to restore or run. Raises AxforgeError."""
 
 
 class Here:
     """The executor that leaves every stage to this process."""
 
-    def announce(self, plan: Plan, stage: Stage) -> None:
+    def announce(self, plan: BuildPlan, stage: Stage) -> None:
         """Nothing has to be prepared."""
 
-    def delegate(self, plan: Plan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
+    def delegate(self, plan: BuildPlan, stage: Stage, store: "Store", action: "Action") -> Elsewhere | None:
         """None: the caller runs the stage."""
         return None

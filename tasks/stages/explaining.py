@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.stages import STAGES, Stage
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.stages.inputs import NOUNS, inputs_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StageVerdict:
         return {"stage": self.stage, "verdict": self.what, "waits_for": self.waits_for or None, "reasons": reasons}
 
 
-def explain(plan: Plan) -> list[StageVerdict]:
+def explain(plan: BuildPlan) -> list[StageVerdict]:
     """A verdict for each stage, in order. Raises AxforgeError when a source is not there."""
     from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
@@ -73,7 +73,7 @@ def explain(plan: Plan) -> list[StageVerdict]:
     return verdicts
 
 
-def _verdict(plan: Plan, stage: Stage, store: "Store", made: dict[str, str]) -> StageVerdict:
+def _verdict(plan: BuildPlan, stage: Stage, store: "Store", made: dict[str, str]) -> StageVerdict:
     from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
     action = inputs_of(plan, stage).action(store, made)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME, CalibrateConfig, Progress, QuantizeConfig, Stage
-from axforge.tasks.project.plan import SDK, Plan, digest, versions
+from axforge.tasks.project.plan import SDK, BuildPlan, digest, versions
 from axforge.tasks.stages.code import sources
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ NOUNS: Mapping[str, str] = {"calibration": "image", CODE: "module"}
 class StageInputs:
     """The inputs of a stage that has nothing but artefacts, a configuration and code. Nothing is opened before it is asked for."""
 
-    def __init__(self, plan: Plan, stage: Stage) -> None:
+    def __init__(self, plan: BuildPlan, stage: Stage) -> None:
         self.plan, self.stage = plan, stage
 
     # --- what decides bytes: all of this is in the key ---
@@ -269,12 +269,12 @@ _PARTICULAR: Mapping[str, type[StageInputs]] = {
 }
 
 
-def inputs_of(plan: Plan, stage: Stage) -> StageInputs:
+def inputs_of(plan: BuildPlan, stage: Stage) -> StageInputs:
     """The inputs of a stage of a model, with its sources as they are now."""
     return _PARTICULAR.get(stage.name, StageInputs)(plan, stage)
 
 
-def chosen_samples(plan: Plan) -> "Chosen":
+def chosen_samples(plan: BuildPlan) -> "Chosen":
     """The samples that a model is calibrated with. Raises AxforgeError when there are none."""
     from axforge.tasks.stages.samples import Chosen, choose  # loads msgspec
 

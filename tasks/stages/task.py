@@ -14,7 +14,7 @@ from axforge.tasks.project.checking import refuse_mistakes
 from axforge.tasks.project.command_line import OPTIONS, doit_params
 from axforge.tasks.project.doit_state import DoitTask, Question, Snapshot, TaskDict, Values, same, settled_snapshots, snapshot
 from axforge.tasks.project.failures import Guarded
-from axforge.tasks.project.plan import Plan, versions
+from axforge.tasks.project.plan import BuildPlan, versions
 from axforge.tasks.stages.code import sources
 from axforge.tasks.stages.execution import obtain, open_cache
 from axforge.tasks.stages.executor import Executor
@@ -58,7 +58,7 @@ class Done:
 class StageTask:
     """One stage of one model. A plain object with module-level methods, so that it can be pickled for other processes."""
 
-    def __init__(self, plan: Plan, stage: Stage, executor: Executor) -> None:
+    def __init__(self, plan: BuildPlan, stage: Stage, executor: Executor) -> None:
         self.plan, self.stage, self.executor = plan, stage, executor
 
     @property

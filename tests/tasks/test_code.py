@@ -17,7 +17,7 @@ from axforge.axcompiler.stages import STAGES as ALL
 from axforge.axcompiler.stages import Stage
 from axforge.axruntime.pipeline.descriptor import Source
 from axforge.tasks.project.command_line import ModelOptions
-from axforge.tasks.project.plan import Plan
+from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import Settings
 from axforge.tasks.project.zoo import ZooModel
 from axforge.tasks.stages import code
@@ -32,9 +32,9 @@ DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 NOT_DECIDING = {"google", "yaml", "ml_dtypes"}
 
 
-def plan_of(folder: Path) -> Plan:
+def plan_of(folder: Path) -> BuildPlan:
     """A plan of a model."""
-    return Plan(
+    return BuildPlan(
         ZooModel("m", folder / "m" / "model.json", {"name": "m"}), ModelOptions(), Settings(folder, folder, folder, folder, (folder,))
     )
 

@@ -30,10 +30,12 @@ class ConvolutionJob:
 
     @property
     def m(self) -> int:
+        """Output channels of all groups."""
         return self.weight.shape[0]
 
     @property
     def taps(self) -> int:
+        """Positions of the kernel: KH * KW."""
         return self.weight.shape[2] * self.weight.shape[3]
 
     @property

@@ -60,7 +60,7 @@ class NormalizeParams(Params[A, I, R], frozen=True, kw_only=True):
 @kernel(NormalizeParams)
 def build(f: Fn, p: NormalizeParams[Param, Param, Param]) -> None:
     """The kernel; threads share the positions of the outer axes."""
-    body = _Body(f, p)
+    body = _RowBody(f, p)
     with walk(f, p.outer, (p.x, p.y)) as (x, y):
         if p.spec.contiguous:
             body.row(x, y)
@@ -68,7 +68,7 @@ def build(f: Fn, p: NormalizeParams[Param, Param, Param]) -> None:
             body.columns(x, y, p.rows.get())
 
 
-class _Body:
+class _RowBody:
     """Bytes (code + 128) stand for codes everywhere: the normalization does not depend on what is added to all elements."""
 
     def __init__(self, f: Fn, p: NormalizeParams[Param, Param, Param]) -> None:
