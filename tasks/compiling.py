@@ -43,9 +43,7 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
     for name in (rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)):
         if "*" not in name and ready.is_path(name):
             if not here.typed(name).exists():
-                raise AxforgeError(
-                    f"There is no model {name!r}, neither by this name nor at this path.", fix="See what there is: doit list."
-                )
+                raise AxforgeError(f"There is no model {name!r}, by name or by path.", fix="See what there is: doit list.")
             raise AxforgeError(f"{name} is the path of a model that is compiled already.", fix=f"Run it: doit infer:{name}:PICTURE.")
     asked = {rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)}
     named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
