@@ -78,6 +78,7 @@ class Operator:
     Facts for placement:
     multiplies: whether the node is a layer, a product with constant weights; None for an operator that never is one.
     single_row(view): whether that product has one row of weights only, so that after a softmax it is the mean of a distribution.
+    sums: whether it adds its operands.
     distribution: whether the results along an axis sum to 1. selects: whether, copying codes, it drops some by their value.
     continues(view): whether after the last layer it goes on in int8 with little loss. prepares(view): whether before the first layer
     it only rearranges the input.
@@ -104,6 +105,7 @@ class Operator:
     multiplies: Fact | None = None
     single_row: Fact = never
     distribution: bool = False
+    sums: bool = False
     selects: bool = False
     continues: Fact = never
     prepares: Fact = never

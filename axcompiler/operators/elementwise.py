@@ -73,6 +73,7 @@ for _names, _extra, _lower, _continues in (
             lower=_lower,
             accumulates=lambda view: len(view.inputs) == 2,
             continues=_continues,
+            sums=_lower in (_lower_add, _lower_sum),
         )
     )
 elementwise("Add", "Sub", "Div", "Sum", "Mean")

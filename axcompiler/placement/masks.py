@@ -7,6 +7,7 @@ the scores. They leave the ranges, and saturate at the lowest code, which is far
 from collections.abc import Iterator
 
 from axforge.axcompiler.numerics import SOFTMAX_BITS
+from axforge.axcompiler.operators import find
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.placement.units import copies
 
@@ -14,12 +15,19 @@ from axforge.axcompiler.placement.units import copies
 MASK = -5e3
 #: exp(-MARGIN) is less than half a step of the softmax's table
 MARGIN = 0.6932 * (SOFTMAX_BITS + 1)
-_SUMS = ("Add", "Sum")
+
+
+def softmax_operands(plan: Plan) -> Iterator[str]:
+    """What each softmax of the model reads."""
+    for node in plan.view.nodes:
+        operator = find(node.op_type)
+        if operator is not None and operator.distribution:
+            yield node.inputs[0]
 
 
 def scores(plan: Plan) -> frozenset[str]:
     """Tensors whose values reach a softmax through nothing but copies and sums."""
-    waiting = [node.inputs[0] for node in plan.view.nodes if node.op_type == "Softmax"]
+    waiting = list(softmax_operands(plan))
     found: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -42,4 +50,4 @@ def sums(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _is_sum(plan: Plan, k: int) -> bool:
     unit = plan.parts[k]
-    return unit.region is None and unit.refusal is None and plan.view.nodes[unit.nodes[0]].op_type in _SUMS
+    return unit.region is None and unit.refusal is None and unit.operator is not None and unit.operator.sums

@@ -34,7 +34,7 @@ def assign(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: M
 def _saturate(plan: Plan, statistics: Statistics, bounds: dict[str, Bounds]) -> None:
     """Give masked scores, and the masks in their sums, ranges whose lowest code gets the weight 0 in the softmax."""
     saturated = {plan.source.get(name, name) for name in statistics.saturated} & bounds.keys()
-    reaching = {plan.source[node.inputs[0]] for node in plan.view.nodes if node.op_type == "Softmax" and node.inputs[0] in plan.source}
+    reaching = {plan.source[name] for name in masks.softmax_operands(plan) if name in plan.source}
     for name in saturated & reaching:
         bounds[name] = bounds[name][0] - masks.MARGIN, bounds[name][1]
     for result, operands in masks.sums(plan):
