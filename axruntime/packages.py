@@ -20,7 +20,7 @@ _EXTRAS = {
     "rich": "compile",
     "scikit-image": "compile",
     "xxhash": "compile",
-    "faster-coco-eval": "accuracy",
+    "faster-coco-eval": "compile",
     "distributed": "cluster",
     "fsspec": "remote",
 }

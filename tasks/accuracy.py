@@ -44,7 +44,7 @@ def missing(plan: BuildPlan) -> str:
         if "file" in source and not (root / str(source["file"])).is_file():
             return f"its ONNX {root / str(source['file'])} is not there"
         if "url" in source and not (root / "models" / str(source["url"]).rsplit("/", 1)[-1]).is_file():
-            return f"its ONNX is not here yet (doit compile:{plan.model.name} gets it)"
+            return "its ONNX is not here yet (compiling the model gets it)"
     return ""
 
 

@@ -39,7 +39,7 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
         if stage and "*" not in rest and stage not in BY_NAME:
             raise AxforgeError(f"There is no stage {stage!r} in compile:{rest}.", fix=nearest(stage, BY_NAME))
     if typed.common.onnx and len(typed.models()) != 1:
-        raise AxforgeError("onnx= gives the file of one model.", fix="Name one model: doit compile:MODEL onnx=PATH.")
+        raise AxforgeError("onnx= gives the file of one model.", fix="Name one model.")
     for name in (rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)):
         if "*" not in name and ready.is_path(name):
             if not here.typed(name).exists():
@@ -115,8 +115,8 @@ class Publish:
 
     def _labels(self) -> Path | None:
         """The file with the names of classes, where model.json names one that is there."""
-        name, data_root = self.plan.model.raw.get("labels"), self.plan.settings.data_root
-        folders = labels.folders_of(self.plan.model.path, [] if data_root is None else [data_root])
+        name = self.plan.model.raw.get("labels")
+        folders = labels.folders_of(self.plan.model.path, self.plan.label_folders)
         return labels.find(name, folders) if isinstance(name, str) else None
 
     def execute(self) -> Values:

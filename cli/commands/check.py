@@ -35,6 +35,7 @@ def main(words: Sequence[str], prog: str) -> int:
     from axforge.tasks.project import checking, zoo
     from axforge.tasks.project.command_line import ModelOptions
     from axforge.tasks.project.plan import BuildPlan
+    from axforge.tasks.project.settings import PROJECT
 
     project = UserProject(options)
     name = name_of(options.model, project)
@@ -42,7 +43,8 @@ def main(words: Sequence[str], prog: str) -> int:
     plan = BuildPlan(zoo.find(name, here), ModelOptions(cores=options.cores), here)
     found = checking.described(plan)
     unsupported: list[OnCpu] = []
-    if not any(finding.level == "error" for finding in found):
+    if checking.readable(plan):
+        PROJECT.only_looks = True
         found, unsupported = _with_network(project, plan, found)
     _show(name, found, unsupported)
     return int(any(finding.level == "error" for finding in found))

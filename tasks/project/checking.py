@@ -17,7 +17,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.tasks.project.engines import FLOAT
 from axforge.tasks.project.plan import BuildPlan
-from axforge.tasks.project.settings import MODELS
+from axforge.tasks.project.settings import MODELS, PROJECT
 
 if TYPE_CHECKING:
     from axforge.axruntime.lazy import Array
@@ -54,7 +54,9 @@ class OnCpu:
 
 def refuse_mistakes(plan: BuildPlan, *, warn: bool = True) -> None:
     """Raises AxforgeError with all mistakes that model.json shows. warn: say what is only doubtful, too."""
-    found = described(plan)
+    if PROJECT.only_looks:
+        return
+    found = described(plan, calibrates=_calibrates(plan))
     for finding in found:
         if warn and finding.level == "warning":
             plan.channel.say(f"{plan.model.name}: {finding.what}" + (f"\n  {finding.fix}" if finding.fix else ""))
@@ -66,17 +68,35 @@ def refuse_mistakes(plan: BuildPlan, *, warn: bool = True) -> None:
         raise AxforgeError(f"{len(errors)} mistakes:\n{lines}", where=str(plan.model.path))
 
 
-def described(plan: BuildPlan) -> list[Finding]:
-    """What is wrong in model.json, and around it."""
+def _calibrates(plan: BuildPlan) -> bool:
+    """Whether what was typed goes further than the stages before calibration."""
+    typed, name = PROJECT.command_line, plan.model.name
+    stages = [stage for model, _, stage in (rest.partition(":") for rest in typed.of_group("compile")) if model == name]
+    runs = any(rest.partition(":")[0] == name for group in ("infer", "accuracy") for rest in typed.of_group(group))
+    if any(stage not in ("fetch", "check") for stage in stages):
+        return True
+    return plan.options.pipe not in FLOAT if runs else not stages
+
+
+def described(plan: BuildPlan, *, calibrates: bool = True) -> list[Finding]:
+    """What is wrong in model.json, and around it. calibrates: whether pictures for calibration will be needed."""
     found = [*_missing_folders(), *_duplicate_keys(plan.model.path), *_name(plan)]
     try:
         descriptor = plan.descriptor
     except AxforgeError as error:
         return [*found, Finding("error", error.what if not error.where else f"{error.where}: {error.what}", error.fix)]
     found += _labels(descriptor)
-    if plan.options.pipe not in FLOAT:
+    if calibrates:
         found += _calibration(descriptor, plan)
     return found
+
+
+def readable(plan: BuildPlan) -> bool:
+    """Whether model.json can be understood at all."""
+    try:
+        return bool(plan.descriptor)
+    except AxforgeError:
+        return False
 
 
 def against_network(plan: BuildPlan) -> list[Finding]:

@@ -21,7 +21,7 @@ from axforge.axcompiler.stages import STAGES, Stage
 from axforge.axruntime.packages import how_to_install
 from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.progress import Channel
-from axforge.tasks.project.settings import Settings
+from axforge.tasks.project.settings import Settings, zoo_folder
 from axforge.tasks.project.zoo import ZooModel
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ class BuildPlan:
         """model.json, checked. Raises AxforgeError."""
         from axforge.axruntime.pipeline.descriptor import load_descriptor  # loads msgspec
 
-        return load_descriptor(self.model.path, [root for root in [self.settings.data_root] if root is not None])
+        return load_descriptor(self.model.path, self.label_folders)
+
+    @property
+    def label_folders(self) -> list[Path]:
+        """Where its label file may be, besides the folders around model.json: the data root, and the labels that come with axforge."""
+        return [root for root in (self.settings.data_root, zoo_folder() / "labels") if root is not None]
 
     @cached_property
     def cores(self) -> int:

@@ -59,6 +59,7 @@ class Project:
     def __init__(self) -> None:
         self._models: tuple[Path, ...] = ()
         self._builders: frozenset[str] = frozenset()
+        self.only_looks = False  # `axforge check`, which shows all mistakes, runs stages in spite of them
         self._proposed: tuple[Path, ...] = ()
         self._front_end: tuple[Sequence[str], Path] | None = None
         self.channel = Channel()

@@ -101,7 +101,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if not fail.report:
             return
         if isinstance(fail, UnmetDependency):
-            self.write(masked(f"{decoded(task.name)}: not done, because it needs {fail.message}\n"))
+            if not _model(task):  # else the failed stage of its model has been shown
+                self.write(masked(f"{decoded(task.name)}: not done, because it needs {fail.message}\n"))
         elif isinstance(fail, TaskFailed) and not fail.traceback:
             self._error(f"ERROR in {decoded(task.name)}\n{fail.message}")
         else:

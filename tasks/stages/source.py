@@ -56,7 +56,7 @@ def origin(source: "Source | None", given: str, model: str, settings: Settings) 
         raise AxforgeError(
             "The descriptor does not say where the ONNX comes from.",
             where=model,
-            fix=f"Give the file: doit compile:{model} onnx=PATH, or add `source` to the model.json.",
+            fix="Give the file: --onnx PATH, or add `source` to the model.json.",
         )
     if source.file is not None:
         return from_file(locate(source.file, model, settings))
@@ -71,14 +71,14 @@ def locate(relative: str, model: str, settings: Settings) -> Path:
     if settings.data_root is None and not Path(relative).is_absolute():
         raise AxforgeError(
             f"{model} needs the file {relative}, and no data root is set.",
-            fix=f"Name the folder that has it with --data-root or AXFORGE_DATA_ROOT, or give the model: doit compile:{model} onnx=PATH.",
+            fix="Name the folder that has it with --data-root or AXFORGE_DATA_ROOT, or give the model: --onnx PATH.",
         )
     path = (settings.data_root or Path()) / relative
     if not path.is_file():
         raise AxforgeError(
             f"{model} needs this file, and it is not there.",
             where=str(path),
-            fix=f"Put it there, set another data root with --data-root or AXFORGE_DATA_ROOT, or give it: doit compile:{model} onnx=PATH.",
+            fix="Put it there, set another data root with --data-root or AXFORGE_DATA_ROOT, or give it: --onnx PATH.",
         )
     return path
 
@@ -211,7 +211,7 @@ def _download(source: "Source", out: Path, model: str, settings: Settings, progr
             f"{model} could not be downloaded: {getattr(error, 'reason', None) or error}.",
             where=source.url,
             fix=f"Get that file ({check}) and put it at {root / 'models' / _file_name(source.url)}"
-            f"{'' if settings.data_root else ' (with --data-root or AXFORGE_DATA_ROOT)'}, or give it: doit compile:{model} onnx=PATH.",
+            f"{'' if settings.data_root else ' (with --data-root or AXFORGE_DATA_ROOT)'}, or give it: --onnx PATH.",
         ) from error
 
 

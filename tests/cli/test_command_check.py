@@ -1,5 +1,7 @@
 """`axforge check`, and the part of it that runs before every compilation."""
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +73,19 @@ def test_what_the_aipu_lacks_is_listed_with_its_size(axforge: Axforge, tmp_path:
     done = axforge("check", str(tmp_path / "top.onnx"))
     assert "TopK" in done.out, done.err
     assert "CPU, after the network" in done.out
+
+
+def test_the_first_example_of_the_page_works_from_a_folder_of_ones_own(axforge: Axforge, project: Project, tmp_path: Path) -> None:
+    """Verbatim, with a network that is too small for it: all that is wrong is then the network."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    example = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    home = tmp_path / "home"
+    (home / "models" / "my-detector").mkdir(parents=True)
+    (home / "models" / "my-detector" / "model.json").write_text(example[1])
+    (home / "models" / "my-detector.onnx").write_bytes(project.onnx.read_bytes())
+    shutil.copytree(project.pictures, home / "data" / "my-photos")
+    done = axforge("check", "my-detector", cwd=home)
+    errors = [line for line in done.out.splitlines() if "error:" in line]
+    assert len(errors) == 1, done.out + done.err
+    assert "gives [1, 3, 640, 640], and the network's input image takes [1, 3, 16, 16]" in errors[0]

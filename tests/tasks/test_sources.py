@@ -111,7 +111,7 @@ def test_the_user_reads_where_a_missing_file_should_be(quick: Project) -> None:
     quick.onnx.unlink()
     told = fetch(quick, status=1)
     assert str(quick.onnx) in told
-    assert "doit compile:tiny onnx=PATH" in told
+    assert "--onnx PATH" in told
 
 
 def test_without_a_data_root_the_user_reads_how_to_name_one(quick: Project) -> None:
@@ -121,7 +121,13 @@ def test_without_a_data_root_the_user_reads_how_to_name_one(quick: Project) -> N
     dodo.write_text(dodo.read_text().replace('models_in("models")\n', ""))
     done = quick.doit("compile:tiny:fetch", AXFORGE_DATA_ROOT="", AXFORGE_MODELS=str(quick.root / "nets"))
     assert done.status == 1
+    assert "no data root is set" in done.err
     assert "AXFORGE_DATA_ROOT" in done.err
+
+
+def test_without_a_data_root_paths_of_a_projects_own_models_begin_at_the_project(quick: Project) -> None:
+    done = quick.doit("compile:tiny:fetch", AXFORGE_DATA_ROOT="")
+    assert done.status == 0, done.err
 
 
 def test_a_given_file_is_relative_to_where_it_was_typed(quick: Project) -> None:
@@ -159,7 +165,7 @@ def test_without_a_network_it_is_told_which_file_to_put_where(quick: Project) ->
     place = quick.root / "models" / "net.onnx"
     assert str(place) in told
     assert md5 in told
-    assert "doit compile:tiny onnx=PATH" in told
+    assert "--onnx PATH" in told
     place.write_bytes(data)
     fetch(quick)
     assert fetched(quick) == data

@@ -1,0 +1,72 @@
+"""Every shell block of README and docs, line by line as a reader would type it, in a folder with a model and a picture of theirs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tasks_support import make_project
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SHELL = ("sh", "console", "bash", "shell")
+#: Blocks that do not run here, by page and first line, and why.
+ELSEWHERE = {
+    (
+        "README.md",
+        "python -m pip install -e '.[compile]' && doit infer:efficientnet_lite0-imagenet:sample:grace_hopper",
+    ): "installs packages",
+    ("README.md", "python -m pip install -e '.[test]' && python -m pytest -n 2"): ".ci/run types it word for word",
+    ("deploy.md", "axmodel bundle build/yolox_nano/yolox_nano/1 -o yolox_nano.zip"): "tests/test_deploy_page.py runs it",
+    ("deploy.md", "axmodel run yolox_nano.zip street.jpg --save-output seen.png"): "tests/test_deploy_page.py runs it",
+    (
+        "doit.md",
+        "export AXFORGE_CACHE_REMOTE=https://cache.example.org/axforge AXFORGE_CACHE_MODE=rw     # on every machine; or one "
+        "AXFORGE_CACHE_DIR on a share",
+    ): "needs several machines; tests/tasks/test_cluster.py does the same on one",
+}
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(page, text) of every shell block."""
+    found = []
+    for page in PAGES:
+        for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            if language in SHELL:
+                found.append((page.name, text))
+    return found
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with my.onnx and picture.jpg; `axforge` and `axmodel` are commands."""
+    root = tmp_path_factory.mktemp("reader")
+    project = make_project(root / "other", root / "cache")
+    folder = root / "home"
+    folder.mkdir()
+    (folder / "my.onnx").write_bytes(project.onnx.read_bytes())
+    (folder / "picture.jpg").write_bytes((project.pictures / "img_0.png").read_bytes())
+    (root / "bin").mkdir()
+    for name, module in (("axforge", "axforge.cli.main"), ("axmodel", "axforge.axruntime"), ("doit", "doit")):
+        (root / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (root / "bin" / name).chmod(0o755)
+    return folder
+
+
+RUN = [(page, text) for page, text in blocks() if (page, text.splitlines()[0]) not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("page, text", RUN, ids=[f"{page}-{text.split()[1]}" for page, text in RUN])
+def test_a_block_works_as_written(home: Path, page: str, text: str) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AXFORGE_", "DOIT_"))}
+    environment = kept | {"PATH": f"{home.parent / 'bin'}{os.pathsep}{kept['PATH']}", "AXFORGE_CACHE_DIR": str(home.parent / "cache")}
+    text = re.sub(r"^axforge init my.onnx$", "axforge init my.onnx --force", text, flags=re.MULTILINE)  # another block may have done it
+    done = subprocess.run(["bash", "-e", "-c", text], cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
+def test_the_table_of_blocks_that_run_elsewhere_is_not_out_of_date() -> None:
+    assert set(ELSEWHERE) <= {(page, text.splitlines()[0]) for page, text in blocks()}
