@@ -22,6 +22,10 @@ ELSEWHERE = {
     ("deploy.md", "axmodel bundle build/yolox_nano/yolox_nano/1 -o yolox_nano.zip"): "tests/test_deploy_page.py runs it",
     ("deploy.md", "axmodel run yolox_nano.zip street.jpg --save-output seen.png"): "tests/test_deploy_page.py runs it",
     (
+        "extending.md",
+        "python -m axforge.axcompiler.isa                                 # the table in docs/aipu.md",
+    ): "writes into this repository; the tests of the generated files compare them with what these commands write",
+    (
         "doit.md",
         "export AXFORGE_CACHE_REMOTE=https://cache.example.org/axforge AXFORGE_CACHE_MODE=rw     # on every machine; or one "
         "AXFORGE_CACHE_DIR on a share",
