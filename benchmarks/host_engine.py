@@ -38,7 +38,7 @@ from axforge.axruntime.bench.measure import EngineProcess, run_by_turns, this_co
 from axforge.axruntime.bench.messages import Load
 from axforge.axruntime.bench.worker import random_feeds
 from axforge.axruntime.engines.host import HostEngine
-from axforge.axruntime.engines.host.features import PATHS, cpu_flags
+from axforge.axruntime.engines.host.codegen.features import PATHS, cpu_flags
 
 Feeds = Mapping[str, NDArray[np.float32]]
 MODELS = ("yolov5s", "yolov8n", "resnet50", "mobilenet_v2", "efficientnet_lite0")

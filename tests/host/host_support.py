@@ -9,8 +9,8 @@ from axforge.axcompiler import ir, spec
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.reference import Reference
 from axforge.axruntime.engines.host import HostEngine
+from axforge.axruntime.engines.host.codegen.features import PATHS, usable
 from axforge.axruntime.engines.host.engine import Context
-from axforge.axruntime.engines.host.features import PATHS, usable
 
 #: every path, those skipped that this CPU cannot run
 paths = pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.reference import Reference
+from axforge.axruntime.engines.host.codegen.features import PATHS
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
-from axforge.axruntime.engines.host.compile import build
-from axforge.axruntime.engines.host.features import PATHS
-from axforge.axruntime.engines.host.plan import make
+from axforge.axruntime.engines.host.native.compile import build
+from axforge.axruntime.engines.host.planning.plan import make
 
 unicorn = pytest.importorskip("unicorn", reason="needs the aarch64 emulator of the package unicorn")
 arm64 = pytest.importorskip("unicorn.arm64_const")

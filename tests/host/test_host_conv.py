@@ -8,7 +8,7 @@ import pytest
 from host_support import assert_equal_to_reference, codes, conv_graph, paths
 
 from axforge.axcompiler import ir, spec
-from axforge.axruntime.engines.host.layout import layout
+from axforge.axruntime.engines.host.emission.layout import layout
 
 SHAPES = {
     "1x1, pixels in one run": {"channels": 64, "out": 96, "height": 9, "width": 13},

@@ -14,9 +14,9 @@ from axforge.axcompiler import graphfile
 from axforge.axcompiler.reference import Reference
 from axforge.axruntime.__main__ import main
 from axforge.axruntime.engines.host import HostEngine
-from axforge.axruntime.engines.host.arena import Life, allocate
-from axforge.axruntime.engines.host.native import FolderCache
-from axforge.axruntime.engines.host.objcode import LinkedCode, LinkError, from_bytes, link
+from axforge.axruntime.engines.host.native.cache import FolderCache
+from axforge.axruntime.engines.host.native.objcode import LinkedCode, LinkError, from_bytes, link
+from axforge.axruntime.engines.host.planning.arena import Life, allocate
 
 _LATER = """
 import sys

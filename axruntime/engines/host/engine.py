@@ -16,14 +16,14 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands
+from axforge.axruntime.engines.host.codegen.features import choose
 from axforge.axruntime.engines.host.codegen.kernels.amx import SCRATCH_BYTES
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
-from axforge.axruntime.engines.host.features import choose
-from axforge.axruntime.engines.host.layout import quantized
-from axforge.axruntime.engines.host.native import ObjectCache, default_cache, load
-from axforge.axruntime.engines.host.objcode import Mapped
-from axforge.axruntime.engines.host.plan import make
-from axforge.axruntime.engines.host.ports import HostPort
+from axforge.axruntime.engines.host.emission.layout import quantized
+from axforge.axruntime.engines.host.native.cache import ObjectCache, default_cache, load
+from axforge.axruntime.engines.host.native.objcode import Mapped
+from axforge.axruntime.engines.host.planning.plan import make
+from axforge.axruntime.engines.host.planning.ports import HostPort
 from axforge.axruntime.engines.host.threads import Pool
 
 Array = NDArray[Any]

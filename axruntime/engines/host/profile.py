@@ -17,14 +17,14 @@ import numpy as np
 from axforge.axcompiler import graphfile
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
-from axforge.axruntime.engines.host import native
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kernels.peak import PeakParams, PeakSpec, macs_per_turn
 from axforge.axruntime.engines.host.codegen.params import CONSTS, Ref, kernel_of, leaves, packed
+from axforge.axruntime.engines.host.emission.steps import Step
+from axforge.axruntime.engines.host.emission.tile_products import tile_config
 from axforge.axruntime.engines.host.engine import Context, HostEngine
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.objcode import Mapped
-from axforge.axruntime.engines.host.steps import Step
-from axforge.axruntime.engines.host.tile_products import tile_config
+from axforge.axruntime.engines.host.native import cache
+from axforge.axruntime.engines.host.native.objcode import Mapped
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def measure_peak(isa: Isa) -> float:
     """Multiply-accumulates a second of the path's product instruction, on registers."""
     turns, cfg_ref = 20000, Ref("", 0) if isa.dot == "amx" else None
     peak: PeakParams[Ref, int, np.float32] = PeakParams(spec=PeakSpec(), n=turns, cfg=cfg_ref)
-    code = Mapped(native.load([kernel_of(peak)], isa, native.default_cache()))
+    code = Mapped(cache.load([kernel_of(peak)], isa, cache.default_cache()))
     scratch = np.zeros(8192, np.uint8)
     cfg = tile_config(16)
     bases = np.array([0, cfg.ctypes.data, scratch.ctypes.data], np.int64)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from axforge.axcompiler.registry import Registry
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn
 from axforge.axruntime.engines.host.codegen.params import Kernel
-from axforge.axruntime.engines.host.features import Isa
 
 #: by class of parameters (derived from `Params`): writes the body from the parameters as `Param`
 kernel: Registry[type, Callable[[Fn, Any], None]] = Registry("the code generator of a kernel family")

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.params import Kernel, Params, Slot, mapped
-from axforge.axruntime.engines.host.features import Isa
 
 _INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "div": "sdiv", "rem": "srem"}
 _FLOAT_OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from axforge.axruntime.engines.host.codegen.families import generate
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.params import Kernel
-from axforge.axruntime.engines.host.features import Isa
 
 #: symbol of kernel i
 KERNEL = "k{}"

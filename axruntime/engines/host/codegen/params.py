@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 import numpy as np
 
-from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.features import Isa
 
 #: indices of the base addresses a kernel gets; the caller's arrays follow
 ARENA, CONSTS, SCRATCH, FIRST_ARRAY = 0, 1, 2, 3

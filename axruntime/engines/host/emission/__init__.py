@@ -1,5 +1,1 @@
-"""How each operator of the fused graph becomes steps. Importing this package registers all of them (`emitter.emits`)."""
-
-from axforge.axcompiler.registry import load_modules
-
-load_modules(__name__)
+"""From operators to steps: the memory of every tensor, what operators share, and `operators`, one function for each operator."""

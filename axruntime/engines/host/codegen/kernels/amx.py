@@ -12,9 +12,9 @@ import numpy as np
 
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish64, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
 from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref, TableRef
-from axforge.axruntime.engines.host.features import Isa
 
 #: steps of 64 products by which weights are fetched ahead of their use, into the first- and the second-level cache
 AHEAD, FAR_AHEAD = 2, 12

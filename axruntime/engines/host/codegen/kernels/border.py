@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref
-from axforge.axruntime.engines.host.features import Isa
 
 
 class BorderSpec(msgspec.Struct, frozen=True):

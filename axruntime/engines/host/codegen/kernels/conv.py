@@ -14,9 +14,9 @@ import numpy as np
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
-from axforge.axruntime.engines.host.features import Isa
 
 
 class ConvSpec(msgspec.Struct, frozen=True):

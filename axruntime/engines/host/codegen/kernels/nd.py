@@ -24,9 +24,9 @@ from axforge.axruntime.engines.host.codegen.epilogue import (
     store_part,
 )
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, lanes, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, ParameterGroup, Params, R, Ref, TableRef
-from axforge.axruntime.engines.host.features import Isa
 
 #: what a kernel does -> (number of operands, bytes of an operand element, bytes of a result element)
 OPS = {

@@ -12,10 +12,10 @@ import numpy as np
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish, finish64, read_epilogue
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, lanes, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref
 from axforge.axruntime.engines.host.codegen.walk import Walked, walk
-from axforge.axruntime.engines.host.features import Isa
 
 #: elements of a vector of float32, on all CPUs
 LANES = 16

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
 from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref
-from axforge.axruntime.engines.host.features import Isa
 
 #: independent accumulators: more than the instruction's latency needs, no more than there are registers
 _CHAINS = 12

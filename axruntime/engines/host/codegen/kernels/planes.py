@@ -13,9 +13,9 @@ import numpy as np
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, join, load_epilogue, requantize
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref
-from axforge.axruntime.engines.host.features import Isa
 
 
 class PlanesSpec(msgspec.Struct, frozen=True):

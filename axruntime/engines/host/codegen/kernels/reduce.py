@@ -9,10 +9,10 @@ import numpy as np
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish, read_epilogue
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref
 from axforge.axruntime.engines.host.codegen.walk import Walked, walk
-from axforge.axruntime.engines.host.features import Isa
 
 
 class ReduceSpec(msgspec.Struct, frozen=True):

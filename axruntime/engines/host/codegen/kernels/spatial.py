@@ -13,9 +13,9 @@ import numpy as np
 from axforge.axcompiler.strides import span
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish, load_epilogue
 from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, ParameterGroup, Params, R, Ref, TableRef
-from axforge.axruntime.engines.host.features import Isa
 
 #: given an image's address and an output position: a function from a channel to the codes of the vector there
 Pixel = Callable[[Val, Val, Val], Callable[[Val], Val]]

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines.host.codegen.params import Extent, Ref
-from axforge.axruntime.engines.host.layout import Root
-from axforge.axruntime.engines.host.steps import Constants, Step
+from axforge.axruntime.engines.host.emission.layout import Root
+from axforge.axruntime.engines.host.emission.steps import Constants, Step
 
 #: bytes past a buffer's end that a kernel may load (never write): one whole tile row
 SLACK = 256

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axruntime.engines.host.codegen.params import Ref
-from axforge.axruntime.engines.host.depthwise import depthwise
-from axforge.axruntime.engines.host.emitter import Emitter
-from axforge.axruntime.engines.host.product import Convolution, Product
-from axforge.axruntime.engines.host.products import emit_product
-from axforge.axruntime.engines.host.weights import segments
+from axforge.axruntime.engines.host.emission.depthwise import depthwise
+from axforge.axruntime.engines.host.emission.emitter import Emitter
+from axforge.axruntime.engines.host.emission.product import Convolution, Product
+from axforge.axruntime.engines.host.emission.products import emit_product
+from axforge.axruntime.engines.host.emission.weights import segments
 
 
 def convolve(m: Emitter, name: str, c: Convolution) -> None:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines.host.codegen.kernels.amx import MOST_GATHERED, AmxParams, AmxSpec, Gather
 from axforge.axruntime.engines.host.codegen.params import Ref, TableRef
-from axforge.axruntime.engines.host.emitter import Emitter, ref
-from axforge.axruntime.engines.host.product import Product, finish_of, packed_weights, runs
-from axforge.axruntime.engines.host.weights import Segments
+from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.product import Product, finish_of, packed_weights, runs
+from axforge.axruntime.engines.host.emission.weights import Segments
 
 #: nanoseconds, measured on a Granite Rapids core; only their ratios matter
 _STEP, _STEP_ROW, _LEAST, _FIXED, _COPY = 4.6, 0.29, 2.75, 12.0, 0.4

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.module import KERNEL, module_text
 from axforge.axruntime.engines.host.codegen.params import Kernel
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.objcode import LinkedCode, link
+from axforge.axruntime.engines.host.native.objcode import LinkedCode, link
 
 
 def target_machine(isa: Isa, triple: str = "") -> llvm.TargetMachine:

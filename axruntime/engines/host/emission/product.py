@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from axforge.axcompiler.ir import Epilogue
 from axforge.axruntime.engines.host.codegen.epilogue import Finish
 from axforge.axruntime.engines.host.codegen.params import Ref
-from axforge.axruntime.engines.host.emitter import Emitter
-from axforge.axruntime.engines.host.layout import View
-from axforge.axruntime.engines.host.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
+from axforge.axruntime.engines.host.emission.emitter import Emitter
+from axforge.axruntime.engines.host.emission.layout import View
+from axforge.axruntime.engines.host.emission.weights import Segments, depth, matrix, pack, packed_bytes, padded, shifted_bias
 
 #: weights of one chunk of channels stay in the second-level cache while the pixels pass
 CHUNK_BYTES = 768 << 10

@@ -12,11 +12,11 @@ from axforge.axcompiler.program import Kind
 from axforge.axcompiler.strides import dense
 from axforge.axruntime.engines.host.codegen.kernels.planes import PlanesParams, PlanesSpec
 from axforge.axruntime.engines.host.codegen.params import FIRST_ARRAY, Ref
-from axforge.axruntime.engines.host.elementwise import ElementwiseOperation, emit_elementwise
-from axforge.axruntime.engines.host.emitter import Emitter, ref
-from axforge.axruntime.engines.host.images import width_for
-from axforge.axruntime.engines.host.layout import View
-from axforge.axruntime.engines.host.steps import Step
+from axforge.axruntime.engines.host.emission.elementwise import ElementwiseOperation, emit_elementwise
+from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.images import width_for
+from axforge.axruntime.engines.host.emission.layout import View
+from axforge.axruntime.engines.host.emission.steps import Step
 
 
 class HostPort(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from axforge.axruntime.engines.host.codegen.epilogue import Finish
 from axforge.axruntime.engines.host.codegen.kernels.normalize import LANES, NormalizeParams, NormalizeSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.codegen.walk import Walked
-from axforge.axruntime.engines.host.emitter import Emitter, emits, ref
-from axforge.axruntime.engines.host.layout import View
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits, ref
+from axforge.axruntime.engines.host.emission.layout import View
 
 
 @emits(LayerNorm)

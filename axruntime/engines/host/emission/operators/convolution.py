@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from axforge.axcompiler import ir
-from axforge.axruntime.engines.host.convolutions import convolve
-from axforge.axruntime.engines.host.elementwise import copy, fill
-from axforge.axruntime.engines.host.emitter import Emitter, emits
-from axforge.axruntime.engines.host.layout import View, border_fits
-from axforge.axruntime.engines.host.product import Convolution
+from axforge.axruntime.engines.host.emission.convolutions import convolve
+from axforge.axruntime.engines.host.emission.elementwise import copy, fill
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
+from axforge.axruntime.engines.host.emission.layout import View, border_fits
+from axforge.axruntime.engines.host.emission.product import Convolution
 
 
 def _readable(m: Emitter, op: ir.Conv) -> View:

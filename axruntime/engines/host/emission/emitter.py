@@ -9,11 +9,11 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph, quant_of
 from axforge.axcompiler.registry import Registry
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kernels.border import BorderParams, BorderSpec
 from axforge.axruntime.engines.host.codegen.params import Ref, Values, leaves
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.layout import Border, Layouts, Root, View, dense_strides, root_of
-from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step, code_bytes
+from axforge.axruntime.engines.host.emission.layout import Border, Layouts, Root, View, dense_strides, root_of
+from axforge.axruntime.engines.host.emission.steps import Constants, IslandStep, Step, code_bytes
 
 
 class Emitter:
@@ -126,7 +126,7 @@ def ref(view: View) -> Ref:
 
 # ---------------------------------------------------------------- the table
 
-#: by class of operator; `emission/` has them all
+#: by class of operator; the modules of `operators` have them all
 emits: Registry[type[ir.Op], Callable[[Emitter, Any], None]] = Registry("the host engine's steps of an operator")
 
 

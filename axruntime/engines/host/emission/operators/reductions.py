@@ -10,9 +10,9 @@ from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.kernels.reduce import ReduceParams, ReduceSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.codegen.walk import Walked
-from axforge.axruntime.engines.host.emitter import Emitter, emits, ref
-from axforge.axruntime.engines.host.images import average, window_params
-from axforge.axruntime.engines.host.layout import View
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits, ref
+from axforge.axruntime.engines.host.emission.images import average, window_params
+from axforge.axruntime.engines.host.emission.layout import View
 
 
 class Reduction(msgspec.Struct, frozen=True):

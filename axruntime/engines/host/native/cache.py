@@ -10,17 +10,17 @@ from typing import Protocol
 
 import msgspec
 
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.params import Kernel
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.objcode import LinkedCode, from_bytes
+from axforge.axruntime.engines.host.native.objcode import LinkedCode, from_bytes
 
 
 @cache
 def engine_version() -> str:
     """Digest of the sources that decide machine code: a changed kernel never meets code of the old one."""
-    here = Path(__file__).parent
+    codegen, native = Path(__file__).parents[1] / "codegen", Path(__file__).parent
     h = hashlib.blake2b(digest_size=20)
-    for path in (*sorted((here / "codegen").rglob("*.py")), here / "compile.py", here / "features.py", here / "objcode.py"):
+    for path in (*sorted(codegen.rglob("*.py")), native / "compile.py", native / "objcode.py"):
         h.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return h.hexdigest()
 
@@ -92,7 +92,7 @@ def load(kernels: Sequence[Kernel], isa: Isa, store: ObjectCache) -> LinkedCode:
     data = store.get(key)
     code = from_bytes(data) if data is not None else None
     if code is None:
-        from axforge.axruntime.engines.host.compile import build
+        from axforge.axruntime.engines.host.native.compile import build
 
         code = build(kernels, isa)
         store.put(key, code.to_bytes())

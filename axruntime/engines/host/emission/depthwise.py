@@ -8,10 +8,10 @@ from axforge.axruntime.engines.host.codegen.epilogue import PACKED
 from axforge.axruntime.engines.host.codegen.kernels.depthwise import DepthwiseParams, DepthwiseSpec
 from axforge.axruntime.engines.host.codegen.kernels.spatial import DepthwiseBytesParams, SpatialSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
-from axforge.axruntime.engines.host.emitter import Emitter, ref
-from axforge.axruntime.engines.host.images import image_params, width_for, window_params
-from axforge.axruntime.engines.host.product import Convolution, finish_of
-from axforge.axruntime.engines.host.weights import shifted_bias
+from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.images import image_params, width_for, window_params
+from axforge.axruntime.engines.host.emission.product import Convolution, finish_of
+from axforge.axruntime.engines.host.emission.weights import shifted_bias
 
 
 def depthwise(m: Emitter, name: str, c: Convolution) -> None:

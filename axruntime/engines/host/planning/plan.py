@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
-from axforge.axruntime.engines.host import emission
-from axforge.axruntime.engines.host.arena import Life, allocate
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, kernel_of, packed
-from axforge.axruntime.engines.host.emitter import Emitter, emit
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.layout import Layouts, Root, layout, quantized
-from axforge.axruntime.engines.host.plan_check import SLACK, check
-from axforge.axruntime.engines.host.ports import HostPort, Ports
-from axforge.axruntime.engines.host.steps import Constants, IslandStep, Step
+from axforge.axruntime.engines.host.emission import operators
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emit
+from axforge.axruntime.engines.host.emission.layout import Layouts, Root, layout, quantized
+from axforge.axruntime.engines.host.emission.steps import Constants, IslandStep, Step
+from axforge.axruntime.engines.host.planning.arena import Life, allocate
+from axforge.axruntime.engines.host.planning.plan_check import SLACK, check
+from axforge.axruntime.engines.host.planning.ports import HostPort, Ports
 
-assert emission  # its import registers all operators
+assert operators  # its import registers all operators
 
 
 PortsByName = dict[str, HostPort]

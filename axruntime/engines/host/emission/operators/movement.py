@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.strides import dense
-from axforge.axruntime.engines.host.elementwise import ElementwiseOperation, copy, emit_elementwise, fill, flat, look_up
-from axforge.axruntime.engines.host.emitter import Emitter, emits
+from axforge.axruntime.engines.host.emission.elementwise import ElementwiseOperation, copy, emit_elementwise, fill, flat, look_up
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
 
 
 @emits(ir.Concat)

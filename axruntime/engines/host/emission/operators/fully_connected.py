@@ -7,12 +7,12 @@ import numpy as np
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.strides import dense
-from axforge.axruntime.engines.host.elementwise import copy, flat
-from axforge.axruntime.engines.host.emitter import Emitter, emits, ref
-from axforge.axruntime.engines.host.layout import View
-from axforge.axruntime.engines.host.product import Product
-from axforge.axruntime.engines.host.products import emit_product
-from axforge.axruntime.engines.host.weights import Segments
+from axforge.axruntime.engines.host.emission.elementwise import copy, flat
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits, ref
+from axforge.axruntime.engines.host.emission.layout import View
+from axforge.axruntime.engines.host.emission.product import Product
+from axforge.axruntime.engines.host.emission.products import emit_product
+from axforge.axruntime.engines.host.emission.weights import Segments
 
 
 @emits(ir.FullyConnected)

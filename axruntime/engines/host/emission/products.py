@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kernels.conv import ConvParams, ConvSpec, lanes_of
 from axforge.axruntime.engines.host.codegen.params import Ref
-from axforge.axruntime.engines.host.emitter import Emitter, ref
-from axforge.axruntime.engines.host.features import Isa
-from axforge.axruntime.engines.host.product import Product, finish_of, packed_weights, runs
-from axforge.axruntime.engines.host.tile_products import tile_product
+from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.product import Product, finish_of, packed_weights, runs
+from axforge.axruntime.engines.host.emission.tile_products import tile_product
 
 
 def emit_product(m: Emitter, name: str, p: Product) -> None:

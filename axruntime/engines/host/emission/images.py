@@ -7,8 +7,8 @@ import numpy as np
 from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.kernels.spatial import AveragePoolParams, ImageParams, SpatialSpec, WindowParams
 from axforge.axruntime.engines.host.codegen.params import Ref
-from axforge.axruntime.engines.host.emitter import Emitter, ref
-from axforge.axruntime.engines.host.layout import View
+from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.layout import View
 
 
 def width_for(channels: int, widest: int) -> int:

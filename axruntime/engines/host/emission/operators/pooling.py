@@ -2,8 +2,8 @@
 
 from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.kernels.spatial import MaxPoolParams, SpatialSpec
-from axforge.axruntime.engines.host.emitter import Emitter, emits
-from axforge.axruntime.engines.host.images import average, image_params, width_for, window_params
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
+from axforge.axruntime.engines.host.emission.images import average, image_params, width_for, window_params
 
 
 @emits(ir.MaxPool)

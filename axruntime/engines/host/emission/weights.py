@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axruntime.engines.host.features import Isa
+from axforge.axruntime.engines.host.codegen.features import Isa
 
 
 class Segments(msgspec.Struct, frozen=True):

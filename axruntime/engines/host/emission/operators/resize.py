@@ -5,8 +5,8 @@ import numpy as np
 from axforge.axcompiler import ir
 from axforge.axruntime.engines.host.codegen.kernels.spatial import ResizeParams, SpatialSpec
 from axforge.axruntime.engines.host.codegen.params import Ref, TableRef
-from axforge.axruntime.engines.host.emitter import Emitter, emits
-from axforge.axruntime.engines.host.images import image_params, width_for
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
+from axforge.axruntime.engines.host.emission.images import image_params, width_for
 
 
 @emits(ir.ResizeLinear)

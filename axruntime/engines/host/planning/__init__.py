@@ -1,0 +1,1 @@
+"""From a graph to a plan: phases, arena offsets, parameter blocks and calls, and the check that every plan passes."""
