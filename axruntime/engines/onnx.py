@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -63,7 +63,15 @@ class OnnxEngine:
         del self._session
 
 
-def _signature(value: Any, path: Path) -> tuple[tuple[int, ...], str]:
+class _NodeArgument(Protocol):
+    """What onnxruntime says of an input or output; a length that is not a number is free."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+def _signature(value: _NodeArgument, path: Path) -> tuple[tuple[int, ...], str]:
     if value.type not in _DTYPES:
         raise AxforgeError(f"'{value.name}' has type {value.type}, which no pipeline can feed or read", where=str(path))
     return tuple(d if isinstance(d, int) else -1 for d in value.shape), _DTYPES[value.type]

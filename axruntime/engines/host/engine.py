@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands
+from axforge.axcompiler.numerics import Array
 from axforge.axruntime.engines.host.codegen.features import choose
 from axforge.axruntime.engines.host.codegen.kernels.amx import SCRATCH_BYTES
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
@@ -26,7 +27,6 @@ from axforge.axruntime.engines.host.planning.plan import make
 from axforge.axruntime.engines.host.planning.ports import HostPort
 from axforge.axruntime.engines.host.threads import Pool
 
-Array = NDArray[Any]
 _engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()
 _PTR = ctypes.c_void_p
 _INT = ctypes.c_int64
@@ -36,10 +36,10 @@ _RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
 def _forget_pages(graph: Graph) -> None:
     """Gives back the memory of a mapped file whose weights have been packed; what is read again comes back from the file."""
     for value in graph.constants.values():
-        base: Any = value
-        while isinstance(base, np.ndarray) and base.base is not None:
-            base = base.base
-        owner = base.obj if isinstance(base, memoryview) else base
+        owner: object = value
+        while isinstance(owner, np.ndarray) and owner.base is not None:
+            owner = owner.base
+        owner = owner.obj if isinstance(owner, memoryview) else owner
         if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             owner.madvise(mmap.MADV_DONTNEED)
             return
@@ -52,6 +52,15 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     return raw[start : start + size]
 
 
+class WithGraph(Protocol):
+    """A model that has a fused graph, like `AxModel`."""
+
+    @property
+    def graph(self) -> Graph:
+        """Returns the fused graph."""
+        ...
+
+
 class HostEngine:
     """A graph made ready to run on this CPU. `run` may be called from several threads at once.
 
@@ -60,7 +69,7 @@ class HostEngine:
 
     name = "aipu-host"
 
-    def __init__(self, model: Any, threads: int = 0, *, cpu: str = "", cache: ObjectCache | None = None) -> None:
+    def __init__(self, model: Graph | WithGraph, threads: int = 0, *, cpu: str = "", cache: ObjectCache | None = None) -> None:
         self.graph: Graph = model if isinstance(model, Graph) else model.graph
         self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
         self.isa = choose(cpu)

@@ -4,8 +4,6 @@ An instruction is made ready once (`Machine.prepare`): its operands become NumPy
 memory plan grants; anything else is an AccessError. A frame then only calls what was prepared.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
@@ -74,7 +72,7 @@ class Machine:
     def prepare(self, core: int, instruction: DecodedInstruction) -> Step:
         """The instruction as a function without arguments."""
         opcode, layer, operands, epilogue = instruction.opcode, instruction.layer, instruction.operands, instruction.epilogue
-        arguments: dict[str, Any] = {slot: self.view(index, layer) for slot, index in operands.items()}
+        arguments: dict[str, object] = {slot: self.view(index, layer) for slot, index in operands.items()}
         arguments.update(instruction.values)
         if opcode.spec.epilogue:
             arguments["finish"] = self._finish(epilogue, layer)

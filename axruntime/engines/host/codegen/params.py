@@ -91,7 +91,7 @@ def _names(group: type[msgspec.Struct]) -> tuple[str, ...]:
     return names[1:] if names[:1] == ("spec",) else names
 
 
-def leaves(params: "Params[Any, Any, Any]") -> tuple[object, ...]:
+def leaves(params: Params[A, I, R]) -> tuple[object, ...]:
     """Addresses, integers and floats in the order of the block; None for a parameter that is absent."""
     out: list[object] = []
     _flatten(msgspec.structs.astuple(params)[1:], out)  # without `spec`, which comes first

@@ -2,13 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.numerics import Array
 from axforge.axruntime.engines.host.codegen.params import Extent, Ref, TableRef, Values
 
 #: most bytes of a piece of constants that is looked for among those stored already
@@ -49,14 +49,14 @@ class Constants(msgspec.Struct):
     Large pieces are made only when they are written, so that packed weights never exist twice.
     """
 
-    parts: list[Callable[[], NDArray[Any]]] = msgspec.field(default_factory=list)
+    parts: list[Callable[[], Array]] = msgspec.field(default_factory=list)
     starts: list[int] = msgspec.field(default_factory=list)
     ends: list[int] = msgspec.field(default_factory=list)
     size: int = 0
     _seen: dict[bytes, int] = msgspec.field(default_factory=dict)
     _tables: dict[tuple[bytes, tuple[int, ...]], TableRef] = msgspec.field(default_factory=dict)
 
-    def add(self, array: NDArray[Any]) -> Ref:
+    def add(self, array: Array) -> Ref:
         """Stores the bytes of `array` (C order)."""
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         key = raw.tobytes() if raw.size <= _SMALL else b""
@@ -78,7 +78,7 @@ class Constants(msgspec.Struct):
             self._tables[raw, array.shape] = found
         return found
 
-    def later(self, size: int, make: Callable[[], NDArray[Any]]) -> Ref:
+    def later(self, size: int, make: Callable[[], Array]) -> Ref:
         """Stores the `size` bytes of the array that `make` gives when the block is written."""
         at = self.size
         self.parts.append(make)
@@ -104,6 +104,6 @@ class Constants(msgspec.Struct):
         self.ends.clear()
 
 
-def code_bytes(codes: NDArray[Any]) -> NDArray[np.uint8]:
+def code_bytes(codes: Array) -> NDArray[np.uint8]:
     """int8 codes, or a table of them that codes index, as the engine keeps them: bytes, code + 128."""
     return np.asarray(codes, np.int8).view(np.uint8) ^ np.uint8(0x80)

@@ -1,11 +1,10 @@
 """Weights as the convolution kernels read them: packed once, at load."""
 
-from typing import Any
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from axforge.axcompiler.numerics import Array
 from axforge.axruntime.engines.host.codegen.features import Isa
 
 
@@ -53,7 +52,7 @@ def packed_bytes(m: int, k: int, block: int, isa: Isa) -> int:
     return -(-m // block) * block * k * (2 if isa.dot == "pair" else 1)
 
 
-def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
+def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> Array:
     """rows [M, K], K a multiple of isa.group -> [blocks, K / g, block, g] with g products of a channel together.
 
     amx: [blocks, K / 64, block / 16, 16, 16, 4], one tile after the other. pair: int16 [blocks, K / 4, 2, block, 2], products 0 and 2 of
@@ -72,7 +71,7 @@ def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> NDArray[Any]:
     return np.ascontiguousarray(units.reshape(-1, block, units.shape[1]).transpose(0, 2, 1))
 
 
-def padded(values: NDArray[Any], block: int) -> NDArray[Any]:
+def padded(values: Array, block: int) -> Array:
     """Returns per-channel values [M, ...], filled up with zeros to whole blocks of channels; the array itself if there are whole blocks."""
     if len(values) % block == 0:
         return values

@@ -1,7 +1,6 @@
 """Conv and ConvTranspose."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def conv(m: Emitter, op: ir.Conv) -> None:
     """Convolution with constant weights."""
     if not math.prod(m.graph.tensors[op.outputs[0]].shape):
         return
-    constants: Any = m.graph.constants
+    constants = m.graph.constants
     convolution = Convolution(
         x=_readable(m, op),
         y=m.view(op.outputs[0]),
@@ -50,7 +49,7 @@ def conv(m: Emitter, op: ir.Conv) -> None:
 @emits(ir.ConvTranspose)
 def conv_transpose(m: Emitter, op: ir.ConvTranspose) -> None:
     """Zeros between the pixels, then a convolution with the flipped kernel and stride 1."""
-    constants: Any = m.graph.constants
+    constants = m.graph.constants
     weight, g = np.asarray(constants[op.weight]), op.groups
     channels, mg, kh, kw = weight.shape
     y = m.view(op.outputs[0])
