@@ -40,7 +40,7 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 class LoadedEpilogue(msgspec.Struct):
-    """Constants of one epilogue, loaded once a kernel call. banks: the table in registers; lowest, highest: bounds as bytes."""
+    """Constants of one epilogue, loaded once in each call of a kernel. banks: the table in registers; lowest, highest: bounds as bytes."""
 
     lo: Val
     hi: Val

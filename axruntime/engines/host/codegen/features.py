@@ -22,7 +22,7 @@ _AVX512 = (*_AVX512_BASE, "avx512vbmi")
 
 class Isa(msgspec.Struct, frozen=True):
     """One path. dot: how products are summed ('amx', 'vnni512', 'vnni256', 'pair', 'plain'); width: vector bits;
-    group: how many consecutive products of one output channel lie together in packed weights."""
+    group: how many consecutive products of one output channel are together in packed weights."""
 
     name: str
     dot: str

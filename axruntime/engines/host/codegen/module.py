@@ -9,9 +9,9 @@ from axforge.axruntime.engines.host.codegen.params import Kernel
 #: symbol of kernel i
 KERNEL = "k{}"
 
-# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address, flag) a step; the flag says
-# that no thread need wait after it. The barrier is two
-# int32: arrivals and generation. A thread waits by spinning a while, then gives its time slice away between looks.
+# run(bases, program, steps, thread, threads, barrier, yield): program is (kernel address, parameter address, flag) for each step; the flag
+# says that no thread need wait after it. The barrier is two int32: arrivals and generation. A thread waits by
+# spinning a while, then gives its time slice away between looks.
 _DRIVER = """
 define void @run(ptr %bases, ptr %program, i64 %steps, i64 %tid, i64 %nt, ptr %barrier, ptr %yield) nounwind {{
 entry:

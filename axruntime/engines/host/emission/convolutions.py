@@ -1,4 +1,4 @@
-"""Steps of a convolution: depthwise, or one matrix product a bundle of groups."""
+"""Steps of a convolution: depthwise, or one matrix product for each bundle of groups."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from axforge.axruntime.engines.host.emission.weights import shifted_bias
 
 
 def depthwise(m: Emitter, name: str, c: Convolution) -> None:
-    """The step of a convolution with one group a channel."""
+    """The step of a convolution with one group for each channel."""
     if m.isa.avx512:
         _vectors_of_bytes(m, name, c)
     else:

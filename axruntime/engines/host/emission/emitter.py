@@ -1,4 +1,4 @@
-"""What collects the steps of a graph, and the table of functions that emit them: one an operator of the fused graph."""
+"""What collects the steps of a graph, and the table of functions that emit them: one for each operator of the fused graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -102,7 +102,7 @@ class Emitter:
     # ------------------------------------------------------------ parameters
 
     def epilogue(self, e: ir.Epilogue) -> EpilogueParams[Ref, int, np.float32]:
-        """What a kernel needs to know of an epilogue. Layers have few different ones, so each is made once."""
+        """Returns what a kernel needs to know of an epilogue. Layers have few different ones, so each is made once."""
         found = self._epilogues.get(e)
         if found is None:
             lo, hi = np.float32(e.lo - e.zero_point), np.float32(e.hi - e.zero_point)
@@ -115,7 +115,7 @@ class Emitter:
         return self.consts.add(code_bytes(self.graph.constants[name]))
 
     def zero_byte(self, name: str) -> int:
-        """The byte that stands for 0.0 in tensor `name`: its zero point + 128."""
+        """The byte that means 0.0 in tensor `name`: its zero point + 128."""
         return quant_of(self.graph, name).zero_point + 128
 
 

@@ -12,7 +12,7 @@ from axforge.axruntime.engines.host.emission.layout import View
 
 
 def width_for(channels: int, widest: int) -> int:
-    """Widest power of two that is no wider than the channels."""
+    """Returns the widest power of two, up to `widest`, that is not wider than the channels."""
     return min(widest, 1 << (channels.bit_length() - 1))
 
 

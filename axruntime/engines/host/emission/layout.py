@@ -1,6 +1,6 @@
-"""Where every int8 tensor lies: byte strides inside a root buffer, shared buffers for concat and slice, borders for convolutions.
+"""Where every int8 tensor is: byte strides inside a root buffer, shared buffers for concat and slice, borders for convolutions.
 
-Inside the engine a code is a byte, code + 128. Tensors with four axes lie as N, H, W, C (channels next to each other), all others
+Inside the engine a code is a byte, code + 128. Tensors with four axes are kept as N, H, W, C (channels next to each other), all others
 in row-major order. A tensor that a padded convolution reads has a border of zero-point bytes around each image. Operands of a
 concat are written straight into its result, and a slice is only a view, where strides can express it.
 """
@@ -36,7 +36,7 @@ class Root(msgspec.Struct, frozen=True):
 
 
 class _Placement(msgspec.Struct, frozen=True):
-    """Tensor lies in `parent` at `starts` with `steps`."""
+    """A tensor is in `parent` at `starts` with `steps`."""
 
     parent: str
     starts: tuple[int, ...]
@@ -44,7 +44,7 @@ class _Placement(msgspec.Struct, frozen=True):
 
 
 class Layouts(msgspec.Struct):
-    """Views of all quantized tensors that are no constants."""
+    """Views of all quantized tensors that are not constants."""
 
     views: dict[str, View] = msgspec.field(default_factory=dict)
     roots: dict[str, Root] = msgspec.field(default_factory=dict)
@@ -138,7 +138,7 @@ def _place_operands(graph: Graph, op: ir.Concat, producers: Mapping[str, ir.Op],
 
 
 def _inside(out: Layouts, name: str, ancestor: str) -> bool:
-    """Whether `name` already lies in `ancestor`."""
+    """Returns whether `name` is already in `ancestor`."""
     while name in out.placed:
         name = out.placed[name].parent
         if name == ancestor:

@@ -88,7 +88,7 @@ def runs(p: Product) -> tuple[int, int, int]:
 
 
 class PackedWeights(msgspec.Struct, frozen=True):
-    """Weights, bias and multipliers of a product in `blocks` blocks of channels, each of `step` bytes and `groups` groups a segment.
+    """Weights, bias and multipliers of a product in `blocks` blocks of channels, each of `step` bytes and `groups` groups in each segment.
 
     chunk: blocks that are used together.
     """

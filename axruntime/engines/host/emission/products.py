@@ -19,7 +19,7 @@ def emit_product(m: Emitter, name: str, p: Product) -> None:
 
 
 def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
-    """(most pixels a tile, vectors a pixel): accumulators, weights and one pixel must fit the registers."""
+    """(most pixels of a tile, vectors of a pixel): accumulators, weights and one pixel must fit the registers."""
     if isa.dot == "vnni512":
         vectors = min((4, 3, 2, 1), key=lambda v: (-(-oc // (16 * v)) * v, -v))
         return {4: 6, 3: 8, 2: 12, 1: 14}[vectors], vectors

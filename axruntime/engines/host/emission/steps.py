@@ -33,7 +33,7 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What kernels are told apart by: steps of equal signature have equal kernels (`kernel_of`), which take longer to make."""
+        """What distinguishes kernels: steps of equal signature have equal kernels (`kernel_of`), which take longer to make."""
         return type(self.params), self.params.spec, tuple(map(type, self.leaves))
 
 

@@ -27,7 +27,7 @@ class _Tiles(msgspec.Struct, frozen=True):
 def tile_product(m: Emitter, name: str, p: Product) -> None:
     """The step of one matrix product."""
     gather = _gather(p)
-    # gathered runs lie one after the other
+    # gathered runs follow each other
     seg = Segments((0,), len(p.seg.offsets), p.seg.length, p.seg.length) if gather else p.seg
     across = _across(p, -(-seg.length // 64) * len(seg.offsets))
     epilogue = m.epilogue(p.epilogue)
@@ -82,7 +82,7 @@ def _across(p: Product, steps: int) -> int:
 
 
 def _cost(tiles: _Tiles, steps: int) -> float:
-    """Nanoseconds of two channel tiles a pixel tile and step."""
+    """Returns the nanoseconds of all pixel tiles with two channel tiles each, for `steps` steps."""
     return len(tiles.at) * (2 * steps * max(_LEAST, _STEP_ROW * tiles.rows) + _FIXED)
 
 

@@ -9,7 +9,7 @@ from axforge.axruntime.engines.host.codegen.features import Isa
 
 
 class Segments(msgspec.Struct, frozen=True):
-    """How a pixel's bytes lie in the input: `offsets` (bytes from tap 0) of runs of `taps` taps, which lie `pitch` bytes apart and have
+    """Where a pixel's bytes are in the input: `offsets` (bytes from tap 0) of runs of `taps` taps, which are `pitch` bytes apart and have
     `channels` bytes each. Bytes between them meet zero weights."""
 
     offsets: tuple[int, ...]
@@ -24,7 +24,7 @@ class Segments(msgspec.Struct, frozen=True):
 
 
 def segments(kernel: tuple[int, int], dilations: tuple[int, int], channels: int, row: int, pixel: int, group: int) -> Segments:
-    """One run a kernel row or one a tap, whichever takes fewer groups of products."""
+    """Returns one run for each kernel row or one for each tap, whichever takes fewer groups of products."""
     (kh, kw), (dh, dw) = kernel, dilations
     by_row = Segments(tuple([i * dh * row for i in range(kh)]), kw, dw * pixel, channels)
     if kw == 1 or depth(by_row, group) <= kh * kw * -(-channels // group) * group:

@@ -38,7 +38,7 @@ class ObjectCache(Protocol):
 
 
 class FolderCache:
-    """Files in one folder, written beside and renamed. A folder that cannot be written is no error: code is compiled again.
+    """Files in one folder, written beside and renamed. A folder that cannot be written is not an error: code is compiled again.
 
     What is read is run, so only a file that this user wrote, and that nobody else can write, is taken.
     """

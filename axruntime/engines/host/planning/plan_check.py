@@ -1,7 +1,7 @@
 """The check that every plan passes before anything runs: no step reaches past the memory it was given.
 
 A kernel trusts its parameters. So the lowest and the highest byte of every operand of every step, its border included, are compared with
-the buffer that it lies in, the piece of the constants, or the caller's array. A mistake in a layout ends here, in a sentence, and not in
+the buffer that it is in, the piece of the constants, or the caller's array. A mistake in a layout ends here, in a sentence, and not in
 a crash or in wrong codes.
 """
 

@@ -1,1 +1,1 @@
-"""One module a kernel family: its parameters, what it is specialised by, the bytes it reaches, and its code generator."""
+"""One module for each kernel family: its parameters, what it is specialised by, the bytes it reaches, and its code generator."""

@@ -1,7 +1,7 @@
-"""Convolution in the AMX tile registers: tiles of up to 16 pixels times tiles of 16 channels, 64 products deep a step.
+"""Convolution in the AMX tile registers: tiles of up to 16 pixels times tiles of 16 channels, 64 products deep in each step.
 
-Tiles 0 to 3 accumulate, 4 and 5 hold pixels (loaded straight from the image, one row a pixel), 6 and 7 weights. The accumulators start as
-the bias, loaded with a row distance of zero. Registers are named explicitly, so LLVM has none to allocate.
+Tiles 0 to 3 accumulate, 4 and 5 hold pixels (loaded straight from the image, one row for each pixel), 6 and 7 weights. The accumulators
+start as the bias, loaded with a row distance of zero. Registers are named explicitly, so LLVM has none to allocate.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ AHEAD, FAR_AHEAD = 2, 12
 MOST_GATHERED = 512
 #: blocks that are multiplied before they are finished
 SLOTS = 2
-#: bytes of scratch a thread needs: four tiles of 16 x 16 int32 a slot, and 64 gathered rows
+#: bytes of scratch a thread needs: four tiles of 16 x 16 int32 for each slot, and 64 gathered rows
 SCRATCH_BYTES = 4096 * SLOTS + 64 * MOST_GATHERED + 64
 
 
@@ -145,7 +145,7 @@ class _TileKernel:
         self.notes = f.buffer(40 * SLOTS)
 
     def note(self, slot: Val, tiles: list[Val], nb: Val) -> None:
-        """Remembers whose sums lie in a slot."""
+        """Remembers whose sums are in a slot."""
         for i, value in enumerate((nb, *tiles)):
             self.f.store(value, self.notes, slot * 40 + 8 * i)
 

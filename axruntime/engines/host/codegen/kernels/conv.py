@@ -1,7 +1,7 @@
 """Convolution as an implicit matrix product, blocked in registers: a tile of output pixels times a block of output channels.
 
-A row of the product is one output pixel. Its bytes are gathered from `nseg` segments of the input (one a kernel row, or one a kernel
-tap), each `glen` groups of `isa.group` bytes long; bytes past a segment's end meet zero weights. Pixels of a tile lie at a constant
+A row of the product is one output pixel. Its bytes are gathered from `nseg` segments of the input (one for each kernel row, or for each
+kernel tap), each `glen` groups of `isa.group` bytes long; bytes past a segment's end meet zero weights. Pixels of a tile are at a constant
 distance, so one base address serves them all. The last tile of a run overlaps the one before it, so there is no remainder code.
 """
 
@@ -20,7 +20,7 @@ from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, 
 
 
 class ConvSpec(msgspec.Struct, frozen=True):
-    """rows: pixels a tile; vectors: accumulators a pixel; step: distance of pixels in bytes; unroll: of the loop over groups."""
+    """rows: pixels of a tile; vectors: accumulators of a pixel; step: distance of pixels in bytes; unroll: of the loop over groups."""
 
     rows: int
     vectors: int

@@ -1,6 +1,6 @@
 """Depthwise convolution, 64 channels at a time, for AVX-512 VNNI.
 
-Four taps of 64 bytes are unpacked so that the four products of a channel lie together, which vpdpbusd sums. Unpacking leaves
+Four taps of 64 bytes are unpacked so that the four products of a channel are together, which vpdpbusd sums. Unpacking leaves
 channels in an order that the packing of the epilogue undoes; weights, bias and multipliers are stored in that order, once for each
 channel a vector may start at.
 """

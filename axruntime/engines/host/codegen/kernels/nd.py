@@ -124,7 +124,7 @@ def build(f: Fn, p: NdParams[Param, Param, Param]) -> None:
     for size in p.outer[:-1]:
         total = total * size.get()
     first, last = f.share(total)
-    # positions are divided into indices once a row of the last outer axis
+    # positions are divided into indices once for each row of the last outer axis
     with f.loop(first // across, (last + across - 1) // across) as row:
         rest, px, py = row, xs, y
         for i in reversed(range(s.outer - 1)):

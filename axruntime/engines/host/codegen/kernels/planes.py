@@ -1,4 +1,4 @@
-"""Conversions between a caller's images (one plane a channel) and the engine's (channels next to each other).
+"""Conversions between a caller's images (one plane for each channel) and the engine's (channels next to each other).
 
 Squares of `size` pixels times `size` channels are transposed in registers; images of up to four channels are interleaved instead. The last
 square of a row or of the channels overlaps the one before it.

@@ -22,7 +22,7 @@ Pixel = Callable[[Val, Val, Val], Callable[[Val], Val]]
 
 
 class SpatialSpec(msgspec.Struct, frozen=True):
-    """width: channels a vector; table: whether the epilogue has one."""
+    """width: channels of a vector; table: whether the epilogue has one."""
 
     width: int
     table: bool = False
