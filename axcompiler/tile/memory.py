@@ -1,6 +1,5 @@
-"""Where tensors live: L2 by liveness (greedy by size, first fit), DDR for what the host touches and what does not fit."""
+"""Where tensors live: L2 by liveness (planner.py), DDR for what the host touches and what does not fit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -11,64 +10,8 @@ from axforge.axcompiler.program import Port, Space
 from axforge.axcompiler.strides import row_major
 from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.layout import Halo, TensorLayouts, layouts
+from axforge.axcompiler.tile.planner import Lifetime, allocate, first_fit, lower_bound, peak
 from axforge.axcompiler.tile.views import View
-
-
-@dataclass(frozen=True)
-class Lifetime:
-    """A block of `size` bytes that is live from layer `first` to layer `last`, both included."""
-
-    name: str
-    size: int
-    first: int
-    last: int
-
-    def meets(self, other: "Lifetime") -> bool:
-        """Whether both are live in some layer."""
-        return self.first <= other.last and other.first <= self.last
-
-
-def first_fit(blocks: Sequence[Lifetime], capacity: int) -> tuple[dict[str, int], list[Lifetime]]:
-    """Offsets of the blocks that fit below `capacity`, and the blocks that do not.
-
-    Each block goes to the lowest free place. Blocks are tried in three orders (largest first, most bytes x layers first, in order of time);
-    the plan that leaves out fewest, and then needs fewest bytes, wins.
-    """
-    orders = (
-        lambda b: (-b.size, b.first, b.name),
-        lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
-        lambda b: (b.first, -b.size, b.name),
-    )
-    plans = [_place(sorted(blocks, key=order), capacity) for order in orders]
-    return min(plans, key=lambda p: (sum(b.size for b in p[1]), peak(blocks, p[0])))
-
-
-def _place(blocks: Sequence[Lifetime], capacity: int) -> tuple[dict[str, int], list[Lifetime]]:
-    """`first_fit` in the given order."""
-    placed: list[tuple[int, Lifetime]] = []
-    spilled: list[Lifetime] = []
-    for block in blocks:
-        at = 0
-        for offset, other in sorted(((o, p) for o, p in placed if p.meets(block)), key=lambda pair: pair[0]):
-            if at + block.size <= offset:
-                break
-            at = max(at, offset + other.size)
-        if at + block.size > capacity:
-            spilled.append(block)
-        else:
-            placed.append((at, block))
-    return {block.name: at for at, block in placed}, spilled
-
-
-def peak(blocks: Sequence[Lifetime], offsets: dict[str, int]) -> int:
-    """Bytes from 0 to the end of the highest block."""
-    return max((offsets[b.name] + b.size for b in blocks if b.name in offsets), default=0)
-
-
-def lower_bound(blocks: Sequence[Lifetime]) -> int:
-    """The most bytes that are live in one layer: no plan can need less."""
-    layers = {b.first for b in blocks}
-    return max((sum(b.size for b in blocks if b.first <= layer <= b.last) for layer in sorted(layers)), default=0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +23,7 @@ class Place:
 
 
 class MemoryReport(msgspec.Struct, frozen=True):
-    """Bytes of each memory; `bound` is what no allocation of the same tensors can beat."""
+    """Bytes of each memory. bound: what no plan with all tensors in that memory can beat, also those that were spilled to DDR."""
 
     l2_peak: int
     l2_bound: int
@@ -131,7 +74,7 @@ def plan(graph: Graph, emitter: ProgramEmitter, scratch: dict[int, int], constan
     stages = {f"\0scratch{layer}": layer for layer in scratch}
     blocks += [Lifetime(name, emitter.aligned(scratch[layer]), layer, layer) for name, layer in stages.items()]
     in_l2 = [b for b in blocks if b.name not in found.ports]
-    l2, spilled = first_fit(in_l2, emitter.target.memories.l2.usable)
+    l2, spilled = allocate(in_l2, emitter.target.memories.l2.usable)
     in_ddr = [b for b in blocks if b.name in found.ports] + spilled
     ddr, too_many = first_fit(in_ddr, emitter.target.memories.ddr.usable)
     if too_many:
@@ -147,7 +90,7 @@ def plan(graph: Graph, emitter: ProgramEmitter, scratch: dict[int, int], constan
         places[name] = Place(View(buffer, 0, graph.tensors[name].shape, row_major(graph.tensors[name].shape)))
     report = MemoryReport(
         l2_peak=peak(in_l2, l2),
-        l2_bound=lower_bound([b for b in in_l2 if b.name in l2]),
+        l2_bound=lower_bound(in_l2),
         ddr_peak=peak(in_ddr, ddr),
         ddr_bound=lower_bound(in_ddr),
         spilled=tuple(sorted(b.name for b in spilled if b.name not in stages)),
