@@ -99,9 +99,10 @@ class Run:
 
     def through(self, engine: "Engine") -> None:
         """Run all frames. Raises AxforgeError, and `Stopped` when a signal asks for it; the recording is whole then."""
+        from axforge.axruntime.pipeline.candidates import StreamMemory
         from axforge.axruntime.pipeline.pipeline import Pipeline
 
-        pipeline = Pipeline(self.plan.descriptor, engine)
+        pipeline = Pipeline(self.plan.descriptor, engine, StreamMemory())
         with self.recording, counting(f"{self.plan.model.name} on {self.pipe}") as progress:
             for frame in self.source:
                 result = self._result(pipeline, frame)

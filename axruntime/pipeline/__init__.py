@@ -17,7 +17,8 @@ preprocessing/, postprocessing/ (light)
     one module for each step, found by steps.py; each is callable:
     `DecodeX(parameters)(outputs, context) -> Candidates | PipelineResult`
 candidates.py
-    Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels) with .detections(candidates) -> Detections
+    Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels, memory) with .detections(candidates) -> Detections
+    StreamMemory(): what steps keep from one frame of a stream to the next
 chain.py
     prepare(steps, image) -> Prepared; finish(steps, outputs, context) -> PipelineResult
     kind_of_result(steps) -> type[PipelineResult]
@@ -27,8 +28,10 @@ calibration.py (light until feeds are asked for)
     feeds(descriptor, items, inputs: Mapping[str, (shape, dtype)]) -> Iterator[dict[str, Array]]
         one dict for each sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
 pipeline.py
-    Pipeline(descriptor, engine).run(image) -> PipelineResult          image: uint8 RGB [H, W, 3], or a dataset's own array
+    Pipeline(descriptor, engine, memory=None).run(image) -> PipelineResult          image: uint8 RGB [H, W, 3], or a dataset's own array
     .infer(prepared), .finish(outputs, prepared)                       its halves; `.engine_seconds` sums time in the engine
+tracking/
+    ByteTrack, OcSort, Sort: update(boxes, scores, class_ids) -> ids
 documents.py
     schema_text() -> str, page_text(page) -> str                       JSON Schema of model.json; docs/models.md with its tables
 

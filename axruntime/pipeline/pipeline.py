@@ -9,7 +9,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
-from axforge.axruntime.pipeline.candidates import DecoderContext
+from axforge.axruntime.pipeline.candidates import DecoderContext, StreamMemory
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.geometry import Prepared
 from axforge.axruntime.results.result import PipelineResult
@@ -19,9 +19,13 @@ Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 class Pipeline:
-    """Runs pictures through a model. `engine_seconds` sums the time spent in the engine alone."""
+    """Runs pictures through a model. `engine_seconds` sums the time spent in the engine alone.
 
-    def __init__(self, descriptor: Descriptor, engine: Engine) -> None:
+    memory: of the stream whose frames are run, in order, for steps that follow objects; None: each picture is by itself.
+    """
+
+    def __init__(self, descriptor: Descriptor, engine: Engine, memory: StreamMemory | None = None) -> None:
+        self._memory = memory
         self.descriptor, self.engine = descriptor, engine
         self.engine_seconds = 0.0
         self._input = only_input(engine.inputs, descriptor.name)
@@ -41,7 +45,10 @@ class Pipeline:
 
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> PipelineResult:
         """What post-processing makes of `outputs`."""
-        return chain.finish(self.descriptor.postprocessing, outputs, DecoderContext(prepared, self.descriptor.label_names))
+        return chain.finish(self.descriptor.postprocessing, outputs, self._context(prepared))
+
+    def _context(self, prepared: Prepared) -> DecoderContext:
+        return DecoderContext(prepared, self.descriptor.label_names, self._memory or StreamMemory())
 
 
 def only_input(inputs: Inputs, name: str) -> str:

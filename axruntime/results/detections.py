@@ -7,7 +7,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import boxes_on
-from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
+from axforge.axruntime.results.result import Cell, Column, Metric, PipelineResult, ResultTable, TruthKind
 
 #: A row of a COCO document.
 Row = dict[str, int | float | list[float]]
@@ -100,7 +100,10 @@ def _xywh(boxes: Array) -> list[list[float]]:
 
 
 class Detections(PipelineResult, frozen=True):
-    """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n]."""
+    """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n].
+
+    track_ids: int64 [n], the number of the object that a box follows through a video, -1 where it follows none; None without a tracker.
+    """
 
     task = "detection"
     metric = MeanAveragePrecision
@@ -108,22 +111,38 @@ class Detections(PipelineResult, frozen=True):
     scores: Array
     class_ids: Array
     labels: tuple[str, ...]
+    track_ids: Array | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def as_json(self) -> dict[str, object]:
         rows = zip(self.class_ids.tolist(), self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
-        return {"type": "detections", "detections": [{"class_id": c, "label": n, "score": s, "box": b} for c, n, s, b in rows]}
+        found: list[dict[str, object]] = [{"class_id": c, "label": n, "score": s, "box": b} for c, n, s, b in rows]
+        if self.track_ids is not None:
+            found = [{**row, "track_id": track if track >= 0 else None} for row, track in zip(found, self._tracks(), strict=True)]
+        return {"type": "detections", "detections": found}
 
     def table(self) -> ResultTable:
-        sides = (Column(side, "{:.1f}") for side in ("left", "top", "right", "bottom"))
-        rows = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
-        return ResultTable((Column("object"), Column("score", "{:.3f}"), *sides), tuple((name, score, *box) for name, score, box in rows))
+        columns = [Column("object"), Column("score", "{:.3f}"), *(Column(side, "{:.1f}") for side in ("left", "top", "right", "bottom"))]
+        values = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
+        rows: list[tuple[Cell, ...]] = [(name, score, *box) for name, score, box in values]
+        if self.track_ids is not None:
+            columns.append(Column("track"))
+            rows = [(*row, track if track >= 0 else "") for row, track in zip(rows, self._tracks(), strict=True)]
+        return ResultTable(tuple(columns), tuple(rows))
 
     def draw(self, image: Array) -> Array:
-        """The picture with the boxes and their labels."""
-        return boxes_on(image, self.boxes.tolist(), self.class_ids.tolist(), self.labels, self.scores.tolist())
+        """The picture with the boxes and their labels; a tracked object has its number and a colour of its own."""
+        colours, names = self.class_ids.tolist(), self.labels
+        if self.track_ids is not None:
+            tracks = self._tracks()
+            colours = [track if track >= 0 else colour for track, colour in zip(tracks, colours, strict=True)]
+            names = tuple(f"{name} #{track}" if track >= 0 else name for track, name in zip(tracks, names, strict=True))
+        return boxes_on(image, self.boxes.tolist(), colours, names, self.scores.tolist())
+
+    def _tracks(self) -> list[int]:
+        return [] if self.track_ids is None else self.track_ids.tolist()
 
     def seen(self) -> Sequence[str]:
         return self.labels
