@@ -56,8 +56,8 @@ class Writer:
         return self._finish()
 
     def _finish(self) -> onnx.ModelProto:
-        read = {name for n in self._nodes for name in n.input}
-        kept = [t for t in self._model.graph.initializer if t.name in read or _in_subgraph(self._nodes, t.name)]
+        read = {name for n in self._nodes for name in (reads(n) if has_subgraph(n) else n.input)}
+        kept = [t for t in self._model.graph.initializer if t.name in read]
         graph = helper.make_graph(
             self._nodes, "graph", self._model.graph.input, self._model.graph.output, [*kept, *self._constants.values()]
         )
@@ -153,7 +153,3 @@ class Writer:
             node.attribute.append(helper.make_attribute("axis", axis))
         self._nodes.append(node)
         return result
-
-
-def _in_subgraph(nodes: list[NodeProto], name: str) -> bool:
-    return any(name in reads(n) for n in nodes if has_subgraph(n))

@@ -4,13 +4,11 @@ doit asks `unchanged` first, which looks at time stamps and small digests and im
 changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
-from axforge.tasks.project.checking import refuse_mistakes
 from axforge.tasks.project.command_line import OPTIONS, doit_params
 from axforge.tasks.project.doit_state import DoitTask, Question, Snapshot, TaskDict, Values, same, settled_snapshots, snapshot
 from axforge.tasks.project.failures import Guarded
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
 FORM = 5
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a stage leaves behind when it succeeded. As a dict, doit remembers it and takes it from one process to another.
 
     how: "ran" or "restored". key: of the action. seconds: it took. worker: that ran it, '' for this machine. reasons: why it was
@@ -52,7 +49,7 @@ class Done:
     @classmethod
     def remembered(cls, values: Values) -> "Done | None":
         """From what doit remembers; None if that is nothing, or of another form."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__}) if values.get("form") == FORM else None
+        return cls(**{name: values[name] for name in cls._fields}) if values.get("form") == FORM else None
 
 
 class StageTask:
@@ -123,6 +120,8 @@ class StageTask:
         from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
         if self.stage.name == "fetch":
+            from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
+
             refuse_mistakes(self.plan)
         store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
         quick, spec, action = self._glance(), inputs.spec(), inputs.action(store)
@@ -144,7 +143,7 @@ class StageTask:
             watched={str(path): snapshot(str(path)) for path in inputs.watched()},
             outputs=settled_snapshots(self.plan.outputs(self.stage).values()),
         )
-        return vars(done)
+        return done._asdict()
 
 
 def rerun_reasons(reasons: "Explanation", ran: bool) -> list[str]:
