@@ -16,6 +16,7 @@ class Engine(Protocol):
     """A loaded model.
 
     inputs, outputs: logical shape (-1 where free) and NumPy dtype of what `run` takes and gives, by name, in order.
+    quantization: scale and zero point of those of them that are quantized, by name.
     """
 
     @property
@@ -31,6 +32,11 @@ class Engine(Protocol):
     @property
     def outputs(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype by name."""
+        ...
+
+    @property
+    def quantization(self) -> Mapping[str, tuple[float, int]]:
+        """Scale and zero point by name."""
         ...
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:

@@ -44,6 +44,7 @@ class OnnxEngine:
         self._path = path
         self.inputs = {i.name: _signature(i, path) for i in self._session.get_inputs()}
         self.outputs = {o.name: _signature(o, path) for o in self._session.get_outputs()}
+        self.quantization: dict[str, tuple[float, int]] = {}
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
         """Outputs by name. `raw` changes nothing: nothing is quantized here. Raises AxforgeError on a feed that does not fit."""

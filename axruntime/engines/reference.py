@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.reference import Reference
-from axforge.axruntime.engines.signature import signature
+from axforge.axruntime.engines.signature import quantization, signature
 
 
 class ReferenceEngine:
@@ -16,6 +16,7 @@ class ReferenceEngine:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.inputs, self.outputs = signature(graph, graph.inputs), signature(graph, graph.outputs)
+        self.quantization = quantization(graph)
         self._reference = Reference(graph)
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:

@@ -16,6 +16,8 @@ step.py (light)
 preprocessing/, postprocessing/ (light)
     one module for each step, found by steps.py; each is callable:
     `DecodeX(parameters)(outputs, context) -> Candidates | PipelineResult`
+feeding.py
+    CodeFeeder(steps, scale, zero_point)(image) -> Prepared            int8 codes at once, the same as of `prepare` and the engine
 candidates.py
     Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels, memory) with .detections(candidates) -> Detections
     StreamMemory(): what steps keep from one frame of a stream to the next
@@ -29,7 +31,7 @@ calibration.py (light until feeds are asked for)
         one dict for each sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
 pipeline.py
     Pipeline(descriptor, engine, memory=None).run(image) -> PipelineResult          image: uint8 RGB [H, W, 3], or a dataset's own array
-    .infer(prepared), .finish(outputs, prepared)                       its halves; `.engine_seconds` sums time in the engine
+    .prepare(image), .infer(prepared), .finish(outputs, prepared)      its parts; `.engine_seconds` sums time in the engine
 tracking/
     ByteTrack, OcSort, Sort: update(boxes, scores, class_ids) -> ids
 documents.py

@@ -18,9 +18,19 @@ def prepare(chain: Sequence[PreStep], image: Array) -> Prepared:
     image: uint8 [H, W, 3] RGB; a dataset's own array ([H, W] or [H, W, C]) of any type where the steps allow it.
     Raises AxforgeError where a step cannot take what it is given.
     """
-    draft = Draft(image, image, Geometry(width=image.shape[1], height=image.shape[0]))
+    draft = begin(image)
     for step in chain:
         draft = step(draft)
+    return prepared(draft)
+
+
+def begin(image: Array) -> Draft:
+    """A picture before the first step."""
+    return Draft(image, image, Geometry(width=image.shape[1], height=image.shape[0]))
+
+
+def prepared(draft: Draft) -> Prepared:
+    """A picture after the last step, as a float32 tensor."""
     return Prepared(_to_tensor(draft.value, draft.layout), draft.picture, draft.geometry)
 
 

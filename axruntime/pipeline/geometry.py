@@ -42,17 +42,20 @@ class Draft(msgspec.Struct, frozen=True):
     """A picture between two steps of pre-processing.
 
     value: [H, W] or [H, W, C] of any type, what the next step works on. picture: the same as last resized or cropped, in its own colours.
-    layout: the order of axes that the network's input will have.
+    layout: the order of axes that the network's input will have. inner: top, left, height and width of what is left of the source in a
+    letterbox, whose other pixels are `pad`; None where there is no letterbox.
     """
 
     value: Array
     picture: Array
     geometry: Geometry
     layout: Literal["NCHW", "NHWC"] = "NCHW"
+    inner: tuple[int, int, int, int] | None = None
+    pad: int = 0
 
     def resized(self, value: Array, geometry: Geometry) -> "Draft":
         """After a step that changed the picture's size."""
-        return msgspec.structs.replace(self, value=value, picture=value, geometry=geometry)
+        return msgspec.structs.replace(self, value=value, picture=value, geometry=geometry, inner=None)
 
     def with_value(self, value: Array) -> "Draft":
         """After a step that changed values only."""

@@ -11,6 +11,7 @@ from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
 from axforge.axruntime.pipeline.candidates import DecoderContext, StreamMemory
 from axforge.axruntime.pipeline.descriptor import Descriptor
+from axforge.axruntime.pipeline.feeding import CodeFeeder
 from axforge.axruntime.pipeline.geometry import Prepared
 from axforge.axruntime.results.result import PipelineResult
 
@@ -29,11 +30,17 @@ class Pipeline:
         self.descriptor, self.engine = descriptor, engine
         self.engine_seconds = 0.0
         self._input = only_input(engine.inputs, descriptor.name)
+        quant = engine.quantization.get(self._input)
+        self._feeder = CodeFeeder(descriptor.preprocessing, *quant) if quant else None
 
     def run(self, image: Array) -> PipelineResult:
         """The result for one picture (uint8 RGB [H, W, 3], or an array of the model's dataset). Raises AxforgeError."""
-        prepared = chain.prepare(self.descriptor.preprocessing, image)
+        prepared = self.prepare(image)
         return self.finish(self.infer(prepared), prepared)
+
+    def prepare(self, image: Array) -> Prepared:
+        """The network's input, as codes where it is quantized. Raises AxforgeError."""
+        return self._feeder(image) if self._feeder else chain.prepare(self.descriptor.preprocessing, image)
 
     def infer(self, prepared: Prepared) -> dict[str, Array]:
         """The network's outputs by name, as float32."""

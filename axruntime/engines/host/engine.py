@@ -26,6 +26,7 @@ from axforge.axruntime.engines.host.native.objcode import Mapped
 from axforge.axruntime.engines.host.planning.plan import make
 from axforge.axruntime.engines.host.planning.ports import HostPort
 from axforge.axruntime.engines.host.threads import Pool
+from axforge.axruntime.engines.signature import quantization
 
 _engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()
 _PTR = ctypes.c_void_p
@@ -76,6 +77,7 @@ class HostEngine:
         self.plan = make(self.graph, self.isa)
         self.inputs = {n: self._signature(n) for n in self.graph.inputs}
         self.outputs = {n: self._signature(n) for n in self.graph.outputs}
+        self.quantization = quantization(self.graph)
         self.code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
         self.native = ctypes.CFUNCTYPE(None, *_RUN)(self.code.addresses[-1])
         self.constants = _aligned(self.plan.constants.size + 256)

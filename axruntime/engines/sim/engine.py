@@ -17,7 +17,7 @@ from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.program import Program, const_image
 from axforge.axcompiler.reference import entry_codes
 from axforge.axcompiler.target import Target, load
-from axforge.axruntime.engines.signature import signature
+from axforge.axruntime.engines.signature import quantization, signature
 from axforge.axruntime.engines.sim.core import Step
 from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
 from axforge.axruntime.engines.sim.machine import Machine
@@ -40,6 +40,7 @@ class SimEngine:
     def __init__(self, graph: Graph, program: Program, target: Target | None = None) -> None:
         self.graph, self.program, self._target = graph, program, target
         self.inputs, self.outputs = signature(graph, graph.inputs), signature(graph, graph.outputs)
+        self.quantization = quantization(graph)
         const = const_image(program, graph.constants)
         const.flags.writeable = False
         self.machine = Machine(program, const)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, Image, cv2, np
-from axforge.axruntime.pipeline.geometry import Draft, Geometry
+from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.step import PreStep, Size, register
 
 
@@ -39,14 +40,30 @@ class Resize(PreStep, frozen=True, tag="resize"):
         image = draft.value
         height, width = image.shape[:2]
         new_width, new_height = self._new_size(width, height)
-        if self.antialias:
-            image = self._averaged(image, new_width, new_height)
-        elif (new_width, new_height) != (width, height):
-            image = cv2.resize(image, (new_width, new_height), interpolation=getattr(cv2, _CV2[self.interpolation]))
         geometry = draft.geometry.scaled(new_width / width, new_height / height)
-        if self.letterbox and self.width and self.height:
-            image, geometry = self._padded(self.width, self.height, image, geometry)
-        return draft.resized(image, geometry)
+        if not (self.letterbox and self.width and self.height):
+            return draft.resized(self._scaled(image, new_width, new_height, None), geometry)
+        left = 0 if self.position == "top-left" else round((self.width - new_width) / 2 - 0.1)
+        top = 0 if self.position == "top-left" else round((self.height - new_height) / 2 - 0.1)
+        box = np.empty((self.height, self.width, *image.shape[2:]), image.dtype)
+        box[:top], box[top + new_height :] = self.pad_value, self.pad_value
+        rows = box[top : top + new_height]
+        rows[:, :left], rows[:, left + new_width :] = self.pad_value, self.pad_value
+        self._scaled(image, new_width, new_height, rows[:, left : left + new_width])
+        boxed = draft.resized(box, geometry.shifted(left, top))
+        return msgspec.structs.replace(boxed, inner=(top, left, new_height, new_width), pad=self.pad_value)
+
+    def _scaled(self, image: Array, width: int, height: int, out: Array | None) -> Array:
+        """The picture at another size, written into `out` where that is given."""
+        if self.antialias:
+            scaled = self._averaged(image, width, height)
+        elif (width, height) == (image.shape[1], image.shape[0]):
+            scaled = image
+        else:
+            scaled = cv2.resize(image, (width, height), dst=out, interpolation=getattr(cv2, _CV2[self.interpolation]))
+        if out is not None and not np.may_share_memory(scaled, out):
+            out[...] = scaled.reshape(out.shape)
+        return scaled
 
     def _averaged(self, image: Array, width: int, height: int) -> Array:
         if image.dtype != np.uint8:
@@ -66,14 +83,6 @@ class Resize(PreStep, frozen=True, tag="resize"):
         # the networks that want the picture top-left were trained with sizes rounded down
         whole = int if self.position == "top-left" else round
         return max(1, whole(width * factor)), max(1, whole(height * factor))
-
-    def _padded(self, box_width: int, box_height: int, image: Array, geometry: Geometry) -> tuple[Array, Geometry]:
-        height, width = image.shape[:2]
-        left = 0 if self.position == "top-left" else round((box_width - width) / 2 - 0.1)
-        top = 0 if self.position == "top-left" else round((box_height - height) / 2 - 0.1)
-        padded = np.full((box_height, box_width, *image.shape[2:]), self.pad_value, image.dtype)
-        padded[top : top + height, left : left + width] = image
-        return padded, geometry.shifted(left, top)
 
 
 #: Names of OpenCV's constants.
