@@ -112,9 +112,10 @@ def test_every_address_of_every_step_is_checked(isa, host_graphs):
                     plan.check([replace(step, params=moved, leaves=leaves(moved), extents=tuple(moved.extents(isa)))], roots, constants)
             seen.add(type(step.params))
     emitted = {p for p in families.kernel if p.family != "peak"}
-    products = {"amx"} if isa.dot == "amx" else {"conv"}
-    products |= {"depthwise"} if isa.avx512 else {"spatial:depthwise"}
-    assert {p.family for p in seen} == {p.family for p in emitted} - ({"amx", "conv", "depthwise", "spatial:depthwise"} - products)
+    products = {"amx": {"amx"}, "pair": {"conv", "panel"}}.get(isa.dot, {"conv"})
+    products.add("spatial:depthwise" if isa.dot == "plain" else "depthwise")
+    others = {"amx", "conv", "panel", "depthwise", "spatial:depthwise"} - products
+    assert {p.family for p in seen} == {p.family for p in emitted} - others
 
 
 def planned(graph, isa):
@@ -133,9 +134,8 @@ def planned(graph, isa):
 def host_graphs():
     from graphs import KINDS, random_graph
 
-    return [conv_graph(24, 24, 9, 9, 3, 1, 1), conv_graph(24, 24, 9, 9, 3, 1, 1, groups=24, table=True)] + [
-        random_graph(seed, (kind,)) for kind in KINDS for seed in range(2)
-    ]
+    shapes = [conv_graph(24, 24, 9, 9, 3, 1, 1), conv_graph(24, 24, 9, 9, 3, 1, 1, groups=24, table=True), conv_graph(24, 24, 2, 2)]
+    return shapes + [random_graph(seed, (kind,)) for kind in KINDS for seed in range(2)]
 
 
 def test_numbers_in_the_block_are_plain():

@@ -18,7 +18,7 @@ from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands
 from axforge.axcompiler.numerics import Array
 from axforge.axruntime.engines.host.codegen.features import choose
-from axforge.axruntime.engines.host.codegen.kernels.amx import SCRATCH_BYTES
+from axforge.axruntime.engines.host.codegen.kernels import amx, panel
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
 from axforge.axruntime.engines.host.emission.layout import quantized
 from axforge.axruntime.engines.host.native.cache import ObjectCache, default_cache, load
@@ -135,7 +135,8 @@ class Context:
     def __init__(self, engine: HostEngine) -> None:
         self.engine, plan = engine, engine.plan
         self.arena = _aligned(plan.arena)
-        self.scratch = _aligned(SCRATCH_BYTES * engine.threads)
+        # memory that no kernel touches is never given
+        self.scratch = _aligned(max(amx.SCRATCH_BYTES, panel.SCRATCH_BYTES) * engine.threads)
         self.barrier = _aligned(128)
         self.barrier[:] = 0
         self.bases = np.zeros(plan.arrays, np.int64)

@@ -65,15 +65,26 @@ def load_epilogue(f: Fn, p: EpilogueParams[Val, Val, Val], kind: Finish) -> Load
     e = LoadedEpilogue(p.lo, p.hi, p.shift.cast("trunc", "i8"), p.table)
     if e.table is not None:
         e.banks = load_banks(f, e.table)
-    if f.isa.avx512:
+    if f.isa.avx512 or f.isa.avx2:
         e.lowest, e.highest = (v.cast("fptosi", "i32").cast("trunc", "i8") + e.shift for v in (e.lo, e.hi))
         e.clamp, e.small = kind.clamp, kind.small
     return e
 
 
 def load_banks(f: Fn, table: Val) -> tuple[Val, ...]:
-    """A table in the four registers that AVX-512 VBMI looks it up in; () on other CPUs."""
+    """A table as the path looks it up: in four registers of AVX-512 VBMI, or by `_differences` of AVX2; () on other paths."""
+    if f.isa.avx2:
+        return (_differences(f, table),)
     return tuple(f.load("<64 x i8>", table, 64 * i) for i in range(4)) if f.isa.vbmi else ()
+
+
+def _differences(f: Fn, table: Val) -> Val:
+    """A copy of a table whose rows of 16 bytes, but the first of each half, are the exclusive or of the row with the one before it."""
+    out = f.buffer(256)
+    rows = [f.load("<16 x i8>", table, 16 * i) for i in range(16)]
+    for i, row in enumerate(rows):
+        f.store(row if i % 8 == 0 else row.bits("xor", rows[i - 1]), out, 16 * i, align=16)
+    return out
 
 
 def requantize(f: Fn, e: LoadedEpilogue, t: Val) -> Val:
@@ -87,8 +98,10 @@ def requantize(f: Fn, e: LoadedEpilogue, t: Val) -> Val:
 
 
 def lookup(f: Fn, table: Val, banks: Sequence[Val], code: Val) -> Val:
-    """table[code] for each lane; `banks` are the table in four registers of AVX-512 VBMI."""
+    """table[code] for each lane; `banks` are what `load_banks` gave."""
     n = lanes(code.ty)
+    if f.isa.avx2 and banks and n >= 16:
+        return _lookup_bytes(f, banks[0], code)
     if not banks or n < 16:
         out = Val(f, code.ty, "poison")
         for i in range(n):
@@ -101,10 +114,36 @@ def lookup(f: Fn, table: Val, banks: Sequence[Val], code: Val) -> Val:
     return out if n == 64 else f.shuffle(out, out, range(n))
 
 
+def _lookup_bytes(f: Fn, differences: Val, code: Val) -> Val:
+    """16 or more look-ups by byte shuffles, which give 0 for an index with the top bit set.
+
+    An index in row r of a half meets the rows 0 to r of that half, less 16 for each row, and is negative from then on; the exclusive or
+    of their differences is row r. Saturation keeps negative indices negative.
+    """
+    n = lanes(code.ty)
+    if n > 32:
+        parts = [_lookup_bytes(f, differences, part) for part in split(f, code, n // 32)]
+        return join(f, parts)
+    shuffle = "llvm.x86.avx2.pshuf.b" if n == 32 else "llvm.x86.ssse3.pshuf.b.128"
+    out: Val | None = None
+    for half in range(2):
+        index = code.bits("xor", -128) if half else code
+        for i in range(8):
+            row = f.load("<16 x i8>", differences, 128 * half + 16 * i, align=16)
+            wide = row if n == 16 else f.shuffle(row, row, [j % 16 for j in range(32)])
+            found = f.call(code.ty, shuffle, wide, index)
+            out = found if out is None else out.bits("xor", found)
+            index = f.call(code.ty, f"llvm.ssub.sat.v{n}i8", index, f.c(16, code.ty))
+    assert out is not None
+    return out
+
+
 def finish(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> list[Val]:
-    """Requantizes several vectors of equal width; 64 bytes at a time where the CPU can."""
+    """Requantizes several vectors of equal width; 64 or 32 bytes at a time where the CPU can. One of several values may not be NaN."""
     n = lanes(values[0].ty)
     out: list[Val] = []
+    if f.isa.avx2 and n in (8, 16) and (e.small or len(values) > 1):
+        return _finish_eights(f, e, values)
     if f.isa.avx512 and n == 16 and len(values) > 1:
         for i in range(0, len(values), 4):
             part = list(values[i : i + 4])
@@ -146,6 +185,43 @@ def finish64(f: Fn, e: LoadedEpilogue, values: Sequence[Val], *, natural: bool =
     return code if e.table is None else lookup(f, e.table, e.banks, code)
 
 
+def _finish_eights(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> list[Val]:
+    """`finish` by AVX2: vectors of 8 or 16, four eights at a time."""
+    n = lanes(values[0].ty)
+    eights = [part for t in values for part in (split(f, t, 2) if n == 16 else [t])]
+    codes: list[Val] = []
+    for i in range(0, len(eights), 4):
+        part = eights[i : i + 4]
+        codes += split(f, finish32(f, e, part + part[-1:] * (4 - len(part))), 4)[: len(part)]
+    return [join(f, codes[i : i + n // 8]) for i in range(0, len(codes), n // 8)]
+
+
+#: byte i of the natural order of four vectors of 8 is byte PACKED32[i] after two rounds of packing
+PACKED32 = tuple(16 * (i % 8 // 4) + 4 * (i // 8) + i % 4 for i in range(32))
+
+
+def finish32(f: Fn, e: LoadedEpilogue, values: Sequence[Val], *, natural: bool = True) -> Val:
+    """Four vectors of 8 -> 32 bytes by AVX2, in the same way as `finish64`; in the order of PACKED32 if not `natural`."""
+    assert e.lowest is not None
+    assert e.highest is not None
+    words = []
+    for t in values:
+        low = t if e.small else f.call("<8 x float>", "llvm.x86.avx.min.ps.256", e.hi.splat(8), t)
+        words.append(f.call("<8 x i32>", "llvm.x86.avx.cvt.ps2dq.256", low))
+    shift = e.shift.cast("zext", "i16").splat(16)
+    halves = []
+    for i in (0, 2):
+        pair = f.call("<16 x i16>", "llvm.x86.avx2.packssdw", words[i], words[i + 1])
+        halves.append(f.call("<16 x i16>", "llvm.sadd.sat.v16i16", pair, shift))
+    code = f.call("<32 x i8>", "llvm.x86.avx2.packuswb", halves[0], halves[1])
+    if e.clamp:
+        code = f.call("<32 x i8>", "llvm.umax.v32i8", code, e.lowest.splat(32))
+        code = f.call("<32 x i8>", "llvm.umin.v32i8", code, e.highest.splat(32))
+    if natural:
+        code = f.shuffle(code, code, PACKED32)
+    return code if e.table is None else lookup(f, e.table, e.banks, code)
+
+
 def join(f: Fn, parts: Sequence[Val]) -> Val:
     """Vectors one after the other in one vector; an odd one out is joined with itself."""
     row = list(parts)
@@ -174,7 +250,22 @@ def store_part(f: Fn, code: Val, ptr: Val, count: Val) -> None:
         mask = f.iota(n, "i8").cmp("ult", f.min(count, n).cast("trunc", "i8").splat(n))
         f.call("void", f"llvm.masked.store.v{n}i8.p0", code, ptr, "i32 1", mask)
     else:
-        buf = f.buffer(n)
-        f.store(code, buf)
-        with f.loop(0, f.min(count, n)) as i:
-            f.store(f.load("i8", buf, i), ptr, i)
+        whole = count.cmp("sge", n)
+        with f.if_(whole):
+            f.store(code, ptr)
+        with f.if_(whole.bits("xor", 1)):
+            _store_bits(f, code, ptr, count)
+
+
+def _store_bits(f: Fn, code: Val, ptr: Val, count: Val) -> None:
+    """Stores the first count < lanes bytes by way of the stack, in pieces of 1, 2, 4, ... bytes as the binary digits of the number say."""
+    size = lanes(code.ty)
+    buf = f.buffer(size)
+    f.store(code, buf, align=16)
+    done = f.c(0)
+    while size > 1:
+        size //= 2
+        part = count.bits("and", size)
+        with f.if_(part.cmp("ne", 0)):
+            f.store(f.load(vec(size, "i8"), f.at(buf, done)), f.at(ptr, done))
+        done = done + part

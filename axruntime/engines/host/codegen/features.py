@@ -37,9 +37,19 @@ class Isa(msgspec.Struct, frozen=True):
         return ",".join(f"+{f}" for f in self.features)
 
     @property
+    def vector_constraint(self) -> str:
+        """What inline assembler calls a vector register."""
+        return "x"
+
+    @property
     def avx512(self) -> bool:
         """AVX-512 with VNNI."""
         return self.width == 512
+
+    @property
+    def avx2(self) -> bool:
+        """AVX2 and nothing wider."""
+        return self.width == 256
 
     @property
     def vbmi(self) -> bool:

@@ -257,6 +257,10 @@ class Fn:
         other = b if isinstance(b, Val) else self.c(b, a.ty)
         return self.select(a.cmp("sgt", other), a, other)
 
+    def fixed(self, v: Val) -> Val:
+        """The same vector, of which the optimizer knows nothing: sums keep the order in which they are written, and so their registers."""
+        return self.emit(v.ty, f'call {v.ty} asm "", "={self.isa.vector_constraint},0"({v.ty} {v.ref})')
+
     def shuffle(self, a: Val, b: Val, index: Sequence[int]) -> Val:
         """Returns the elements `index` of the concatenation of the vectors `a` and `b`."""
         ty = vec(len(index), element(a.ty))

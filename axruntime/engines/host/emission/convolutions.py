@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.emission.depthwise import depthwise
 from axforge.axruntime.engines.host.emission.emitter import Emitter
-from axforge.axruntime.engines.host.emission.product import Convolution, Product
+from axforge.axruntime.engines.host.emission.product import Convolution, Product, Window
 from axforge.axruntime.engines.host.emission.products import emit_product
 from axforge.axruntime.engines.host.emission.weights import segments
 
@@ -21,12 +21,13 @@ def convolve(m: Emitter, name: str, c: Convolution) -> None:
     bundle = _bundle(c.groups, cg, mg)
     _, _, row, pixel = c.x.strides
     seg = segments((kh, kw), c.dilations, bundle * cg, row, pixel, m.isa.group)
+    window = Window((kh, kw), c.strides, c.dilations, row, pixel)
     for g in range(0, c.groups, bundle):
         channels = slice(g * mg, (g + bundle) * mg)
         dense = _block_diagonal(c.weight[channels], bundle)
         y = c.y.cut(1, g * mg, bundle * mg)
         x = Ref(c.first.root, c.first.offset + g * cg)
-        p = Product(x, *c.distances, y, seg, dense, c.bias[channels], c.multiplier[channels], c.zero_byte, c.epilogue)
+        p = Product(x, *c.distances, y, seg, dense, c.bias[channels], c.multiplier[channels], c.zero_byte, c.epilogue, window)
         emit_product(m, name, p)
 
 

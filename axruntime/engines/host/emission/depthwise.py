@@ -4,8 +4,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axruntime.engines.host.codegen.epilogue import PACKED
-from axforge.axruntime.engines.host.codegen.kernels.depthwise import DepthwiseParams, DepthwiseSpec
+from axforge.axruntime.engines.host.codegen.epilogue import PACKED, PACKED32
+from axforge.axruntime.engines.host.codegen.features import Isa
+from axforge.axruntime.engines.host.codegen.kernels.depthwise import DepthwiseParams, DepthwiseSpec, bytes_of, taps_of
 from axforge.axruntime.engines.host.codegen.kernels.spatial import DepthwiseBytesParams, SpatialSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
@@ -16,7 +17,7 @@ from axforge.axruntime.engines.host.emission.weights import shifted_bias
 
 def depthwise(m: Emitter, name: str, c: Convolution) -> None:
     """The step of a convolution with one group for each channel."""
-    if m.isa.avx512:
+    if m.isa.avx512 or m.isa.avx2:
         _vectors_of_bytes(m, name, c)
     else:
         _plain(m, name, c)
@@ -39,21 +40,22 @@ def _plain(m: Emitter, name: str, c: Convolution) -> None:
 
 
 def _vectors_of_bytes(m: Emitter, name: str, c: Convolution) -> None:
-    """64 bytes at a time. With stride 1 and pixels without gaps a whole row is one run of bytes, and vectors cross pixels."""
+    """A vector of bytes at a time. With stride 1 and pixels without gaps a whole row is one run of bytes, and vectors cross pixels."""
     count, _, kh, kw = c.weight.shape
     images, _, oh, ow = c.y.shape
+    width = bytes_of(m.isa)
     dense = c.strides[1] == 1 and c.x.strides[3] == c.y.strides[3] == count
     length = count * ow if dense else count
-    starts = [max(min(64 * b, length - 64), 0) for b in range(-(-length // 64))]
+    starts = [max(min(width * b, length - width), 0) for b in range(-(-length // width))]
     phases = sorted({s % count for s in starts})
-    grid = _tap_grid(kh, kw, c.strides[0] == 1 and c.dilations[0] == 1 and kh == 3 and oh > 1)
-    blob, size = _phases(c.weight, shifted_bias(c.bias, c.weight, c.zero_byte), c.multiplier, phases, grid)
+    grid = _tap_grid(kh, kw, c.strides[0] == 1 and c.dilations[0] == 1 and kh == 3 and oh > 1, taps_of(m.isa))
+    blob, size = _phases(c.weight, shifted_bias(c.bias, c.weight, c.zero_byte), c.multiplier, phases, grid, m.isa)
     taps = [i * c.dilations[0] * c.x.strides[2] + j * c.dilations[1] * c.x.strides[3] for i, j in grid.taps]
     epilogue = m.epilogue(c.epilogue)
     in_ns, in_rs, in_ps = c.distances
     out_ns, _, out_rs, out_ps = c.y.strides
     params: DepthwiseParams[Ref, int, np.float32] = DepthwiseParams(
-        spec=DepthwiseSpec(len(grid.taps) // 4, grid.lines, finish_of(c.epilogue, c.multiplier), length < 64),
+        spec=DepthwiseSpec(grid.groups, grid.lines, finish_of(c.epilogue, c.multiplier), length < width),
         x=c.first,
         y=ref(c.y),
         k=m.consts.add(blob),
@@ -76,36 +78,39 @@ def _vectors_of_bytes(m: Emitter, name: str, c: Convolution) -> None:
 
 
 class _TapGrid(msgspec.Struct, frozen=True):
-    """Positions (row, column) in the order of the groups of four; `lines` output rows; weights[line][i]: tap of position i, or -1."""
+    """Positions (row, column) in the order of the `groups` groups; `lines` output rows; weights[line][i]: tap of position i, or -1."""
 
     taps: tuple[tuple[int, int], ...]
+    groups: int
     lines: int
     weights: tuple[tuple[int, ...], ...]
 
 
-def _tap_grid(kh: int, kw: int, paired: bool) -> _TapGrid:
-    """One line, taps as they come. paired (three rows, stride 1): columns of four rows, which hold the taps of two output rows."""
+def _tap_grid(kh: int, kw: int, paired: bool, together: int) -> _TapGrid:
+    """One line, taps as they come, in groups of `together`. paired (three rows, stride 1): columns of four rows, which hold the taps of
+    two output rows."""
     if paired:
         taps = tuple((i, j) for j in range(kw) for i in range(4))
-        return _TapGrid(taps, 2, tuple(tuple((i - line) * kw + j if 0 <= i - line < 3 else -1 for i, j in taps) for line in range(2)))
+        weights = tuple(tuple((i - line) * kw + j if 0 <= i - line < 3 else -1 for i, j in taps) for line in range(2))
+        return _TapGrid(taps, len(taps) // together, 2, weights)
     flat = [(i, j) for i in range(kh) for j in range(kw)]
-    extra = -len(flat) % 4
-    return _TapGrid((*flat, *flat[-1:] * extra), 1, ((*range(len(flat)), *[-1] * extra),))
+    extra = -len(flat) % together
+    groups = (len(flat) + extra) // together
+    return _TapGrid((*flat, *flat[-1:] * extra), groups, 1, ((*range(len(flat)), *[-1] * extra),))
 
 
 def _phases(
-    weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32], phases: list[int], grid: _TapGrid
+    weight: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32], phases: list[int], grid: _TapGrid, isa: Isa
 ) -> tuple[NDArray[np.uint8], int]:
-    """For 64 channels from each phase on (around the end to the first): weights [groups, lines, 4, 16, 4], bias [4, 16] and
-    multiplier [4, 16] in the order in which unpacking leaves bytes. Also the bytes of one phase."""
-    count = len(weight)
-    groups = len(grid.taps) // 4
+    """For a vector of channels from each phase on (around the end to the first): weights [groups, lines, 4, lanes, taps], bias [4, lanes]
+    and multiplier [4, lanes] in the order in which unpacking leaves bytes. Also the bytes of one phase."""
+    count, together, width = len(weight), taps_of(isa), bytes_of(isa)
     flat = np.concatenate([weight.reshape(count, -1).T, np.zeros((1, count), np.int8)])
-    taps = flat[np.array(grid.weights)]
-    order = np.argsort(np.array(PACKED))
+    taps = flat[np.array(grid.weights)].astype(np.int16 if together == 2 else np.int8)
+    order = np.array(PACKED if isa.avx512 else PACKED32)
     parts = []
     for phase in phases:
         channels = (phase + order) % count
-        four = taps[:, :, channels].reshape(grid.lines, groups, 4, 4, 16).transpose(1, 0, 3, 4, 2)
-        parts += [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (four, bias[channels], multiplier[channels])]
-    return np.concatenate(parts), groups * grid.lines * 256 + 512
+        products = taps[:, :, channels].reshape(grid.lines, grid.groups, together, 4, width // 4).transpose(1, 0, 3, 4, 2)
+        parts += [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (products, bias[channels], multiplier[channels])]
+    return np.concatenate(parts), 4 * width * (grid.groups * grid.lines + 2)

@@ -53,10 +53,21 @@ class Convolution(msgspec.Struct, frozen=True):
         return self.y.shape[0] * math.prod(self.y.shape[2:]) * self.weight.size
 
 
+class Window(msgspec.Struct, frozen=True):
+    """The window of an output pixel in the image, whose rows are `row` bytes apart and pixels `pixel` bytes."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    row: int
+    pixel: int
+
+
 class Product(msgspec.Struct, frozen=True):
     """x: address of tap 0 of output pixel 0; in_*: distances of output images, rows and pixels in the input, in bytes.
 
     y: the result, with channels next to each other. weight: [M, C, KH, KW]; bias, multiplier: [M]; zero_byte: the byte of x that is 0.0.
+    window: if each output pixel has one of several taps.
     """
 
     x: Ref
@@ -70,6 +81,7 @@ class Product(msgspec.Struct, frozen=True):
     multiplier: NDArray[np.float32]
     zero_byte: int
     epilogue: Epilogue
+    window: Window | None = None
 
     @property
     def macs(self) -> int:

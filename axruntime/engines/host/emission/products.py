@@ -6,6 +6,7 @@ from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kernels.conv import ConvParams, ConvSpec, lanes_of
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.emission.emitter import Emitter, ref
+from axforge.axruntime.engines.host.emission.panel_products import panel_product
 from axforge.axruntime.engines.host.emission.product import Product, finish_of, packed_weights, runs
 from axforge.axruntime.engines.host.emission.tile_products import tile_product
 
@@ -14,7 +15,7 @@ def emit_product(m: Emitter, name: str, p: Product) -> None:
     """The step of one matrix product."""
     if m.isa.dot == "amx":
         tile_product(m, name, p)
-    else:
+    elif m.isa.dot != "pair" or not panel_product(m, name, p):
         _vector_product(m, name, p)
 
 

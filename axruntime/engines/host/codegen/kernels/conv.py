@@ -189,9 +189,5 @@ def store_channels(f: Fn, code: Val, ptr: Val, left: Val) -> None:
     if f.isa.avx512:
         store_part(f, code, ptr, left)
         return
-    n = int(code.ty[1:].split(" ")[0])
-    whole = left.cmp("sge", n)
-    with f.if_(whole):
-        f.store(code, ptr)
-    with f.if_(whole.bits("xor", 1)), f.if_(left.cmp("sgt", 0)):
+    with f.if_(left.cmp("sgt", 0)):
         store_part(f, code, ptr, left)

@@ -1,0 +1,223 @@
+"""Convolution and matrix product by AVX2 without VNNI: vectors along pixels, one output channel at a time, sums in 16 bits.
+
+`vpmaddubsw` adds two products of unsigned and signed bytes in 16 bits, and saturates. Here all lanes have the same weights, those of one
+channel, so it is known when weights are packed which sums cannot saturate, whatever the pixels are: see `emission/windows.py`. As many
+products as fit are added in 16 bits (a window); `vpmaddwd` by ones then widens a whole window at once.
+
+The bytes of a tile's pixels are transposed into a panel first: [region][four bytes of a pixel][pixel][4]. A region is what taps share
+that differ by whole pixels: a tap is then a distance in the panel, and a pixel is packed once for all of a kernel's rows and columns.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+
+from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish32, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.families import kernel
+from axforge.axruntime.engines.host.codegen.features import Isa
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
+from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref, TableRef
+
+#: output channels that are finished together
+CHANNELS = 16
+#: products (of four bytes each) of the windows of each list of a block of channels; the first list has what no window may hold
+WINDOWS = (1, 1, 2, 3, 4, 5, 6)
+#: most vectors of eight pixels of a tile: 16-bit sums, the weights, ones and two products fit the registers
+MOST_VECTORS = 12
+#: a window's first product has its place in the panel in the lower bits, and above them where its sums are, in vectors
+PLACE_BITS = 20
+#: bytes of the panel, and of all that a thread needs: the sums of CHANNELS channels, bytes that nobody reads, the panel
+PANEL_BYTES = 240 << 10
+_SUMS = CHANNELS * MOST_VECTORS * 32
+_PANEL = _SUMS + 64
+SCRATCH_BYTES = _PANEL + PANEL_BYTES
+
+
+class PanelSpec(msgspec.Struct, frozen=True):
+    """vectors: of eight pixels; few: products of a pixel and region, if there are fewer than eight; finish: of the epilogue."""
+
+    vectors: int
+    few: int
+    finish: Finish
+
+
+class PanelParams(Params[A, I, R], frozen=True, kw_only=True):
+    """x: the input; sources: int32 byte offsets from there of the pixels of each region's panel, tile after tile.
+
+    regions: int64 [nregions, 4], where a region's sources and its panel begin (in bytes), its pixels for a tile, and where its sources
+    end. depth: products of four bytes of a pixel and region. y: the result; targets: int32 byte offset of every pixel of a tile, -1 for
+    none. An image has `tiles` tiles. lists: windows (a place in the panel and four weights for each product, see PLACE_BITS); index:
+    int64 [nblocks, WINDOWS, 2], where each list begins and the number of its windows. `nblocks` blocks of CHANNELS channels for `oc`,
+    of which `chunk` are used together.
+    """
+
+    family: ClassVar[str] = "panel"
+    spec: PanelSpec
+    x: A
+    sources: A
+    regions: A
+    nregions: I
+    depth: I
+    y: A
+    targets: A
+    images: I
+    tiles: I
+    in_ns: I
+    out_ns: I
+    lists: A
+    index: A
+    bias: A
+    mult: A
+    nblocks: I
+    chunk: I
+    oc: I
+    epilogue: EpilogueParams[A, I, R]
+
+    def extents(self: "PanelParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
+        """Yields the bytes that a step reaches through each of its addresses."""
+        assert isinstance(self.sources, TableRef)
+        assert isinstance(self.targets, TableRef)
+        assert isinstance(self.regions, TableRef)
+        assert isinstance(self.lists, TableRef)
+        ((first, last),), ((_, end),) = self.sources.ranges, self.targets.ranges
+        (_, sources) = self.regions.ranges[3]
+        images = self.images - 1
+        # the bytes of the last product that are past the segment's end meet zero weights
+        yield Extent(self.x, first, images * self.in_ns + last + 4 * self.depth - 3, spill=31 if self.spec.few else 3)
+        yield Extent(self.y, 0, images * self.out_ns + end + self.oc, writes=True)
+        yield Extent(self.sources, 0, sources)
+        yield Extent(self.regions, 0, 32 * self.nregions)
+        yield Extent(self.targets, 0, 32 * self.spec.vectors * self.tiles)
+        yield Extent(self.lists, 0, self.lists.ranges[0][1])
+        channels = self.nblocks * CHANNELS
+        yield Extent(self.index, 0, 16 * len(WINDOWS) * self.nblocks)
+        yield Extent(self.bias, 0, 4 * channels)
+        yield Extent(self.mult, 0, 4 * channels)
+        yield from self.epilogue.extents()
+
+
+@kernel(PanelParams)
+def build(f: Fn, params: PanelParams[Param, Param, Param]) -> None:
+    """The kernel; threads share tiles of pixels and chunks of channels."""
+    p: PanelParams[Val, Val, Val] = f.values(params)
+    k = _PanelKernel(f, p)
+    chunks = (p.nblocks + p.chunk - 1) // p.chunk
+    count = p.images * p.tiles
+    first, last = f.share(chunks * count)
+    with f.loop(first, last) as item:
+        at, begin = item % count, (item // count) * p.chunk
+        image, tile = at // p.tiles, at % p.tiles
+        k.pack(f.at(p.x, image * p.in_ns), tile)
+        with f.loop(begin, f.min(begin + p.chunk, p.nblocks)) as block:
+            k.products(block)
+            k.finish(f.at(p.y, image * p.out_ns), tile, block * CHANNELS)
+
+
+class _PanelKernel:
+    def __init__(self, f: Fn, p: PanelParams[Val, Val, Val]) -> None:
+        self.f, self.p, self.s = f, p, p.spec
+        self.e: LoadedEpilogue = load_epilogue(f, p.epilogue, self.s.finish)
+        self.sums = f.at(f.base_at(SCRATCH), f.tid * SCRATCH_BYTES)
+        self.nowhere, self.panel = f.at(self.sums, _SUMS), f.at(self.sums, _PANEL)
+
+    def pack(self, x: Val, tile: Val) -> None:
+        """Writes the panel of a tile."""
+        f, p = self.f, self.p
+        with f.loop(0, p.nregions) as r:
+            table, base, pixels = (f.load("i64", p.regions, r * 32 + 8 * i, align=8) for i in range(3))
+            source = f.at(p.sources, table + tile * (32 * self.s.vectors))
+            panel = f.at(self.panel, base)
+            with f.loop(0, pixels, 8) as q:
+                rows = [f.at(x, f.load("i32", source, (q + i) * 4, align=4).cast("sext", "i64")) for i in range(8)]
+                if self.s.few:
+                    self._pack8(rows, f.c(0), f.at(panel, q * 4), pixels * 4)
+                else:
+                    # the last eight products overlap those before them
+                    with f.loop(0, p.depth, 8) as d:
+                        at = f.min(d, p.depth - 8)
+                        self._pack8(rows, at * 4, f.at(panel, at * pixels * 4 + q * 4), pixels * 4)
+
+    def _pack8(self, rows: list[Val], offset: Val, to: Val, step: Val) -> None:
+        """Eight (or `few`) times four bytes of eight pixels."""
+        f, count = self.f, self.s.few or 8
+        for half in range(-(-count // 4)):
+            quarters = [f.load("<4 x i32>", row, offset + 16 * half) for row in rows]
+            pairs = [f.shuffle(quarters[i], quarters[i + 4], range(8)) for i in range(4)]
+            for i, row in enumerate(transpose_lanes(f, pairs)):
+                if 4 * half + i < count:
+                    f.store(row, to, step * (4 * half + i))
+
+    def products(self, block: Val) -> None:
+        """The sums of a block of channels for all pixels of the tile. Lists run over all of its channels: their loops end rarely."""
+        f, p, row = self.f, self.p, 32 * self.s.vectors
+        with f.loop(0, CHANNELS) as c:
+            bias = f.load("i32", p.bias, (block * CHANNELS + c) * 4, align=4).splat(8)
+            for v in range(self.s.vectors):
+                f.store(bias, f.at(self.sums, c * row), 32 * v, align=32)
+        index = f.at(p.index, block * (16 * len(WINDOWS)))
+        for i, size in enumerate(WINDOWS):
+            at = f.var("ptr", f.at(p.lists, f.load("i64", index, 16 * i, align=8)))
+            with f.loop(0, f.load("i64", index, 16 * i + 8, align=8)):
+                entry = at.get()
+                self._window(entry, size)
+                at.set(f.at(entry, 8 * size))
+
+    def _window(self, entry: Val, size: int) -> None:
+        f, count = self.f, self.s.vectors
+        first = f.load("i32", entry, align=4)
+        sums = f.at(self.sums, first.bits("lshr", PLACE_BITS).bits("shl", 5).cast("zext", "i64"))
+        places = [first.bits("and", (1 << PLACE_BITS) - 1), *(f.load("i32", entry, 8 * i, align=4) for i in range(1, size))]
+        total: list[Val] = []
+        for i, place in enumerate(places):
+            x = f.at(self.panel, place.cast("zext", "i64"))
+            w = f.load("i32", entry, 8 * i + 4, align=4).splat(8).cast("bitcast", "<32 x i8>")
+            for v in range(count):
+                product = f.call("<16 x i16>", "llvm.x86.avx2.pmadd.ub.sw", f.load("<32 x i8>", x, 32 * v), w)
+                if i == 0:
+                    total.append(product)
+                else:
+                    total[v] = f.fixed(total[v] + product)
+        for v in range(count):
+            wide = f.call("<8 x i32>", "llvm.x86.avx2.pmadd.wd", total[v], f.c(1, "<16 x i16>"))
+            f.store(f.load("<8 x i32>", sums, 32 * v, align=32) + wide, sums, 32 * v, align=32)
+
+    def finish(self, y: Val, tile: Val, first: Val) -> None:
+        """Codes of CHANNELS channels from `first` on: four channels of eight pixels are packed in one vector, then bytes are transposed."""
+        f, p, count = self.f, self.p, self.s.vectors
+        left = p.oc - first
+        whole = left.cmp("sge", CHANNELS)
+        targets = f.at(p.targets, tile * (32 * count))
+        with f.loop(0, count) as v:
+            quads = []
+            for quad in range(CHANNELS // 4):
+                values = []
+                for c in range(4 * quad, 4 * quad + 4):
+                    total = f.load("<8 x i32>", self.sums, v * 32 + 32 * count * c, align=32)
+                    scale = f.load("float", p.mult, first * 4 + 4 * c, align=4).splat(8)
+                    values.append(total.cast("sitofp", "float") * scale)
+                code = finish32(f, self.e, values, natural=False)
+                by_pixel = f.shuffle(code, code, [16 * lane + 4 * c + i for lane in range(2) for i in range(4) for c in range(4)])
+                quads.append(by_pixel.cast("bitcast", "<8 x i32>"))
+            rows = transpose_lanes(f, quads)
+            halves = [f.shuffle(rows[i % 4], rows[i % 4], range(4 * (i // 4), 4 * (i // 4) + 4)) for i in range(8)]
+            pixels = [half.cast("bitcast", "<16 x i8>") for half in halves]
+            at = [f.load("i32", targets, v * 32 + 4 * i, align=4).cast("sext", "i64") for i in range(8)]
+            to = [f.select(a.cmp("slt", 0), self.nowhere, f.at(y, a + first)) for a in at]
+            with f.if_(whole):
+                for pixel, ptr in zip(pixels, to, strict=True):
+                    f.store(pixel, ptr)
+            with f.if_(whole.bits("xor", 1)):
+                for pixel, ptr in zip(pixels, to, strict=True):
+                    store_part(f, pixel, ptr, left)
+
+
+def transpose_lanes(f: Fn, rows: list[Val]) -> list[Val]:
+    """Four vectors of 8 x int32, in each half of which 4 x 4 elements are transposed."""
+    low = [f.shuffle(rows[i], rows[i + 1], [0, 8, 1, 9, 4, 12, 5, 13]) for i in (0, 2)]
+    high = [f.shuffle(rows[i], rows[i + 1], [2, 10, 3, 11, 6, 14, 7, 15]) for i in (0, 2)]
+    out = []
+    for a, b in (low, high):
+        out += [f.shuffle(a, b, [0, 1, 8, 9, 4, 5, 12, 13]), f.shuffle(a, b, [2, 3, 10, 11, 6, 7, 14, 15])]
+    return out
