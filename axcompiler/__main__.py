@@ -15,6 +15,7 @@ from axforge.axcompiler.calibrate.arrays import ArraySamples
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
 from axforge.axcompiler.quantize import schemes
+from axforge.axcompiler.quantize.algorithms.clipping import EFFORTS
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
 
 
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input-shape", action="append", default=[], metavar="NAME=N,C,H,W", help="pin a dynamic shape; may be repeated")
     parser.add_argument("--cores", type=int, default=1, choices=range(1, 5), help="AIPU cores (default: 1)")
     parser.add_argument("--target", default="metis", help="AIPU description: a name, or the path of a YAML file (default: metis)")
-    parser.add_argument("--scheme", default="mse", choices=schemes.names(), help="how ranges are chosen (default: mse)")
+    parser.add_argument("--scheme", default="effect", choices=schemes.names(), help="how ranges are chosen (default: effect)")
+    parser.add_argument("--effort", default="normal", choices=sorted(EFFORTS), help="how much 'effect' tries (default: normal)")
     parser.add_argument("--percentile", type=float, default=99.999, help="share of values that scheme 'percentile' keeps")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes to leave in float32, on the CPU")
     parser.add_argument("--end-node", nargs="+", default=[], metavar="NAME", help="tensors or nodes after which the host takes over")
@@ -79,7 +81,7 @@ def _compile(args: argparse.Namespace) -> None:
     options = api.Options(
         check=CheckConfig(input_shapes=dict(_shape(text) for text in args.input_shape), end_nodes=tuple(args.end_node)),
         calibrate=CalibrateConfig(),
-        quantize=QuantizeConfig(args.scheme, args.percentile, tuple(args.exclude)),
+        quantize=QuantizeConfig(args.scheme, args.percentile, tuple(args.exclude), effort=args.effort),
         tile=TileConfig(args.cores, args.target),
         pack=PackConfig(args.model.stem),
     )

@@ -64,16 +64,19 @@ class CalibrateConfig:
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """scheme: how a range is chosen from a histogram: 'minmax', 'percentile', 'mse' or another file of quantize/schemes.
+    """scheme: how the range of an activation is chosen: 'effect', among all schemes by what they do to the outputs of the network, or
+    one scheme for all: 'minmax', 'percentile', 'mse', 'entropy' or another file of quantize/schemes.
 
+    effort: of 'effect': 'fast' tries nothing and takes 'mse', 'normal' takes at most as long as the calibration, 'best' some minutes.
     percentile: share of values kept, for that scheme. exclude: ONNX node names to leave in float32 (islands).
     algorithms: by the name of a file of quantize/algorithms or rewrites, its options, or whether it is on.
     """
 
-    scheme: str = "mse"
+    scheme: str = "effect"
     percentile: float = 99.999
     exclude: tuple[str, ...] = ()
     algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
+    effort: str = "normal"
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,14 @@ class Stage:
 
 _ONNX, _GRAPH = ("onnx", "onnxruntime", "numpy", "msgspec"), ("numpy", "msgspec")
 
+#: what calibrate writes
+CALIBRATION = ("ranges.json", "histograms.npz", "samples.npz")
+
 STAGES: tuple[Stage, ...] = (
     Stage("fetch", (), ("model.onnx",), (), FetchConfig),
     Stage("check", ("model.onnx",), ("checked.onnx", "support.json"), _ONNX, CheckConfig),
-    Stage("calibrate", ("checked.onnx",), ("ranges.json", "histograms.npz"), _ONNX, CalibrateConfig),
-    Stage("quantize", ("checked.onnx", "ranges.json", "histograms.npz"), ("quantized.onnx",), _ONNX, QuantizeConfig),
+    Stage("calibrate", ("checked.onnx",), CALIBRATION, _ONNX, CalibrateConfig),
+    Stage("quantize", ("checked.onnx", *CALIBRATION), ("quantized.onnx", "quantization.json"), _ONNX, QuantizeConfig),
     Stage("optimize", ("quantized.onnx",), ("graph.axgraph",), _ONNX, OptimizeConfig),
     Stage("tile", ("graph.axgraph",), ("program.axprogram", "schedule.json"), _GRAPH, TileConfig),
     Stage("pack", ("graph.axgraph", "program.axprogram", "schedule.json"), ("model.axmodel", "manifest.json"), _GRAPH, PackConfig),

@@ -79,14 +79,15 @@ def prepare(name: str, root: Path, work: Path) -> Path:
 def _quantized(name: str, root: Path, folder: Path) -> None:
     """Makes graph.axgraph, the network as the compiler quantizes it, unless it is there."""
     shape = root / "models" / "shape"
-    files = {n: folder / n for n in ("model.onnx", "checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx", "graph.axgraph")}
+    names = ("model.onnx", "checked.onnx", *stages.CALIBRATION, "quantized.onnx", "graph.axgraph")
+    files = {n: folder / n for n in names}
     if files["graph.axgraph"].exists():
         return
     subprocess.run([sys.executable, str(shape / "fill_weights.py"), name, str(files["model.onnx"])], check=True)
     check.run(files, stages.CheckConfig(), folder, silent)
     samples = [_inputs(files["checked.onnx"], seed) for seed in range(4)]
     calibrate.run(files, stages.CalibrateConfig(), folder, silent, samples=samples)
-    quantize.run(files, stages.QuantizeConfig(), folder, silent)
+    quantize.run(files, stages.QuantizeConfig(effort="fast"), folder, silent)
     optimize.run(files, stages.OptimizeConfig(), folder, silent)
 
 

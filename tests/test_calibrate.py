@@ -23,7 +23,7 @@ from axforge.axcompiler.calibrate.probe import MAX_VALUES, stride_for
 from axforge.axcompiler.check import run as check
 from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.placement.plan import make_plan
-from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, silent
+from axforge.axcompiler.stages import CALIBRATION, CalibrateConfig, CheckConfig, silent
 from axforge.axcompiler.statistics import artefacts
 from axforge.axcompiler.statistics.histogram import Histogram
 
@@ -98,11 +98,11 @@ def test_artefacts_are_the_same_bytes_again_and_come_back(tmp_path: Path) -> Non
         checked(proto, tmp_path / name)
         inputs = {"checked.onnx": tmp_path / name / "checked.onnx"}
         calibrate(inputs, CalibrateConfig(), tmp_path / name, silent, samples=image_samples(3))
-    for artefact in ("ranges.json", "histograms.npz"):
+    for artefact in ("ranges.json", "histograms.npz", "samples.npz"):
         assert (tmp_path / "a" / artefact).read_bytes() == (tmp_path / "b" / artefact).read_bytes()
-    back = artefacts.load(tmp_path / "a" / "ranges.json", tmp_path / "a" / "histograms.npz")
+    back = artefacts.load(*(tmp_path / "a" / name for name in CALIBRATION))
     artefacts.save(back, tmp_path)
-    for artefact in ("ranges.json", "histograms.npz"):
+    for artefact in ("ranges.json", "histograms.npz", "samples.npz"):
         assert (tmp_path / artefact).read_bytes() == (tmp_path / "a" / artefact).read_bytes()
 
 
@@ -151,7 +151,7 @@ def test_damaged_artefacts_are_an_error(tmp_path: Path) -> None:
     del document["tensors"]["c2"]
     (tmp_path / "ranges.json").write_text(json.dumps(document))
     with pytest.raises(CompileError, match="damaged"):
-        artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz")
+        artefacts.load(*(tmp_path / name for name in CALIBRATION))
 
 
 floats = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-30 else v)

@@ -22,7 +22,7 @@ node = helper.make_node
 
 
 def quantized(folder: Path, exclude: tuple[str, ...] = ()) -> onnx.ModelProto:
-    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx")}
+    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "samples.npz", "quantized.onnx")}
     check({"model.onnx": save(small_net(), folder)}, CheckConfig(), folder, silent)
     calibrate(files, CalibrateConfig(), folder, silent, samples=image_samples(4))
     quantize(files, QuantizeConfig(exclude=exclude), folder, silent)

@@ -18,7 +18,7 @@ from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize import choice, quantize
 from axforge.axcompiler.quantize.algorithm import ALGORITHMS, Phase, Quantization, QuantizingAlgorithm, algorithm
 from axforge.axcompiler.rewrites import REWRITES
-from axforge.axcompiler.stages import AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
+from axforge.axcompiler.stages import CALIBRATION, AlgorithmOptions, CalibrateConfig, CheckConfig, QuantizeConfig, silent
 from axforge.axcompiler.statistics import STANDARD, STATISTICS, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
 from axforge.axcompiler.statistics.base import F64, Collector, Observation, PlacedStatistic, Sampling, StatisticPoint, statistic
@@ -93,10 +93,10 @@ def checked(folder: Path) -> onnx.ModelProto:
 
 
 def test_an_algorithm_with_its_own_statistic_needs_no_other_code(tmp_path: Path, remember: type[Remember]) -> None:
-    proto, samples, config = checked(tmp_path), image_samples(5), QuantizeConfig(algorithms={"remember": {"factor": 2.0}})
+    proto, samples, config = checked(tmp_path), image_samples(5), QuantizeConfig("mse", algorithms={"remember": {"factor": 2.0}})
     measured = collect(proto, choice.for_calibrate(CalibrateConfig(), config), samples, silent)
     artefacts.save(measured, tmp_path)
-    back = artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz")
+    back = artefacts.load(*(tmp_path / name for name in CALIBRATION))
     quantize(proto, back, config)
     ((factor, squares),) = remember.seen
     assert factor == 2.0
@@ -115,7 +115,7 @@ def test_statistics_that_nobody_needs_leave_no_trace(tmp_path: Path, remember: t
     for name, statistics in (("a", plain), ("b", more)):
         (tmp_path / name).mkdir()
         artefacts.save(statistics, tmp_path / name)
-    for artefact in ("ranges.json", "histograms.npz"):
+    for artefact in ("ranges.json", "histograms.npz", "samples.npz"):
         assert (tmp_path / "a" / artefact).read_bytes() == (tmp_path / "b" / artefact).read_bytes()
     assert b"channels" not in (tmp_path / "a" / "ranges.json").read_bytes()
 
@@ -178,7 +178,8 @@ def never(model: onnx.ModelProto) -> api.Samples:
         (QuantizeConfig(algorithms={"bias_corection": True}), r"no algorithm 'bias_corection'\n.*'bias_correction'\? Known algorithms: "),
         (QuantizeConfig(algorithms={"clipping": {"sceme": "mse"}}), "has no option 'sceme'\n.*'scheme'"),
         (QuantizeConfig(algorithms={"clipping": {"scheme": 3}}), r"algorithm 'clipping': expected `str`"),
-        (QuantizeConfig(algorithms={"clipping": {"options": {"x": 1}}}), "range scheme 'mse' has no option 'x'\n.*takes no option"),
+        (QuantizeConfig(algorithms={"clipping": {"options": {"x": 1}}}), "range scheme 'effect' has no option 'x'\n.*percentile"),
+        (QuantizeConfig("mse", algorithms={"clipping": {"options": {"x": 1}}}), "range scheme 'mse' has no option 'x'\n.*takes no option"),
         (QuantizeConfig("mse", 20.0), "percentile is 20.0"),
         (QuantizeConfig(algorithms={"equalise": True}), r"no algorithm 'equalise'\n.*Did you mean 'equalize'\?.*bias_correction"),
         (QuantizeConfig(algorithms={"equalize": {"limit": 0.5}}), r"limit is 0\.5"),

@@ -34,7 +34,7 @@ def compiled(
     proto: onnx.ModelProto, folder: Path, samples: list[dict[str, np.ndarray]], config: QuantizeConfig | None = None, **check_options: bool
 ) -> tuple[onnx.ModelProto, Graph]:
     """The QDQ model and the fused graph."""
-    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx")}
+    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "samples.npz", "quantized.onnx")}
     check({"model.onnx": save(proto, folder)}, CheckConfig(**check_options), folder, silent)
     calibrate(files, CalibrateConfig(), folder, silent, samples=samples)
     quantize(files, config or QuantizeConfig(), folder, silent)

@@ -21,7 +21,7 @@ from axforge.axcompiler.quantize import quantize
 from axforge.axcompiler.quantize import run as quantize_stage
 from axforge.axcompiler.reference import Reference
 from axforge.axcompiler.rewrites import split_channels
-from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
+from axforge.axcompiler.stages import CALIBRATION, CalibrateConfig, CheckConfig, OptimizeConfig, QuantizeConfig, silent
 from axforge.axcompiler.statistics import artefacts
 
 Array = NDArray[np.float32]
@@ -74,7 +74,7 @@ def checked(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 def int8_noise(proto: onnx.ModelProto, folder: Path, config: CalibrateConfig) -> float:
     """Error of the compiled model relative to the float one, both squared and summed over all outputs."""
-    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "quantized.onnx")}
+    files = {name: folder / name for name in ("checked.onnx", "ranges.json", "histograms.npz", "samples.npz", "quantized.onnx")}
     checked(proto, folder)
     samples = image_samples(12)
     calibrate(files, config, folder, silent, samples=samples)
@@ -109,7 +109,7 @@ def test_int8_loses_much_less(tmp_path: Path, ends: str) -> None:
     proto = separable(ends)
     whole = int8_noise(proto, tmp_path, CalibrateConfig(split_channels=False))
     split = int8_noise(proto, tmp_path, CalibrateConfig())
-    assert artefacts.load(tmp_path / "ranges.json", tmp_path / "histograms.npz").decisions["split_channels"]
+    assert artefacts.load(*(tmp_path / name for name in CALIBRATION)).decisions["split_channels"]
     assert split < whole / 8
 
 
@@ -133,7 +133,7 @@ def test_channels_that_a_clip_bounds_stay_together(tmp_path: Path) -> None:
 def test_a_node_that_was_split_can_still_be_excluded(tmp_path: Path) -> None:
     proto = checked(separable("conv"), tmp_path)
     measured = collect(proto, CalibrateConfig(), image_samples(5), silent)
-    quantized = quantize(proto, measured, QuantizeConfig(exclude=("u1_conv",)))
+    quantized, _ = quantize(proto, measured, QuantizeConfig(exclude=("u1_conv",)))
     weights = {n.name: n.input[1] for n in quantized.graph.node if n.op_type == "Conv"}
     assert all(("quantized" in w or "dequantized" in w) == ("u1_conv" not in name) for name, w in weights.items())
 

@@ -1,4 +1,4 @@
-"""checked.onnx and samples -> ranges.json, histograms.npz: one pass over the samples, one sample in memory at a time."""
+"""checked.onnx and samples -> ranges.json, histograms.npz, samples.npz: one pass over the samples, one sample in memory at a time."""
 
 from axforge.axcompiler.calibrate.collect import collect, run
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from axforge.axcompiler.calibrate.feeds import Feeds, not_finite
 from axforge.axcompiler.calibrate.probe import OUTPUTS, Probe, with_probes
-from axforge.axcompiler.calibrate.sessions import ProbeSession
+from axforge.axcompiler.onnx_graph.sessions import FloatSession
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.statistics.base import Observation, StatisticPoint
 
@@ -24,7 +24,7 @@ class ProbeBatch:
     """Some of the probes, and a session that computes them."""
 
     probes: list[Probe]
-    session: ProbeSession
+    session: FloatSession
 
     def run(self, feeds: Feeds, i: int) -> dict[str, F32]:
         """The outputs of all probes for sample number `i`, by their names."""
@@ -46,7 +46,7 @@ def probe_batches(model: onnx.ModelProto, plan: Plan, points: Iterable[Statistic
         mine = {n for n in wanted if n in plan.leaving or batch[derived[n][0] if n in derived else n] == k}
         outputs = {name: wanted[name] for name in wanted if name in mine}
         probed, probes = with_probes(model, outputs, plan.view.shapes, {n: d for n, d in derived.items() if {n, d[0]} <= mine})
-        batches.append(ProbeBatch(probes, ProbeSession(probed)))
+        batches.append(ProbeBatch(probes, FloatSession(probed, "calibrate")))
     return batches
 
 

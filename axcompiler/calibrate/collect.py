@@ -19,6 +19,7 @@ from axforge.axcompiler.rewrites import REWRITES
 from axforge.axcompiler.stages import CalibrateConfig, Progress
 from axforge.axcompiler.statistics import STANDARD, STATISTICS, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
+from axforge.axcompiler.statistics.examples import Examples
 
 #: each tensor is measured in at least this many samples (in all, if there are fewer); with more samples the probe batches alternate
 SAMPLES_EACH = 16
@@ -26,9 +27,9 @@ MAX_PROBE_BATCHES = 4
 
 
 def run(inputs: Mapping[str, Path], config: CalibrateConfig, out: Path, progress: Progress, *, samples: Iterable[Sample]) -> None:
-    """checked.onnx -> ranges.json, histograms.npz. samples: feeds of the model by input name; length, if known, is for progress.
+    """checked.onnx -> ranges.json, histograms.npz, samples.npz. samples: feeds of the model by input name; a length is for progress.
 
-    A model that came quantized needs no ranges: both artefacts are empty and no sample is read.
+    A model that came quantized needs no ranges: the artefacts are empty and no sample is read.
     Raises CompileError: no samples, wrong names, shapes or types, values that are not finite (naming tensor and sample), unknown
     algorithms, options or statistics.
     """
@@ -53,10 +54,11 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
         return Statistics()
     batches = probe_batches(model, plan, points, max(1, min(MAX_PROBE_BATCHES, total // SAMPLES_EACH)))
     collectors = Collectors(plan, points, batches, config.bins)
-    result = Statistics(decisions=decisions)
+    result, examples = Statistics(decisions=decisions), Examples()
     floors = dict.fromkeys(scores(plan), MASK)
     for i, sample in enumerate(samples):
         feeds = checked_feeds(plan.view, sample, i)
+        examples.add(i, feeds)
         collectors.widen(_finite_extremes(feeds, i, floors))
         batch = batches[i % len(batches)]
         seen = batch.run(feeds, i)
@@ -73,6 +75,7 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
             f"there are {result.samples or 'no'} calibration samples", where="calibrate", fix="Give at least one sample, better a hundred."
         )
     collectors.store(result)
+    result.examples = examples.result()
     return result
 
 

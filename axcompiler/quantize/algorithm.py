@@ -8,6 +8,7 @@ calibrate again.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, TypeVar
@@ -19,6 +20,8 @@ from axforge.axcompiler.choices import Choices
 from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize.layers import QuantizedLayer
+from axforge.axcompiler.quantize.report import QuantizationReport
+from axforge.axcompiler.stages import Progress, silent
 from axforge.axcompiler.statistics.artefacts import Statistics
 from axforge.axcompiler.statistics.base import PlacedStatistic
 
@@ -35,12 +38,16 @@ class Quantization:
     """A float model on its way to int8: what algorithms read, and fill in or change.
 
     activations: scale and zero point by tensor. layers: integer weights and biases by the tensor that the layer makes.
+    layers_for: what the layers become with given activations, the algorithms of phase LAYERS applied. report: what was chosen.
     """
 
     model: onnx.ModelProto
     plan: Plan
+    layers_for: Callable[[dict[str, Quant]], dict[str, QuantizedLayer]]
     activations: dict[str, Quant] = field(default_factory=dict)
     layers: dict[str, QuantizedLayer] = field(default_factory=dict)
+    report: QuantizationReport = field(default_factory=QuantizationReport)
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,10 @@ def _clipping(config: QuantizeConfig) -> AlgorithmOptions:
     given = config.algorithms.get("clipping", True)
     if given is False:
         return False
-    clipping: dict[str, Option] = {"scheme": config.scheme} | (given if isinstance(given, dict) else {})
+    clipping: dict[str, Option] = {"scheme": config.scheme, "effort": config.effort} | (given if isinstance(given, dict) else {})
     scheme, options = clipping["scheme"], clipping.get("options", {})
-    if isinstance(scheme, str) and isinstance(options, dict) and "percentile" in schemes.options(scheme, "quantize.scheme"):
-        clipping["options"] = {**percentile, **options}
+    if isinstance(scheme, str) and isinstance(options, dict):
+        known = schemes.resolved(scheme, "quantize.scheme")
+        if known == schemes.EFFECT or "percentile" in schemes.options(known, "quantize.scheme"):
+            clipping["options"] = {**percentile, **options}
     return clipping

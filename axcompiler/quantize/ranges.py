@@ -18,12 +18,17 @@ JOIN_RATIO = 1.3
 MIN_SCALE = 2.0**-60
 
 
-def assign(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: Mapping[str, Function]) -> dict[str, Quant]:
-    """Quantization of every tensor in plan.quantized. functions: of tensors that only a table reads, what it makes of them.
+def chosen(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: Mapping[str, Function]) -> dict[str, Bounds]:
+    """The range of every tensor that has one of its own. functions: of tensors that only a table reads, what it makes of them.
 
     Raises CompileError if a range was not measured.
     """
-    bounds = {name: _measured(plan, statistics, scheme, name, functions.get(name)) for name in plan.sources}
+    return {name: _measured(plan, statistics, scheme, name, functions.get(name)) for name in plan.sources}
+
+
+def assign(plan: Plan, statistics: Statistics, own: Mapping[str, Bounds]) -> dict[str, Quant]:
+    """Quantization of every tensor in plan.quantized. own: the range of every tensor that has one of its own, as `chosen` gives them."""
+    bounds = dict(own)
     _saturate(plan, statistics, bounds)
     groups = _Groups(bounds)
     for name, k in plan.joins.items():

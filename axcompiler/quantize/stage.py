@@ -7,14 +7,16 @@ import onnx
 
 from axforge.axcompiler import container
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
 from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.quantize import choice
 from axforge.axcompiler.quantize.algorithm import Phase, Quantization, QuantizingAlgorithm
-from axforge.axcompiler.quantize.layers import quantized_layers
+from axforge.axcompiler.quantize.layers import QuantizedLayer, quantized_layers
+from axforge.axcompiler.quantize.report import QuantizationReport
 from axforge.axcompiler.quantize.writer import Writer
 from axforge.axcompiler.rewrites import REWRITES
-from axforge.axcompiler.stages import Progress, QuantizeConfig
+from axforge.axcompiler.stages import CALIBRATION, Progress, QuantizeConfig, silent
 from axforge.axcompiler.statistics import STANDARD, artefacts
 from axforge.axcompiler.statistics.artefacts import Statistics
 
@@ -22,30 +24,39 @@ AGAIN = "Run the calibrate stage again."
 
 
 def run(inputs: Mapping[str, Path], config: QuantizeConfig, out: Path, progress: Progress) -> None:
-    """checked.onnx, ranges.json, histograms.npz -> quantized.onnx. A model that came quantized passes through as it is.
+    """checked.onnx and what calibrate wrote -> quantized.onnx, quantization.json. A model that came quantized passes through as it is.
 
     Raises CompileError: unknown scheme, algorithm, option or node name, bad percentile, statistics that do not belong to the model.
     """
-    progress(0, 2, "reading")
+    progress(0, 1, "reading")
     model = onnx.load_model(inputs["checked.onnx"])
-    measured = artefacts.load(inputs["ranges.json"], inputs["histograms.npz"])
-    progress(1, 2, "quantizing")
-    result = model if is_quantized(model.graph.node) else quantize(model, measured, config)
+    measured = artefacts.load(*(inputs[name] for name in CALIBRATION))
+    progress(0, 1, "quantizing")
+    result, report = (model, QuantizationReport()) if is_quantized(model.graph.node) else quantize(model, measured, config, progress)
     container.write_atomic(out / "quantized.onnx", result.SerializeToString(deterministic=True))
-    progress(2, 2, "done")
+    container.write_atomic(out / "quantization.json", report.to_json())
+    progress(1, 1, "done")
 
 
-def quantize(model: onnx.ModelProto, measured: Statistics, config: QuantizeConfig) -> onnx.ModelProto:
-    """The QDQ model of a checked float model."""
+def quantize(
+    model: onnx.ModelProto, measured: Statistics, config: QuantizeConfig, progress: Progress = silent
+) -> tuple[onnx.ModelProto, QuantizationReport]:
+    """The QDQ model of a checked float model, and what was chosen."""
     chosen = choice.for_quantize(config)
     model, replaced = _rewritten(model, measured)
     exclude = [name for given in config.exclude for name in replaced.get(given, (given,))]
-    quantization = Quantization(model, make_plan(model, exclude, measured.masked))
-    _check_calibration(config, chosen, quantization.plan, measured)
+    plan = make_plan(model, exclude, measured.masked)
+    _check_calibration(config, chosen, plan, measured)
+
+    def layers_for(activations: dict[str, Quant]) -> dict[str, QuantizedLayer]:
+        made = Quantization(model, plan, layers_for, activations, quantized_layers(plan, activations))
+        _apply(Phase.LAYERS, chosen, made, measured)
+        return made.layers
+
+    quantization = Quantization(model, plan, layers_for, progress=progress)
     _apply(Phase.ACTIVATIONS, chosen, quantization, measured)
-    quantization.layers = quantized_layers(quantization.plan, quantization.activations)
-    _apply(Phase.LAYERS, chosen, quantization, measured)
-    return Writer(model, quantization.plan, quantization.activations, quantization.layers).write()
+    quantization.layers = layers_for(quantization.activations)
+    return Writer(model, plan, quantization.activations, quantization.layers).write(), quantization.report
 
 
 def _check_calibration(config: QuantizeConfig, chosen: Sequence[QuantizingAlgorithm], plan: Plan, measured: Statistics) -> None:

@@ -27,7 +27,10 @@ Array = NDArray[np.generic]
 
 
 class Writer:
-    """Collects the nodes and constants of the QDQ model of one plan."""
+    """Collects the nodes and constants of the QDQ model of one plan.
+
+    parameters: names of the constants that are the scale and the zero point of each activation, once the model is written.
+    """
 
     def __init__(self, model: onnx.ModelProto, plan: Plan, quants: Mapping[str, Quant], layers: Mapping[str, QuantizedLayer]) -> None:
         self._plan, self._quants, self._layers = plan, quants, layers
@@ -37,6 +40,7 @@ class Writer:
         self._names = Names({*names, *(i.name for i in model.graph.input)})
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
+        self.parameters: dict[str, tuple[str, str]] = {}
         self._dequantized: dict[tuple[str, float, int] | tuple[str, int, bytes], str] = {}
         self._protos = [NodeProto.FromString(p.SerializeToString()) for p in self._view.protos]
 
@@ -76,6 +80,7 @@ class Writer:
         q = self._quants[name]
         scale = self._constant(f"{name}_scale", np.asarray(q.scale, np.float32))
         zero = self._constant(f"{name}_zero_point", np.asarray(q.zero_point, np.int8))
+        self.parameters[name] = scale, zero
         outside = name in self._plan.entering
         source, result = name, self._names.fresh(f"{name}_dequantized")
         if name in self._view.outputs and not outside:

@@ -1,4 +1,4 @@
-"""What calibration knows of each tensor, and the two artefacts that hold it."""
+"""What calibration knows of each tensor, with the samples that it kept, and the three artefacts that hold it."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from axforge.axcompiler import container
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.statistics.base import F32, F64, Range
 from axforge.axcompiler.statistics.channels import ChannelMeans
+from axforge.axcompiler.statistics.examples import Example, packed, unpacked
 from axforge.axcompiler.statistics.histogram import Histogram
 
 MEANS = ChannelMeans.name
@@ -35,7 +36,7 @@ class Statistics:
 
     masked: tensors that hold minus infinity, as attention masks do; they cannot be int8. saturated: tensors on the
     way to a softmax that hold finite masks, which are not in their ranges. decisions: by the name of an algorithm
-    that rewrites the float model, how it did; everything else is measured on the rewritten model.
+    that rewrites the float model, how it did; everything else is measured on the rewritten model. examples: some of the samples.
     """
 
     samples: int = 0
@@ -44,6 +45,7 @@ class Statistics:
     masked: set[str] = field(default_factory=set)
     saturated: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
 
 
 class _Extremes(msgspec.Struct):
@@ -67,7 +69,7 @@ class _Document(msgspec.Struct):
 
 
 def save(statistics: Statistics, out: Path) -> None:
-    """Write ranges.json (exact extremes, for people too) and histograms.npz; equal statistics give equal bytes."""
+    """Write ranges.json (exact extremes, for people too), histograms.npz and samples.npz; equal statistics give equal bytes."""
     means = statistics.channels.get(MEANS, {})
     document: dict[str, object] = {
         "samples": statistics.samples,
@@ -86,6 +88,7 @@ def save(statistics: Statistics, out: Path) -> None:
     for kind, measured in others.items():
         arrays |= {f"{kind}.values": _flat(measured, np.float64), f"{kind}.length": _lengths(measured)}
     container.write_atomic(out / "histograms.npz", npz_bytes(arrays))
+    container.write_atomic(out / "samples.npz", npz_bytes(packed(statistics.examples)))
 
 
 def _histograms(statistics: Statistics) -> dict[str, NDArray[np.generic]]:
@@ -120,15 +123,20 @@ def npz_bytes(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def load(ranges: Path, histograms: Path) -> Statistics:
-    """What `save` wrote. Raises CompileError if the two files are damaged or do not belong together."""
+def load(ranges: Path, histograms: Path, samples: Path) -> Statistics:
+    """What `save` wrote. Raises CompileError if the files are damaged or do not belong together."""
     try:
         document = msgspec.json.decode(ranges.read_bytes(), type=_Document)
-        with np.load(histograms, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return _assemble(document, arrays)
+        statistics = _assemble(document, _arrays(histograms))
+        statistics.examples = unpacked(_arrays(samples))
     except (msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, EOFError) as e:
         raise CompileError(f"the calibration results are damaged ({e})", where=ranges.name, fix="Run the calibrate stage again.") from e
+    return statistics
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _assemble(document: _Document, arrays: Mapping[str, NDArray[np.generic]]) -> Statistics:

@@ -32,6 +32,7 @@ def compile_job(plan: BuildPlan, last: str) -> CompileJob:
         last=last,
         cores=plan.cores,
         num_cal_images=plan.options.num_cal_images,
+        effort=plan.options.effort,
         force=plan.options.force,
         samples=samples,
     )

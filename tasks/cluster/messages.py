@@ -41,6 +41,7 @@ class CompileJob(Job, frozen=True, kw_only=True):
     last: str
     cores: int
     num_cal_images: int
+    effort: str
     force: bool
     samples: tuple[SampleFile, ...] = ()
 

@@ -67,7 +67,7 @@ def answered(work: Callable[[J, Path], A]) -> "Callable[[J], A | Failed]":
 def compile_model(job: CompileJob, folder: Path) -> CompileAnswer:
     """Compile a model from check to the stage that is wanted; results are in the cache afterwards."""
     items = tuple(CalibrationItem(sample.name, folder / sample.file, sample.variant) for sample in job.samples)
-    options = ModelOptions(cores=job.cores, num_cal_images=job.num_cal_images, force=job.force)
+    options = ModelOptions(cores=job.cores, num_cal_images=job.num_cal_images, effort=job.effort, force=job.force)
     plan = received(job, folder, options, items)
     fetched = plan.outputs(BY_NAME["fetch"])["model.onnx"]
     fetched.parent.mkdir(parents=True)

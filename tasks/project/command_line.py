@@ -25,6 +25,7 @@ class ModelOptions:
     cores: int = 0
     onnx: str = ""
     num_cal_images: int = 0
+    effort: str = ""
     force: bool = False
     explain: bool = False
     cluster: str = ""
@@ -50,6 +51,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("cores", "cores", "aipu-cores", int, "AIPU cores to compile for, 1 to 4 (default: what the model's descriptor says, else 1)"),
     Option("onnx", "onnx", "onnx", str, "take this ONNX file instead of the source the descriptor names"),
     Option("num_cal_images", "images", "num-cal-images", int, "images to calibrate with"),
+    Option("effort", "effort", "effort", str, "how long to look for the best int8 ranges: fast, normal or best (default: normal)"),
     Option("force", "force", "force", bool, "compile again, whatever the cache holds"),
     Option("explain", "explain", "explain", bool, "say of each stage why it ran, or that it did not have to"),
     Option("cluster", "cluster", "cluster", str, "compile and measure on the workers of a Dask cluster: tcp://HOST:8786"),
@@ -166,7 +168,7 @@ def _merge(old: ModelOptions | None, new: ModelOptions, model: str) -> ModelOpti
     merged = {}
     for f in fields(ModelOptions):
         mine, other = getattr(new, f.name), getattr(old, f.name)
-        if mine and other and mine != other and f.name in ("cores", "onnx", "num_cal_images"):
+        if mine and other and mine != other and f.name in ("cores", "onnx", "num_cal_images", "effort"):
             raise AxforgeError(
                 f"{model} is named twice with different {f.name} ({other} and {mine}).", fix="Run doit once for each of them."
             )

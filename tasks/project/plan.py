@@ -135,7 +135,8 @@ class BuildPlan:
         """A digest of all settings of this model as they were given; cheap, and it may change where nothing else does."""
         given = self.options.onnx and str(self.settings.typed(self.options.onnx))
         where = [self.model.path, self.settings.data_root, self.settings.build_root, self.target]
-        return digest([3, SDK, self.cores, given, self.options.num_cal_images, [str(path) for path in where], self.model.raw])
+        options = [given, self.options.num_cal_images, self.options.effort]
+        return digest([3, SDK, self.cores, options, [str(path) for path in where], self.model.raw])
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:

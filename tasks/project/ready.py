@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import FILE, NAME
 from axforge.tasks.project import zoo
-from axforge.tasks.project.command_line import ModelOptions
+from axforge.tasks.project.command_line import OPTIONS, ModelOptions
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
 from axforge.tasks.project.zoo import ZooModel
@@ -73,7 +73,8 @@ def find(word: str, options: ModelOptions, here: Settings) -> Ready | None:
 
 def refuse_options(plan: Ready, pipe: str, floats: tuple[str, ...]) -> None:
     """Raises AxforgeError for what cannot be asked of a model that is compiled already."""
-    for name, flag in (("force", "--force"), ("onnx", "--onnx"), ("num_cal_images", "--num-cal-images"), ("cores", "--aipu-cores")):
+    flags = {o.name: f"--{o.flag}" for o in OPTIONS if o.name in ("force", "onnx", "num_cal_images", "effort", "cores")}
+    for name, flag in flags.items():
         if getattr(plan.options, name) and not (name == "cores" and plan.compiled.is_relative_to(plan.settings.build_root)):
             raise AxforgeError(f"{flag} is about compiling, and this is compiled already.", where=str(plan.compiled), fix=f"Omit {flag}.")
     if pipe in floats:

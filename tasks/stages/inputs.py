@@ -229,6 +229,15 @@ class CalibrateInputs(StageInputs):
         self.stage.run()(self.artefacts, self.config(), folder, report, samples=feeds)
 
 
+class QuantizeInputs(StageInputs):
+    """The configuration of quantize, with the effort that was asked for."""
+
+    def config(self) -> Any:
+        """The configuration, with what the plan gives."""
+        given = self.plan.options.effort
+        return replace(super().config(), effort=given) if given else super().config()
+
+
 class TileInputs(StageInputs):
     """The number of cores, and the AIPU's description, which is content too."""
 
@@ -264,6 +273,7 @@ class PackInputs(StageInputs):
 _PARTICULAR: Mapping[str, type[StageInputs]] = {
     "fetch": FetchInputs,
     "calibrate": CalibrateInputs,
+    "quantize": QuantizeInputs,
     "tile": TileInputs,
     "pack": PackInputs,
 }

@@ -89,6 +89,7 @@ EDITS: dict[str, list[str]] = {
     "axcompiler/rewrites/equalize.py": ["calibrate", "quantize"],
     CLIPPING: ["quantize"],
     "axcompiler/quantize/schemes/mse.py": ["quantize"],
+    "axcompiler/quantize/effect/search.py": ["quantize"],
     "axcompiler/optimize/__init__.py": ["optimize"],
     "axcompiler/tile/__init__.py": ["tile"],
     "axcompiler/pack/__init__.py": ["pack"],

@@ -40,10 +40,10 @@ def test_a_changed_option_is_named_with_both_values(quick: Project) -> None:
     quick.describe(compile={"quantize": {"scheme": "minmax"}})
     told = explained(quick)
     assert "quantize: would run" in told["quantize"]
-    assert "quantize.scheme: mse → minmax" in told["quantize"]
+    assert "quantize.scheme: effect → minmax" in told["quantize"]
     assert told["calibrate"] == "calibrate: up to date\n"
     assert "quantize runs first" in told["tile"]
-    assert "quantize.scheme: mse → minmax" in quick.compile().out
+    assert "quantize.scheme: effect → minmax" in quick.compile().out
 
 
 def test_changed_images_are_counted_and_named(quick: Project) -> None:

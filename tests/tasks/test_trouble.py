@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tasks_support import STAGES, Project, write_picture
 
+from axforge.axcompiler.stages import BY_NAME
+
 
 @pytest.fixture
 def quick(project: Project) -> Project:
@@ -46,8 +48,7 @@ def started(project: Project, stage: str, **environment: str) -> subprocess.Pope
 
 def leftovers(project: Project) -> list[str]:
     """Files below build/ that no stage declares."""
-    known = {"model.onnx", "checked.onnx", "support.json", "ranges.json", "histograms.npz", "quantized.onnx", "graph.axgraph", "model.json"}
-    known |= {"program.axprogram", "schedule.json", "model.axmodel", "manifest.json"}
+    known = {"model.onnx", "model.json", *(name for stage in BY_NAME.values() for name in stage.outputs)}
     files = [p for p in (project.root / "build").rglob("*") if p.is_file()]
     return [p.name for p in files if p.name not in known and not p.name.startswith((".doit.sqlite", ".doit-code.json"))]
 
