@@ -113,7 +113,7 @@ def test_every_address_of_every_step_is_checked(isa, host_graphs):
             seen.add(type(step.params))
     emitted = {p for p in families.kernel if p.family != "peak"}
     products = {"amx": {"amx"}, "pair": {"conv", "panel"}}.get(isa.dot, {"conv"})
-    products.add("spatial:depthwise" if isa.dot == "plain" else "depthwise")
+    products.add("depthwise" if isa.x86 else "spatial:depthwise")
     others = {"amx", "conv", "panel", "depthwise", "spatial:depthwise"} - products
     assert {p.family for p in seen} == {p.family for p in emitted} - others
 

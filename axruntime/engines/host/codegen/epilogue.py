@@ -5,7 +5,7 @@ value can be rounded by adding 1.5 * 2**23: the sum's low mantissa bits are the 
 The clamp's comparisons let NaN through, whose low byte is then 0 as in NumPy's conversion on x86.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -65,14 +65,17 @@ def load_epilogue(f: Fn, p: EpilogueParams[Val, Val, Val], kind: Finish) -> Load
     e = LoadedEpilogue(p.lo, p.hi, p.shift.cast("trunc", "i8"), p.table)
     if e.table is not None:
         e.banks = load_banks(f, e.table)
-    if f.isa.avx512 or f.isa.avx2:
+    if f.isa.x86 or f.isa.arm:
         e.lowest, e.highest = (v.cast("fptosi", "i32").cast("trunc", "i8") + e.shift for v in (e.lo, e.hi))
         e.clamp, e.small = kind.clamp, kind.small
     return e
 
 
 def load_banks(f: Fn, table: Val) -> tuple[Val, ...]:
-    """A table as the path looks it up: in four registers of AVX-512 VBMI, or by `_differences` of AVX2; () on other paths."""
+    """A table as the path looks it up: in four registers of AVX-512 VBMI, by `_differences` of AVX2, or in memory by tbl; () on
+    other paths."""
+    if f.isa.arm:
+        return (table,)
     if f.isa.avx2:
         return (_differences(f, table),)
     return tuple(f.load("<64 x i8>", table, 64 * i) for i in range(4)) if f.isa.vbmi else ()
@@ -102,6 +105,8 @@ def lookup(f: Fn, table: Val, banks: Sequence[Val], code: Val) -> Val:
     n = lanes(code.ty)
     if f.isa.avx2 and banks and n >= 16:
         return _lookup_bytes(f, banks[0], code)
+    if f.isa.arm and n >= 16:
+        return join(f, [_lookup_rows(f, table, part) for part in split(f, code, n // 16)])
     if not banks or n < 16:
         out = Val(f, code.ty, "poison")
         for i in range(n):
@@ -138,12 +143,23 @@ def _lookup_bytes(f: Fn, differences: Val, code: Val) -> Val:
     return out
 
 
+def _lookup_rows(f: Fn, table: Val, code: Val) -> Val:
+    """16 look-ups by tbl and tbx in 64 bytes at a time, which leave lanes alone whose index is larger."""
+    rows = [f.load("<16 x i8>", table, 16 * i) for i in range(16)]
+    out = f.call("<16 x i8>", "llvm.aarch64.neon.tbl4.v16i8", *rows[:4], code)
+    for i in range(1, 4):
+        out = f.call("<16 x i8>", "llvm.aarch64.neon.tbx4.v16i8", out, *rows[4 * i : 4 * i + 4], code - 64 * i)
+    return out
+
+
 def finish(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> list[Val]:
     """Requantizes several vectors of equal width; 64 or 32 bytes at a time where the CPU can. One of several values may not be NaN."""
     n = lanes(values[0].ty)
     out: list[Val] = []
     if f.isa.avx2 and n in (8, 16) and (e.small or len(values) > 1):
-        return _finish_eights(f, e, values)
+        return _finish_together(f, e, values, 8, finish32)
+    if f.isa.arm and n in (4, 8, 16) and (e.small or len(values) > 1):
+        return _finish_together(f, e, values, 4, _finish16)
     if f.isa.avx512 and n == 16 and len(values) > 1:
         for i in range(0, len(values), 4):
             part = list(values[i : i + 4])
@@ -185,15 +201,33 @@ def finish64(f: Fn, e: LoadedEpilogue, values: Sequence[Val], *, natural: bool =
     return code if e.table is None else lookup(f, e.table, e.banks, code)
 
 
-def _finish_eights(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> list[Val]:
-    """`finish` by AVX2: vectors of 8 or 16, four eights at a time."""
+def _finish_together(
+    f: Fn, e: LoadedEpilogue, values: Sequence[Val], size: int, four: Callable[[Fn, LoadedEpilogue, Sequence[Val]], Val]
+) -> list[Val]:
+    """`finish` of vectors that are cut into registers of `size` lanes, by a function for four registers."""
     n = lanes(values[0].ty)
-    eights = [part for t in values for part in (split(f, t, 2) if n == 16 else [t])]
+    registers = [part for t in values for part in split(f, t, n // size)]
     codes: list[Val] = []
-    for i in range(0, len(eights), 4):
-        part = eights[i : i + 4]
-        codes += split(f, finish32(f, e, part + part[-1:] * (4 - len(part))), 4)[: len(part)]
-    return [join(f, codes[i : i + n // 8]) for i in range(0, len(codes), n // 8)]
+    for i in range(0, len(registers), 4):
+        part = registers[i : i + 4]
+        codes += split(f, four(f, e, part + part[-1:] * (4 - len(part))), 4)[: len(part)]
+    return [join(f, codes[i : i + n // size]) for i in range(0, len(codes), n // size)]
+
+
+def _finish16(f: Fn, e: LoadedEpilogue, values: Sequence[Val]) -> Val:
+    """Four vectors of 4 -> 16 bytes by aarch64: conversion to even with saturation, then narrowing with saturation twice."""
+    assert e.lowest is not None
+    assert e.highest is not None
+    shift, halves = e.shift.cast("zext", "i16").splat(8), []
+    for i in (0, 2):
+        words = [f.call("<4 x i32>", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", t) for t in values[i : i + 2]]
+        pair = join(f, [f.call("<4 x i16>", "llvm.aarch64.neon.sqxtn.v4i16", w) for w in words])
+        halves.append(f.call("<8 x i8>", "llvm.aarch64.neon.sqxtun.v8i8", f.call("<8 x i16>", "llvm.sadd.sat.v8i16", pair, shift)))
+    code = join(f, halves)
+    if e.clamp:
+        code = f.call("<16 x i8>", "llvm.umax.v16i8", code, e.lowest.splat(16))
+        code = f.call("<16 x i8>", "llvm.umin.v16i8", code, e.highest.splat(16))
+    return code if e.table is None else lookup(f, e.table, e.banks, code)
 
 
 #: byte i of the natural order of four vectors of 8 is byte PACKED32[i] after two rounds of packing

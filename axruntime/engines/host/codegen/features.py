@@ -21,7 +21,7 @@ _AVX512 = (*_AVX512_BASE, "avx512vbmi")
 
 
 class Isa(msgspec.Struct, frozen=True):
-    """One path. dot: how products are summed ('amx', 'vnni512', 'vnni256', 'pair', 'plain'); width: vector bits;
+    """One path. dot: how products are summed ('amx', 'vnni512', 'vnni256', 'pair', 'sdot', 'smull', 'plain'); width: vector bits;
     group: how many consecutive products of one output channel are together in packed weights."""
 
     name: str
@@ -37,9 +37,24 @@ class Isa(msgspec.Struct, frozen=True):
         return ",".join(f"+{f}" for f in self.features)
 
     @property
+    def arm(self) -> bool:
+        """Vector instructions of aarch64."""
+        return "neon" in self.features
+
+    @property
+    def x86(self) -> bool:
+        """Vector instructions of x86-64."""
+        return "avx2" in self.features
+
+    @property
+    def offset(self) -> int:
+        """What the product kernels take off the bytes of activations: 128 where the instructions want them signed."""
+        return 128 if self.arm else 0
+
+    @property
     def vector_constraint(self) -> str:
         """What inline assembler calls a vector register."""
-        return "x"
+        return "w" if self.arm else "x"
 
     @property
     def avx512(self) -> bool:
@@ -65,20 +80,22 @@ PATHS = (
     Isa("avx512vnni-base", "vnni512", 512, 4, _F512 - {"avx512vbmi"}, _AVX512_BASE),
     Isa("avxvnni", "vnni256", 256, 4, _F256 | {"avx_vnni"}, (*_AVX2, "avxvnni")),
     Isa("avx2", "pair", 256, 4, _F256, _AVX2),
+    Isa("dotprod", "sdot", 128, 4, frozenset({"asimd", "asimddp"}), ("neon", "dotprod")),
+    Isa("neon", "smull", 128, 8, frozenset({"asimd"}), ("neon",)),
     Isa("generic", "plain", 128, 1, frozenset()),
 )
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """Feature names of an x86-64 CPU as Linux prints them; empty where they cannot be read, which selects the generic path."""
-    if platform.machine() not in ("x86_64", "AMD64"):
+    """Feature names of an x86-64 or aarch64 CPU as Linux prints them; empty where they cannot be read, which selects the generic path."""
+    if platform.machine() not in ("x86_64", "AMD64", "aarch64"):
         return frozenset()
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return frozenset()
     for line in info.read_text().splitlines():
-        if line.startswith("flags"):
+        if line.startswith(("flags", "Features")):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
 

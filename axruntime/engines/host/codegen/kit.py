@@ -187,6 +187,9 @@ class Fn:
     def text(self) -> str:
         """The finished function."""
         attrs = f'"target-features"="{self.isa.llvm_features}" ' if self.isa.llvm_features else ""
+        if self.isa.arm:
+            # loads well before their use: cores that reorder instructions do not mind
+            attrs += '"tune-cpu"="cortex-a55" '
         return "\n".join(
             [
                 f"define void @{self.name}(ptr %bases, ptr %p, i64 %tid, i64 %nt) nounwind "
@@ -257,9 +260,13 @@ class Fn:
         other = b if isinstance(b, Val) else self.c(b, a.ty)
         return self.select(a.cmp("sgt", other), a, other)
 
-    def fixed(self, v: Val) -> Val:
-        """The same vector, of which the optimizer knows nothing: sums keep the order in which they are written, and so their registers."""
-        return self.emit(v.ty, f'call {v.ty} asm "", "={self.isa.vector_constraint},0"({v.ty} {v.ref})')
+    def fixed(self, v: Val, *, ordered: bool = False) -> Val:
+        """The same vector, of which the optimizer knows nothing: sums keep the order in which they are written, and so their registers.
+
+        ordered: what depends on it is not moved before what an earlier ordered one depends on.
+        """
+        effect = "sideeffect " if ordered else ""
+        return self.emit(v.ty, f'call {v.ty} asm {effect}"", "={self.isa.vector_constraint},0"({v.ty} {v.ref})')
 
     def shuffle(self, a: Val, b: Val, index: Sequence[int]) -> Val:
         """Returns the elements `index` of the concatenation of the vectors `a` and `b`."""

@@ -80,8 +80,7 @@ def module_text(kernels: Sequence[Kernel], isa: Isa) -> str:
         f = generate(KERNEL.format(i), kernel, isa)
         bodies.append(f.text())
         declares |= f.declares
-    x86 = bool(isa.features)
-    if x86:
+    if isa.x86:
         declares.add("declare void @llvm.x86.sse2.pause()")
-    driver = _DRIVER.format(pause="call void @llvm.x86.sse2.pause()" if x86 else "")
+    driver = _DRIVER.format(pause="call void @llvm.x86.sse2.pause()" if isa.x86 else "")
     return "\n\n".join([*sorted(declares), *bodies, driver])

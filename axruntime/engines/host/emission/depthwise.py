@@ -17,7 +17,7 @@ from axforge.axruntime.engines.host.emission.weights import shifted_bias
 
 def depthwise(m: Emitter, name: str, c: Convolution) -> None:
     """The step of a convolution with one group for each channel."""
-    if m.isa.avx512 or m.isa.avx2:
+    if m.isa.x86:
         _vectors_of_bytes(m, name, c)
     else:
         _plain(m, name, c)
@@ -32,7 +32,7 @@ def _plain(m: Emitter, name: str, c: Convolution) -> None:
         image=image_params(c.x, c.y, c.first),
         window=window_params((kh, kw), c.strides, c.dilations),
         k=m.consts.add(c.weight.reshape(count, kh * kw).T),
-        bias=m.consts.add(shifted_bias(c.bias, c.weight, c.zero_byte)),
+        bias=m.consts.add(shifted_bias(c.bias, c.weight, c.zero_byte - m.isa.offset)),
         mult=m.consts.add(c.multiplier),
         epilogue=epilogue,
     )

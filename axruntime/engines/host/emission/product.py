@@ -125,8 +125,8 @@ def packed_weights(m: Emitter, p: Product, seg: Segments, block: int) -> PackedW
         # more weights than pixels: two threads read half of the weights each rather than all of them
         chunk = min(chunk, -(-blocks // 2))
     return PackedWeights(
-        weight=m.consts.later(size, lambda: pack(matrix(p.weight, seg, isa.group), block, isa)),
-        bias=m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_byte), block)),
+        weight=m.consts.later(size, lambda: pack(matrix(p.weight, seg, isa.group), block, isa, k // len(seg.offsets))),
+        bias=m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_byte - isa.offset), block)),
         multiplier=m.consts.add(padded(p.multiplier, block)),
         blocks=blocks,
         step=step,

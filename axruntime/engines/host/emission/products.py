@@ -24,6 +24,11 @@ def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
     if isa.dot == "vnni512":
         vectors = min((4, 3, 2, 1), key=lambda v: (-(-oc // (16 * v)) * v, -v))
         return {4: 6, 3: 8, 2: 12, 1: 14}[vectors], vectors
+    if isa.arm:
+        # as many vectors as there are channels: sums of 8 or 16 channels are finished together
+        most = {"sdot": 4, "smull": 2}[isa.dot]
+        vectors = next(v for v in (4, 2, 1) if v <= most and (v == 1 or oc > 2 * v))
+        return {"sdot": {4: 5, 2: 8, 1: 8}, "smull": {2: 3, 1: 4}}[isa.dot][vectors], vectors
     return {"vnni256": (6, 2), "pair": (4, 2), "plain": (4, 2)}[isa.dot]
 
 
@@ -34,10 +39,11 @@ def _vector_product(m: Emitter, name: str, p: Product) -> None:
     rows = -(-run // tiles)
     epilogue = m.epilogue(p.epilogue)
     weights = packed_weights(m, p, p.seg, vectors * lanes_of(m.isa))
-    unroll = next(u for u in (4, 2, 1) if weights.groups % u == 0)
+    unroll = next(u for u in (2 if m.isa.dot == "smull" else 4, 2, 1) if weights.groups % u == 0)
+    lowest = m.isa.dot == "smull" and bool(np.any(p.weight == -128))
     out_ns, _, out_rs, out_ps = p.y.strides
     params: ConvParams[Ref, int, np.float32] = ConvParams(
-        spec=ConvSpec(rows, vectors, p.in_ps, unroll, finish_of(p.epilogue, p.multiplier)),
+        spec=ConvSpec(rows, vectors, p.in_ps, unroll, finish_of(p.epilogue, p.multiplier), lowest),
         x=p.x,
         w=weights.weight,
         bias=weights.bias,

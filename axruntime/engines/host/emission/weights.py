@@ -52,19 +52,20 @@ def packed_bytes(m: int, k: int, block: int, isa: Isa) -> int:
     return -(-m // block) * block * k * (2 if isa.dot == "pair" else 1)
 
 
-def pack(rows: NDArray[np.int8], block: int, isa: Isa) -> Array:
+def pack(rows: NDArray[np.int8], block: int, isa: Isa, run: int) -> Array:
     """rows [M, K], K a multiple of isa.group -> [blocks, K / g, block, g] with g products of a channel together.
 
     amx: [blocks, K / 64, block / 16, 16, 16, 4], one tile after the other. pair: int16 [blocks, K / 4, 2, block, 2], products 0 and 2 of
-    a group, then 1 and 3.
+    a group, then 1 and 3. smull: two groups of a channel together if a run of bytes has an even number of them.
     """
     k = rows.shape[1]
     full = padded(rows, block)
     if isa.dot == "pair":
         groups = full.reshape(-1, block, k // 4, 2, 2)
         return np.ascontiguousarray(groups.transpose(0, 2, 4, 1, 3), np.int16)
-    # four products are moved as one number where they stay together
-    units = full.view(np.int32) if isa.group % 4 == 0 else full
+    # products that stay together are moved as one number
+    together = 4 if isa.dot == "amx" else 2 * isa.group if isa.dot == "smull" and run % (2 * isa.group) == 0 else isa.group
+    units = full.view(np.dtype(f"V{together}") if together > 1 else np.int8)
     if isa.dot == "amx":
         tiles = units.reshape(-1, block // 16, 16, k // 64, 16)
         return np.ascontiguousarray(tiles.transpose(0, 3, 1, 4, 2))

@@ -50,9 +50,9 @@ def _elf(triple: str) -> str:
     return triple if "linux" in triple else triple.split("-")[0].replace("arm64", "aarch64") + "-unknown-linux-gnu"
 
 
-def assembly(kernels: Sequence[Kernel], isa: Isa) -> str:
+def assembly(kernels: Sequence[Kernel], isa: Isa, triple: str = "") -> str:
     """The same as assembler text, to look at."""
-    machine = target_machine(isa)
+    machine = target_machine(isa, triple)
     return str(machine.emit_assembly(optimized(kernels, isa, machine)))
 
 

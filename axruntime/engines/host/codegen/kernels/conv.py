@@ -12,21 +12,35 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.strides import span
-from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish, load_epilogue, store_part
+from axforge.axruntime.engines.host.codegen.epilogue import (
+    EpilogueParams,
+    Finish,
+    LoadedEpilogue,
+    finish,
+    join,
+    load_epilogue,
+    split,
+    store_part,
+)
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.features import Isa
-from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, vec
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, lanes, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
+
+#: vectors of weights that are loaded before they are needed, by the paths of aarch64
+_AHEAD = 2
 
 
 class ConvSpec(msgspec.Struct, frozen=True):
-    """rows: pixels of a tile; vectors: accumulators of a pixel; step: distance of pixels in bytes; unroll: of the loop over groups."""
+    """rows: pixels of a tile; vectors: of channels; step: distance of pixels in bytes; unroll: of the loop over groups.
+    lowest: there are weights of -128, for which two products do not fit 16 bits ('smull')."""
 
     rows: int
     vectors: int
     step: int
     unroll: int
     finish: Finish
+    lowest: bool = False
 
 
 def lanes_of(isa: Isa) -> int:
@@ -122,21 +136,82 @@ class _VectorKernel:
         n0 = nb * self.width
         ty = vec(self.lanes, "i32")
         start = [f.load(ty, self.p.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
-        acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
+        if self.isa.dot == "smull":
+            # parts of the sum of each channel, which are added at the end
+            acc = [[f.var(ty, f.c(0, ty)) for _ in range(s.vectors * self.lanes)] for _ in range(s.rows)]
+        else:
+            acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
         w = f.var("ptr", f.at(self.p.w, nb * self.p.wstep))
         group_bytes = self.width * self.isa.group * (2 if self.isa.dot == "pair" else 1)
         with f.loop(0, self.p.nseg) as seg:
             px = f.at(x, f.load("i64", self.p.segs, seg * 8, align=8))
             with f.loop(0, self.p.glen, s.unroll) as g:
                 pg, pw = f.at(px, g * self.isa.group), w.get()
-                for u in range(s.unroll):
-                    self._group(f.at(pg, u * self.isa.group), f.at(pw, u * group_bytes), acc)
+                self._groups(pg, pw, acc, group_bytes)
                 w.set(f.at(pw, s.unroll * group_bytes))
-        self._store(y, n0, acc)
+        sums = [[total.get() for total in row] for row in acc]
+        if self.isa.dot == "smull":
+            sums = [[self._added(row[i : i + 4]) + start[i // 4] for i in range(0, len(row), 4)] for row in sums]
+        self._store(y, n0, sums)
 
-    def _group(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
-        load = {"vnni512": self._dot4, "vnni256": self._dot4, "pair": self._pair, "plain": self._plain}[self.isa.dot]
-        load(x, w, acc)
+    def _groups(self, x: Val, w: Val, acc: list[list[Var]], group_bytes: int) -> None:
+        """`unroll` groups of products."""
+        if self.isa.arm:
+            (self._sdot if self.isa.dot == "sdot" else self._smull)(x, w, acc)
+            return
+        product = {"vnni512": self._dot4, "vnni256": self._dot4, "pair": self._pair, "plain": self._plain}[self.isa.dot]
+        for u in range(self.s.unroll):
+            product(self.f.at(x, u * self.isa.group), self.f.at(w, u * group_bytes), acc)
+
+    def _signed(self, x: Val, row: int) -> Val:
+        """The bytes of all groups of a pixel, as signed numbers."""
+        size = self.s.unroll * self.isa.group
+        return self.f.load(vec(size, "i8"), x, row * self.s.step).bits("xor", -128)
+
+    def _sdot(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        """sdot by element: four products of signed bytes, where the four activations are one element of a register."""
+        f, s = self.f, self.s
+        pixels = [self._signed(x, r).cast("bitcast", vec(s.unroll, "i32")) for r in range(s.rows)]
+        for i, weights in enumerate(self._ahead(w, "<16 x i8>", s.unroll * s.vectors)):
+            u, v = divmod(i, s.vectors)
+            for row, pixel in zip(acc, pixels, strict=True):
+                four = (f.shuffle(pixel, pixel, [u] * 4) if s.unroll > 1 else pixel.splat(4)).cast("bitcast", "<16 x i8>")
+                total = f.call("<4 x i32>", "llvm.aarch64.neon.sdot.v4i32.v16i8", row[v].get(), weights, four)
+                row[v].set(f.fixed(total, ordered=True))
+
+    def _ahead(self, w: Val, ty: str, count: int) -> Iterator[Val]:
+        """The vectors at w one by one, of which some are loaded before they are needed, and none long before.
+
+        A core that keeps the order of instructions would wait for them; and LLVM, left alone, starts more products than registers hold.
+        """
+        f, ready, size = self.f, list[Val](), lanes(ty)
+        for i in range(count + _AHEAD):
+            if i < count:
+                ready.append(f.fixed(f.load(ty, w, size * i), ordered=True))
+            if i >= _AHEAD:
+                yield ready[i - _AHEAD]
+
+    def _smull(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
+        """smull and smlal: two products of one channel in each 16-bit lane, which sadalp widens.
+
+        Two products are at most 2 * 127 * 128 = 32512 in magnitude, unless both weights are -128.
+        """
+        f, s = self.f, self.s
+        pixels = [self._signed(x, r) for r in range(s.rows)]
+        for channel, both in enumerate(self._ahead(w, vec(8 * s.unroll, "i8"), s.vectors * self.lanes)):
+            weights = [half.cast("sext", "i16") for half in split(f, both, s.unroll)]
+            for row, pixel in zip(acc, pixels, strict=True):
+                products = [part.cast("sext", "i16") * half for part, half in zip(split(f, pixel, s.unroll), weights, strict=True)]
+                total = row[channel].get()
+                for words in products if s.lowest or s.unroll == 1 else [products[0] + products[1]]:
+                    total = total + f.call("<4 x i32>", "llvm.aarch64.neon.saddlp.v4i32.v8i16", words)
+                row[channel].set(f.fixed(total, ordered=True))
+
+    def _added(self, parts: list[Val]) -> Val:
+        """The sums of the elements of four vectors, in one vector."""
+        f = self.f
+        low, high = (f.call("<4 x i32>", "llvm.aarch64.neon.addp.v4i32", parts[i], parts[i + 1]) for i in (0, 2))
+        return f.call("<4 x i32>", "llvm.aarch64.neon.addp.v4i32", low, high)
 
     def _dot4(self, x: Val, w: Val, acc: list[list[Var]]) -> None:
         """vpdpbusd: four products of unsigned activations and signed weights, summed exactly in 32 bits."""
@@ -172,16 +247,26 @@ class _VectorKernel:
             for v, wv in enumerate(ws):
                 row[v].set(row[v].get() + a * wv)
 
-    def _store(self, y: Val, n0: Val, acc: list[list[Var]]) -> None:
+    def _store(self, y: Val, n0: Val, sums: list[list[Val]]) -> None:
         f, s = self.f, self.s
         ty = vec(self.lanes, "float")
         mult = [f.load(ty, self.p.mult, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
-        scaled = [row[v].get().cast("sitofp", "float") * mult[v] for row in acc for v in range(s.vectors)]
+        scaled = [row[v].cast("sitofp", "float") * mult[v] for row in sums for v in range(s.vectors)]
         codes = finish(f, self.e, scaled)
+        if self.isa.arm and s.vectors % 2 == 0:
+            self._store_wide(y, n0, codes)
+            return
         for r in range(s.rows):
             for v in range(s.vectors):
                 at = f.at(y, self.p.out_ps * r + n0 + v * self.lanes)
                 store_channels(f, codes[r * s.vectors + v], at, self.p.oc - n0 - v * self.lanes)
+
+    def _store_wide(self, y: Val, n0: Val, codes: list[Val]) -> None:
+        """Stores the channels of each pixel together, all of a block if there are as many."""
+        f, s = self.f, self.s
+        for r in range(s.rows):
+            code = join(f, codes[r * s.vectors : (r + 1) * s.vectors])
+            store_channels(f, code, f.at(y, self.p.out_ps * r + n0), self.p.oc - n0)
 
 
 def store_channels(f: Fn, code: Val, ptr: Val, left: Val) -> None:

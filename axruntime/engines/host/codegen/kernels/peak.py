@@ -6,6 +6,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
+from axforge.axruntime.engines.host.codegen.epilogue import split
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, vec
@@ -21,10 +22,8 @@ class PeakSpec(msgspec.Struct, frozen=True):
 
 def macs_per_turn(isa: Isa) -> int:
     """Multiply-accumulates of one turn of the loop."""
-    lanes = isa.width // 32
-    return {"amx": 4 * 16 * 16 * 64, "vnni512": _CHAINS * lanes * 4, "vnni256": _CHAINS * lanes * 4, "pair": _CHAINS * lanes * 2}.get(
-        isa.dot, _CHAINS * lanes
-    )
+    together = {"vnni512": 4, "vnni256": 4, "sdot": 4, "smull": 4, "pair": 2}
+    return 4 * 16 * 16 * 64 if isa.dot == "amx" else _CHAINS * isa.width // 32 * together.get(isa.dot, 1)
 
 
 class PeakParams(Params[A, I, R], frozen=True, kw_only=True):
@@ -74,4 +73,11 @@ def _product(f: Fn, isa: Isa, acc: Val, a: Val) -> Val:
     if isa.dot == "pair":
         wide = vec(isa.width // 16, "i16")
         return acc + f.call(ty, "llvm.x86.avx2.pmadd.wd", acc.cast("bitcast", wide), a.cast("bitcast", wide))
+    if isa.dot == "sdot":
+        return f.call(ty, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc, a.cast("bitcast", "<16 x i8>"), a.cast("bitcast", "<16 x i8>"))
+    if isa.dot == "smull":
+        x, w = (v.cast("bitcast", "<16 x i8>") for v in (a, acc))
+        low, high = (split(f, v, 2) for v in (x, w))
+        products = [p.cast("sext", "i16") * q.cast("sext", "i16") for p, q in zip(low, high, strict=True)]
+        return acc + f.call(ty, "llvm.aarch64.neon.saddlp.v4i32.v8i16", products[0] + products[1])
     return acc * a + a

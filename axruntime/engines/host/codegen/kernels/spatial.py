@@ -139,7 +139,12 @@ def depthwise(f: Fn, params: DepthwiseBytesParams[Param, Param, Param]) -> None:
             with f.loop(0, w.kh) as kh, f.loop(0, w.kw) as kw:
                 a = f.load(vec(n, "i8"), px, kh * w.dh * m.in_rs + kw * w.dw * m.in_ps + c)
                 weight = f.load(vec(n, "i8"), p.k, (kh * w.kw + kw) * m.c + c)
-                acc.set(acc.get() + a.cast("zext", "i32") * weight.cast("sext", "i32"))
+                if f.isa.arm:
+                    # one smull and two saddw for eight channels
+                    product = a.bits("xor", -128).cast("sext", "i16") * weight.cast("sext", "i16")
+                    acc.set(acc.get() + product.cast("sext", "i32"))
+                else:
+                    acc.set(acc.get() + a.cast("zext", "i32") * weight.cast("sext", "i32"))
             t = acc.get().cast("sitofp", "float") * f.load(vec(n, "float"), p.mult, c * 4)
             return finish(f, e, [t])[0]
 
