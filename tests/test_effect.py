@@ -259,3 +259,7 @@ def test_a_large_loss_is_reported_with_what_to_try() -> None:
     assert "scores" in warning
     assert "3.0 dB" in warning
     assert "effort" in warning
+    chosen = QuantizationReport("mse", 5, {"a": "minmax", "b": "entropy", "c": "minmax"}, outputs=report.outputs)
+    assert chosen.summary.startswith("int8 ranges by mse for 2 tensors, entropy for 1, minmax for 2; signal to noise")
+    assert "3.0 dB" in chosen.summary
+    assert QuantizationReport().summary == ""

@@ -1,6 +1,7 @@
 """What the quantize stage chose, and what that does to the outputs: `quantization.json`, for people and for the build's summary."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
@@ -30,18 +31,32 @@ class UnitReport:
 
 @dataclass
 class QuantizationReport:
-    """scheme: the range scheme of most tensors. others: by tensor, the scheme of those that have another.
+    """What was chosen for the `tensors` that have a range of their own.
+
+    scheme: the range scheme of those that are not in others. others: by tensor, another scheme.
 
     losses: by scheme, the loss of the outputs with this scheme alone, 0 to 1; loss: with what was chosen. Both empty or 0 where only
     one scheme was considered. outputs: their noise, where it was measured. runs: samples that were run through the network for this.
     """
 
     scheme: str = ""
+    tensors: int = 0
     others: dict[str, str] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     loss: float = 0.0
     outputs: list[UnitReport] = field(default_factory=list)
     runs: int = 0
+
+    @property
+    def summary(self) -> str:
+        """What was chosen, as a phrase; '' if nothing was."""
+        if not self.tensors:
+            return ""
+        counts = Counter(self.others.values())
+        parts = [f"{self.scheme} for {self.tensors - len(self.others)} tensors", *(f"{s} for {n}" for s, n in sorted(counts.items()))]
+        worst = min((unit.sqnr for unit in self.outputs), default=None)
+        noise = "" if worst is None else f"; signal to noise of the outputs at least {worst:.1f} dB on calibration samples"
+        return f"int8 ranges by {', '.join(parts)}{noise}"
 
     @property
     def warnings(self) -> list[str]:
@@ -54,7 +69,9 @@ class QuantizationReport:
         """The report as JSON; equal reports give equal bytes."""
         rounded = {name: round(loss, 6) for name, loss in sorted(self.losses.items())}
         document = {
+            "summary": self.summary,
             "scheme": self.scheme,
+            "tensors": self.tensors,
             "others": dict(sorted(self.others.items())),
             "losses": rounded,
             "loss": round(self.loss, 6),

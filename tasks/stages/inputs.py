@@ -4,6 +4,7 @@ From this one description follow the key of the cache, doit's question whether a
 stage. What is particular to a stage (where its model comes from, its samples, its target) is one small class.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -119,6 +120,10 @@ class StageInputs:
     def run(self, store: "Store", folder: Path, report: Progress) -> None:
         """Run the stage into an empty folder."""
         self.stage.run()(self.artefacts, self.config(), folder, report)
+
+    def remarks(self) -> list[str]:
+        """What the user should know of the result, once it is in place."""
+        return []
 
 
 class FetchInputs(StageInputs):
@@ -236,6 +241,11 @@ class QuantizeInputs(StageInputs):
         """The configuration, with what the plan gives."""
         given = self.plan.options.effort
         return replace(super().config(), effort=given) if given else super().config()
+
+    def remarks(self) -> list[str]:
+        """Which ranges were chosen, and which outputs lose suspiciously much."""
+        report = json.loads(self.plan.outputs(self.stage)["quantization.json"].read_bytes())
+        return [sentence for sentence in (report.get("summary", ""), *report.get("warnings", ())) if sentence]
 
 
 class TileInputs(StageInputs):

@@ -129,6 +129,8 @@ class StageTask:
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)
         result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
+        for sentence in inputs.remarks():
+            self.plan.channel.say(f"{label}: {sentence}")
         done = Done(
             how="ran" if there else result.how,
             key=action.key(),

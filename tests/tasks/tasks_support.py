@@ -41,7 +41,7 @@ def fake(stage):
         for name in sorted(inputs):
             seen.update(inputs[name].read_bytes())
         for name in stage.outputs:
-            (out / name).write_bytes(seen.digest() * 1000)
+            (out / name).write_bytes(b"{}" if name == "quantization.json" else seen.digest() * 1000)
     return run
 
 stages.Stage.run = fake

@@ -61,6 +61,7 @@ class Clipping(QuantizingAlgorithm):
         candidates = {name: ranges.chosen(plan, statistics, scheme, functions) for name, scheme in known.items()}
         report = quantization.report
         report.scheme, bounds = next(iter(candidates.items()))
+        report.tensors = len(bounds)
         if effort is not None and len(known) > 1:
             found = choose(quantization, statistics, candidates, effort)
             report.scheme, bounds, report.losses, report.loss = found.scheme, found.ranges, found.singles, found.loss
