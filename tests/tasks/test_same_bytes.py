@@ -54,10 +54,10 @@ def test_model_json_is_published_with_its_labels_and_digests(project: Project) -
 
 
 def test_the_digests_follow_the_compiled_model(project: Project) -> None:
-    assert "tiny: int8 ranges by " in project.compile().out
+    assert "tiny: int8 ranges by " in project.compile().err
     before = Model(project.built).manifest
     project.describe(compile={"quantize": {"scheme": "minmax"}})
-    assert "tiny: int8 ranges by minmax for " in project.compile().out
+    assert "tiny: int8 ranges by minmax for " in project.compile().err
     assert Model(project.built).manifest != before
 
 
