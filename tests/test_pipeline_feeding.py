@@ -20,6 +20,7 @@ from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
 from axforge.axruntime.pipeline.preprocessing.layout import InputLayout
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.scratch import Scratch
 from axforge.axruntime.pipeline.step import PreStep
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -123,3 +124,26 @@ def test_engines_say_the_same_of_codes_and_of_floats(name: str, tmp_path: Path) 
     assert short.tensor.dtype == np.int8
     long = pipeline.infer(prepare(deployed.descriptor.preprocessing, image))
     assert all(np.array_equal(value, long[output]) for output, value in pipeline.infer(short).items())
+
+
+def test_memory_of_a_frame_is_used_again_only_when_nobody_holds_it() -> None:
+    scratch = Scratch()
+    first = scratch.take((4, 4, 3))
+    view = first[1:3].view(np.int8)
+    where = first.ctypes.data
+    del first
+    assert scratch.take((4, 4, 3)).ctypes.data != where
+    del view
+    assert scratch.take((5, 4, 3)).ctypes.data != where
+    assert where in {array.ctypes.data for array in [scratch.take((4, 4, 3)) for _ in range(2)]}
+
+
+def test_results_of_earlier_frames_stay_as_they_are() -> None:
+    steps = (Resize(width=64, height=64, letterbox=True), Normalize())
+    feeder = CodeFeeder(steps, 1 / 255, -128)
+    images = [np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8) for i in range(40)]
+    kept = [feeder(image) for image in images]
+    for image, prepared in zip(images, kept, strict=True):
+        again = prepare(steps, image)
+        assert np.array_equal(prepared.tensor, quantize(again.tensor, 1 / 255, -128))
+        assert np.array_equal(prepared.picture, again.picture)

@@ -18,6 +18,8 @@ preprocessing/, postprocessing/ (light)
     `DecodeX(parameters)(outputs, context) -> Candidates | PipelineResult`
 feeding.py
     CodeFeeder(steps, scale, zero_point)(image) -> Prepared            int8 codes at once, the same as of `prepare` and the engine
+codes.py
+    Codes(values, scale, zero_point): an output as int8, which a Decoder with `reads_codes` takes; .real() as float32
 candidates.py
     Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels, memory) with .detections(candidates) -> Detections
     StreamMemory(): what steps keep from one frame of a stream to the next

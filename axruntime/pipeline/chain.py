@@ -6,8 +6,9 @@ import numpy as np
 
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real
 from axforge.axruntime.pipeline.geometry import Draft, Geometry, Prepared
-from axforge.axruntime.pipeline.step import Outputs, PostStep, PreStep
+from axforge.axruntime.pipeline.step import PostStep, PreStep
 from axforge.axruntime.results.result import PipelineResult
 from axforge.axruntime.results.tensors import Tensors
 
@@ -41,14 +42,14 @@ def _to_tensor(value: Array, layout: str) -> Array:
     return np.ascontiguousarray(value[np.newaxis] if layout == "NHWC" else value.transpose(2, 0, 1)[np.newaxis])
 
 
-def finish(chain: Sequence[PostStep], outputs: Outputs, context: DecoderContext) -> PipelineResult:
+def finish(chain: Sequence[PostStep], outputs: RawOutputs, context: DecoderContext) -> PipelineResult:
     """What the steps of `chain` make of the network's outputs; the outputs themselves when the chain is empty."""
     found: Candidates | PipelineResult | None = None
     for step in chain:
         found = step.follow(outputs, found, context)
     if isinstance(found, Candidates):
         return context.detections(found)
-    return Tensors(dict(outputs)) if found is None else found
+    return Tensors({name: real(value) for name, value in outputs.items()}) if found is None else found
 
 
 def kind_of_result(chain: Sequence[PostStep]) -> type[PipelineResult]:

@@ -16,6 +16,7 @@ from axforge.axruntime.pipeline import chain
 from axforge.axruntime.pipeline.geometry import Draft, Prepared
 from axforge.axruntime.pipeline.preprocessing.layout import InputLayout
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
+from axforge.axruntime.pipeline.scratch import FRAMES
 from axforge.axruntime.pipeline.step import PreStep
 
 #: Channels of a picture whose bytes are looked up; more go the long way.
@@ -63,7 +64,7 @@ class CodeFeeder:
         top, left, inner_height, inner_width = draft.inner or (0, 0, height, width)
         rows, columns = slice(top, top + inner_height), slice(left, left + inner_width)
         last = draft.layout == "NHWC"
-        codes = np.empty((height, width, channels) if last else (channels, height, width), np.uint8)
+        codes = FRAMES.take((height, width, channels) if last else (channels, height, width))
         planes = codes.transpose(2, 0, 1) if last else codes
         if draft.inner is not None:
             _fill_around(planes, rows, columns, table[draft.pad])
@@ -101,11 +102,11 @@ def _planar(value: Array, table: Array, planes: Array) -> None:
     if value.strides[2] < 0:  # colours that were turned round without moving a byte
         value, table, planes = value[:, :, ::-1], table[:, ::-1], planes[::-1]
     shifts = _shifts(table)
-    if shifts:
-        value = value ^ _SIGN
+    if shifts:  # before the channels are split, which writes past the caches
+        value = np.bitwise_xor(value, _SIGN, out=FRAMES.take(value.shape))
     if len(planes) == 1:
         planes[0] = value[:, :, 0]
     else:
         cv2.split(value, list(planes))
-    for plane, codes in zip(planes, table.T if not shifts else (), strict=not shifts):
+    for plane, codes in zip(planes, table.T, strict=True) if not shifts else ():
         cv2.LUT(plane, np.ascontiguousarray(codes), dst=plane)

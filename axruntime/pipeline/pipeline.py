@@ -10,9 +10,11 @@ from axforge.axruntime.engines import Engine
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
 from axforge.axruntime.pipeline.candidates import DecoderContext, StreamMemory
+from axforge.axruntime.pipeline.codes import Codes, Output, RawOutputs
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.feeding import CodeFeeder
 from axforge.axruntime.pipeline.geometry import Prepared
+from axforge.axruntime.pipeline.step import Decoder
 from axforge.axruntime.results.result import PipelineResult
 
 #: Shape (-1 where free) and NumPy type of each input, by name.
@@ -31,6 +33,8 @@ class Pipeline:
         self.engine_seconds = 0.0
         self._input = only_input(engine.inputs, descriptor.name)
         quant = engine.quantization.get(self._input)
+        first = next(iter(descriptor.postprocessing), None)
+        self._raw = isinstance(first, Decoder) and first.reads_codes
         self._feeder = CodeFeeder(descriptor.preprocessing, *quant) if quant else None
 
     def run(self, image: Array) -> PipelineResult:
@@ -42,15 +46,18 @@ class Pipeline:
         """The network's input, as codes where it is quantized. Raises AxforgeError."""
         return self._feeder(image) if self._feeder else chain.prepare(self.descriptor.preprocessing, image)
 
-    def infer(self, prepared: Prepared) -> dict[str, Array]:
-        """The network's outputs by name, as float32."""
+    def infer(self, prepared: Prepared) -> dict[str, Output]:
+        """The network's outputs by name: float32, or codes where the decoder takes them."""
         feeds = {self._input: fit_input(prepared.tensor, self._input, self.engine.inputs)}
         start = time.perf_counter()
-        outputs = self.engine.run(feeds)
+        outputs = self.engine.run(feeds, raw=self._raw)
         self.engine_seconds += time.perf_counter() - start
-        return outputs
+        if not self._raw:
+            return dict(outputs)
+        quants = self.engine.quantization
+        return {name: Codes(value, *quants[name]) if value.dtype == np.int8 else value for name, value in outputs.items()}
 
-    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> PipelineResult:
+    def finish(self, outputs: RawOutputs, prepared: Prepared) -> PipelineResult:
         """What post-processing makes of `outputs`."""
         return chain.finish(self.descriptor.postprocessing, outputs, self._context(prepared))
 

@@ -7,7 +7,7 @@ file there that registers a step is all that adding one takes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ from msgspec import Meta
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real
 from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.results.detections import Detections
@@ -24,7 +25,7 @@ Size = Annotated[int, Meta(ge=1, le=16384)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 PerChannel = float | Annotated[tuple[float, ...], Meta(min_length=1)]
-#: The network's outputs by name, float32.
+#: The network's outputs by name, float32 (`RawOutputs`: or int8 codes).
 Outputs = Mapping[str, Array]
 #: How sure a proposal is of something.
 Certainty = Literal["certain", "likely", "guess"]
@@ -56,7 +57,9 @@ class PostStep(PipelineStep, frozen=True):
     takes: ClassVar[str]
     gives: ClassVar[type[PipelineResult]]
 
-    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates | PipelineResult:
+    def follow(
+        self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext
+    ) -> Candidates | PipelineResult:
         """Do the step after others that gave `found` (None: it is the first)."""
         raise NotImplementedError
 
@@ -85,7 +88,12 @@ class Fit:
 
 
 class Decoder(PostStep, frozen=True):
-    """A step that reads the network's outputs. `DecodeX(parameters)(outputs, context)` works alone, without a pipeline."""
+    """A step that reads the network's outputs. `DecodeX(parameters)(outputs, context)` works alone, without a pipeline.
+
+    reads_codes: it takes outputs that are int8 codes as they are, and makes real numbers of its candidates only.
+    """
+
+    reads_codes: ClassVar[bool] = False
 
     @classmethod
     def fits(cls, network: Network) -> Fit | None:
@@ -96,8 +104,10 @@ class Decoder(PostStep, frozen=True):
         """What the outputs mean. Raises AxforgeError for outputs of another number or shape."""
         raise NotImplementedError
 
-    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates | PipelineResult:
-        return self(outputs, context)
+    def follow(
+        self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext
+    ) -> Candidates | PipelineResult:
+        return self(cast(Outputs, outputs) if self.reads_codes else {name: real(value) for name, value in outputs.items()}, context)
 
     def only(self, outputs: Outputs) -> Array:
         """The network's one output. Raises AxforgeError when there are several."""

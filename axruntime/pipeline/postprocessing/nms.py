@@ -7,7 +7,8 @@ import msgspec
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.step import Count, Outputs, PostStep, Share, register
+from axforge.axruntime.pipeline.codes import RawOutputs
+from axforge.axruntime.pipeline.step import Count, PostStep, Share, register
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import PipelineResult
 
@@ -39,7 +40,7 @@ class Nms(PostStep, frozen=True, tag="nms"):
         index = np.array(kept, np.int64)
         return found.take(index[np.argsort(-found.scores[index], kind="stable")][: self.max_detections])
 
-    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates:
+    def follow(self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Candidates:
         if not isinstance(found, Candidates):
             raise AxforgeError("there are no boxes to choose from", where="postprocessing: nms", fix="Put a decode step before it.")
         return self(found)

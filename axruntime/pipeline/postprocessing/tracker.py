@@ -6,7 +6,8 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.step import Count, Outputs, PostStep, Share, register
+from axforge.axruntime.pipeline.codes import RawOutputs
+from axforge.axruntime.pipeline.step import Count, PostStep, Share, register
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import PipelineResult
 
@@ -42,7 +43,7 @@ class Track(PostStep, frozen=True, tag="tracker"):
         kind = kinds[self.algorithm]
         return kind(threshold=self.confidence_threshold, max_age=self.max_age, class_agnostic=self.class_agnostic)
 
-    def follow(self, outputs: Outputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Detections:
+    def follow(self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext) -> Detections:
         if isinstance(found, Candidates):
             found = context.detections(found)
         if not isinstance(found, Detections):

@@ -5,11 +5,12 @@ from dataclasses import replace
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, view
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 
 @register
@@ -19,6 +20,7 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
     anchors: (width, height) pairs in pixels, three for each map, finest map first; only raw maps need them.
     """
 
+    reads_codes = True
     takes = "`[1, N, 5 + classes]` as exported, or raw maps `[1, 3 * (5 + classes), H, W]`"
 
     classes: Count
@@ -65,44 +67,44 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
         check = "The anchors, and that centres and sizes are decoded as by YOLOv5: YOLOv3 and v4 have the same shapes and another formula."
         return Fit((), "likely" if network.believable(classes) else "guess", why, check, classes)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         width = 5 + self.classes
         values = list(outputs.values())
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[2] != width:
                 raise self.misfit(values[0].shape, f"[1, N, {width}]")
-            rows = values[0][0]
+            rows = real(values[0])[0]
         else:
             height = context.prepared.picture.shape[0]
-            rows = np.concatenate([_decoded(m, a, height) for m, a in zip(self._maps(values), self.anchors, strict=True)])
+            rows = np.concatenate([self._decoded(m, a, height) for m, a in zip(self._maps(values), self.anchors, strict=True)])
         return self.chosen(corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:5] * rows[:, 5:])
 
-    def _maps(self, outputs: list[Array]) -> list[Array]:
+    def _maps(self, outputs: list[Output]) -> list[Output]:
         """The raw maps as [A, 5 + classes, H, W], finest first."""
-        width = 5 + self.classes
+        width, anchors = 5 + self.classes, len(self.anchors[0]) // 2
         maps = []
         for output in outputs:
-            anchors = len(self.anchors[0]) // 2
             if output.ndim == 5 and output.shape[1] == anchors and output.shape[4] == width:
-                maps.append(output[0].transpose(0, 3, 1, 2))
+                maps.append(view(output, lambda values: values[0].transpose(0, 3, 1, 2)))
             elif output.ndim == 4 and output.shape[1] == anchors * width:
-                maps.append(output[0].reshape(anchors, width, *output.shape[2:]))
+                maps.append(view(output, lambda values: values[0].reshape(anchors, width, *values.shape[2:])))
             else:
                 raise self.misfit(output.shape, f"[1, N, {width}] or [1, {anchors * width}, H, W]")
         if len(maps) != len(self.anchors):
             raise self.misfit((len(maps),), f"{len(self.anchors)} maps, one for each row of `anchors`")
         return sorted(maps, key=lambda m: -m.shape[2] * m.shape[3])
 
+    def _decoded(self, raw: Output, anchors: tuple[float, ...], picture_height: int) -> Array:
+        """Rows [n, 5 + classes] as the exported head has them, of a raw map [A, 5 + classes, H, W]: those whose objectness reaches the
+        threshold, which a score is not above.
 
-def _decoded(raw: Array, anchors: tuple[float, ...], picture_height: int) -> Array:
-    """Rows [A * H * W, 5 + classes] of a raw map [A, 5 + classes, H, W], as the exported head has them.
-
-    YOLOv5 v5 and later: centre = (2 sigmoid(t) - 0.5 + cell) * stride; size = (2 sigmoid(t))^2 * anchor.
-    """
-    height, width = raw.shape[2:]
-    stride = np.float32(picture_height / height)
-    values = sigmoid(raw.reshape(raw.shape[0], raw.shape[1], -1).transpose(0, 2, 1))
-    sizes = np.asarray(anchors, np.float32).reshape(-1, 1, 2)
-    values[..., :2] = (values[..., :2] * 2 - 0.5 + grid(height, width)) * stride
-    values[..., 2:4] = (values[..., 2:4] * 2) ** 2 * sizes
-    return values.reshape(-1, raw.shape[1])
+        YOLOv5 v5 and later: centre = (2 sigmoid(t) - 0.5 + cell) * stride; size = (2 sigmoid(t))^2 * anchor.
+        """
+        height, width = raw.shape[2:]
+        stride = np.float32(picture_height / height)
+        objectness = view(raw, lambda values: values[:, 4].reshape(values.shape[0], -1))
+        anchor, cell = np.nonzero(reaching(objectness, sigmoid, self.confidence_threshold))
+        rows = sigmoid(real(view(raw, lambda values: values.reshape(*values.shape[:2], -1)[anchor, :, cell])))
+        rows[:, :2] = (rows[:, :2] * 2 - 0.5 + grid(height, width)[cell]) * stride
+        rows[:, 2:4] = (rows[:, 2:4] * 2) ** 2 * np.asarray(anchors, np.float32).reshape(-1, 2)[anchor]
+        return rows

@@ -5,11 +5,12 @@ from dataclasses import replace
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, expected_bin, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, register
 
 
 @register
@@ -19,6 +20,7 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
     bins: of the distribution of a side's distance from the cell's centre, in raw maps.
     """
 
+    reads_codes = True
     takes = "`[1, 4 + classes, N]` as exported, or raw maps `[1, 4 * bins + classes, H, W]`"
 
     classes: Count
@@ -46,27 +48,29 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
         feeding = (Resize(width=network.width, height=network.height, letterbox=True), Normalize())
         return replace(fit, steps=(*fit.steps, Nms(iou_threshold=0.7)), feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         values = list(outputs.values())
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[1] != 4 + self.classes:
                 raise self.misfit(values[0].shape, f"[1, {4 + self.classes}, N]")
-            rows = values[0][0].T
+            rows = real(values[0])[0].T
             return self.chosen(corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:])
         channels = 4 * self.bins + self.classes
         for output in values:
             if output.ndim != 4 or output.shape[1] != channels:
                 raise self.misfit(output.shape, f"[1, {4 + self.classes}, N] or [1, {channels}, H, W]")
-        decoded = [self._decoded(output[0], context.prepared.picture.shape[0]) for output in values]
+        decoded = [self._decoded(output, context.prepared.picture.shape[0]) for output in values]
         boxes, scores = (np.concatenate(part) for part in zip(*decoded, strict=True))
         return self.chosen(boxes, scores)
 
-    def _decoded(self, raw: Array, picture_height: int) -> tuple[Array, Array]:
-        """Boxes [H * W, 4] and scores [H * W, classes] of a raw map."""
-        height, width = raw.shape[1:]
+    def _decoded(self, raw: Output, picture_height: int) -> tuple[Array, Array]:
+        """Boxes [n, 4] and scores [n, classes] of the cells of a raw map in which a class reaches the threshold."""
+        height, width = raw.shape[2:]
         stride = np.float32(picture_height / height)
-        rows = raw.reshape(raw.shape[0], -1).T
+        best = view(raw, lambda values: values[0, 4 * self.bins :].reshape(self.classes, -1).max(axis=0))
+        cells = np.flatnonzero(reaching(best, sigmoid, self.confidence_threshold))
+        rows = real(view(raw, lambda values: values[0].reshape(values.shape[1], -1)[:, cells].T))
         distance = expected_bin(rows[:, : 4 * self.bins].reshape(-1, 4, self.bins))
-        center = grid(height, width) + np.float32(0.5)
+        center = grid(height, width)[cells] + np.float32(0.5)
         boxes = np.concatenate([center - distance[:, :2], center + distance[:, 2:]], axis=1) * stride
         return boxes, sigmoid(rows[:, 4 * self.bins :])

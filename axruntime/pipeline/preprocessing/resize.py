@@ -8,6 +8,7 @@ from msgspec import Meta
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, Image, cv2, np
 from axforge.axruntime.pipeline.geometry import Draft
+from axforge.axruntime.pipeline.scratch import FRAMES
 from axforge.axruntime.pipeline.step import PreStep, Size, register
 
 
@@ -45,7 +46,8 @@ class Resize(PreStep, frozen=True, tag="resize"):
             return draft.resized(self._scaled(image, new_width, new_height, None), geometry)
         left = 0 if self.position == "top-left" else round((self.width - new_width) / 2 - 0.1)
         top = 0 if self.position == "top-left" else round((self.height - new_height) / 2 - 0.1)
-        box = np.empty((self.height, self.width, *image.shape[2:]), image.dtype)
+        shape = (self.height, self.width, *image.shape[2:])
+        box = FRAMES.take(shape) if image.dtype == np.uint8 else np.empty(shape, image.dtype)
         box[:top], box[top + new_height :] = self.pad_value, self.pad_value
         rows = box[top : top + new_height]
         rows[:, :left], rows[:, left + new_width :] = self.pad_value, self.pad_value

@@ -1,0 +1,57 @@
+"""A network's output as int8 codes, so that a decoder can choose its candidates among integers. Light to import."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from axforge.axcompiler import numerics
+from axforge.axruntime.lazy import Array, np
+
+
+class Codes(msgspec.Struct, frozen=True):
+    """A quantized output: values int8, of which the real numbers are (values - zero_point) * scale."""
+
+    values: Array
+    scale: float
+    zero_point: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self.values.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.values.ndim
+
+    def real(self) -> Array:
+        """The real numbers, float32: those that the engine gives when it is asked for them."""
+        return numerics.dequantize(self.values, self.scale, self.zero_point)
+
+
+#: A network's output, real or as codes.
+Output = Array | Codes
+RawOutputs = Mapping[str, Output]
+
+
+def view(output: Output, change: Callable[[Array], Array]) -> Output:
+    """An output of which `change` takes a part, or moves axes."""
+    return msgspec.structs.replace(output, values=change(output.values)) if isinstance(output, Codes) else change(output)
+
+
+def real(output: Output) -> Array:
+    """The real numbers of an output, float32."""
+    return output.real() if isinstance(output, Codes) else output
+
+
+def reaching(output: Output, score: Callable[[Array], Array], threshold: float) -> Array:
+    """Where `score`, a function that rises, of each number is at least `threshold`: bool of the output's shape.
+
+    Of codes, the lowest that reaches it is found once, and integers are compared.
+    """
+    if not isinstance(output, Codes):
+        return np.asarray(score(output) >= threshold)
+    every = np.arange(-128, 128, dtype=np.int16)
+    reached = score(numerics.dequantize(every.astype(np.int8), output.scale, output.zero_point)) >= threshold
+    return output.values >= every[reached].min(initial=128)  # 128: no code reaches it
