@@ -20,7 +20,7 @@ from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
 from axforge.axruntime.pipeline.preprocessing.layout import InputLayout
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.scratch import Scratch
+from axforge.axruntime.pipeline.scratch import FrameMemory
 from axforge.axruntime.pipeline.step import PreStep
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -127,7 +127,7 @@ def test_engines_say_the_same_of_codes_and_of_floats(name: str, tmp_path: Path) 
 
 
 def test_memory_of_a_frame_is_used_again_only_when_nobody_holds_it() -> None:
-    scratch = Scratch()
+    scratch = FrameMemory()
     first = scratch.take((4, 4, 3))
     view = first[1:3].view(np.int8)
     where = first.ctypes.data

@@ -11,7 +11,7 @@ _KEPT = 16
 _UNUSED = 3
 
 
-class Scratch:
+class FrameMemory:
     """Gives uint8 arrays with any content. One comes again when nobody holds it, or a view of it, any more."""
 
     def __init__(self) -> None:
@@ -31,4 +31,4 @@ class Scratch:
             return fresh
 
 
-FRAMES = Scratch()
+FRAMES = FrameMemory()
