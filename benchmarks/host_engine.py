@@ -1,6 +1,7 @@
 """The host engine against other engines on whole networks: each in a process of its own, by turns.
 
     python benchmarks/host_engine.py --data-root FOLDER [--models yolov5s,resnet50] [--threads 1,2] [--seconds 5]
+                                     [--isa avx2] [--peer-python PROGRAM] [--engines "openvino int8 (QDQ)"]
 
 FOLDER holds models/shape/*.shape.onnx and fill_weights.py (random weights: valid for speed, not for accuracy). Networks with a box decoder
 are cut at their head convolutions for every engine. All engines take float32 and give float32.
@@ -10,8 +11,10 @@ float32, and int8 both by importing the same QDQ model and by NNCF's post-traini
 LiteRT (pip install ai-edge-litert), on our own fused graph written as .tflite (`xnnpack.py`, which says what is charged to it). What is not
 installed, or cannot be written, is left out and said so.
 
-For each engine: the fastest frame, the median, and the other's median divided by ours. `floor` is what we promise of that ratio. Our code
-path is printed; AXFORGE_HOST_CPU restricts it. The other engines choose among all that the CPU has, unless their own variables say less.
+For each engine: the instructions that it may use, the fastest frame, the median, and the other's median divided by ours. `floor` is what
+we promise of that ratio. --isa restricts us (AXFORGE_HOST_CPU) and OpenVINO (ONEDNN_MAX_CPU_ISA) to the same instructions; the others take
+all that the CPU has and are left out then. --peer-python is the Python that has the other engines, where this one has not (it needs msgspec
+and numpy beside them).
 """
 
 import argparse
@@ -52,6 +55,10 @@ FLOORS = {
     "openvino int8 (NNCF)": (1.5, 1.3, 0.95, 1.1, 1.05),
     "xnnpack int8": (1.0, 1.0, 1.0, 1.0, 1.0),
 }
+#: of --isa: our code path -> what OpenVINO calls the same instructions
+ISAS = {"avx2": "AVX2", "avxvnni": "AVX2_VNNI", "avx512vnni": "AVX512_CORE_VNNI"}
+#: floors against OpenVINO's int8 with such a restriction
+RESTRICTED_FLOOR = 1.1
 
 
 def silent(*_: object) -> None:
@@ -142,17 +149,18 @@ WORKER = (str(Path(__file__).with_name("engine_worker.py")),)
 LIMITS = ("AXFORGE_HOST_CPU", "ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA", "DNNL_MAX_CPU_ISA")
 
 
-def measure(folder: Path, threads: int, seconds: float) -> tuple[dict[str, EngineFigures], list[str]]:
-    """Figures of each engine, ours first, and a sentence for each one that could not be measured.
+def measure(folder: Path, threads: int, seconds: float, engines: Sequence[str], python: str) -> tuple[dict[str, EngineFigures], list[str]]:
+    """Figures of our engine and of those named, and a sentence for each one that could not be measured.
 
-    folder: of the prepared network, see `prepare`. seconds: that each engine runs.
+    folder: of the prepared network, see `prepare`. seconds: that each engine runs. python: for the others.
     """
     processes: dict[str, EngineProcess] = {}
     missing: list[str] = []
     with ExitStack() as stack:
-        for name, (engine, file) in ENGINES.items():
+        for name in (OURS, *engines):
+            engine, file = ENGINES[name]
             load = Load(engine=engine, file=str(folder / file), threads=threads, seed=SEED)
-            process = stack.enter_context(EngineProcess(name, load, WORKER))
+            process = stack.enter_context(EngineProcess(name, load, WORKER, sys.executable if name == OURS else python))
             try:
                 process.start()
                 processes[name] = process
@@ -171,6 +179,20 @@ def allowed() -> str:
     return f"The CPU has {', '.join(flags) or 'nothing that we choose by'}. Limits: {', '.join(set_) or 'none'}."
 
 
+def allowed_to(engine: str, figure: EngineFigures) -> str:
+    """The instructions that an engine uses (ours) or may use."""
+    if engine == OURS:
+        return figure.code_path
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "all") if engine.startswith("openvino") else "all"
+
+
+def floor_of(engine: str, name: str) -> float | None:
+    """What we promise of an engine's time divided by ours, for a network."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        return RESTRICTED_FLOOR if engine.startswith("openvino int8") else None
+    return FLOORS[engine][MODELS.index(name)] if engine in FLOORS else None
+
+
 def lines(name: str, figures: Mapping[str, EngineFigures]) -> list[str]:
     """The rows of the table for one network and number of threads."""
     ours = figures[OURS].latency
@@ -178,10 +200,12 @@ def lines(name: str, figures: Mapping[str, EngineFigures]) -> list[str]:
     for engine, figure in figures.items():
         times = figure.latency
         ratio = times.p50_ms / ours.p50_ms
-        floor = FLOORS[engine][MODELS.index(name)] if engine in FLOORS else None
+        floor = floor_of(engine, name)
         kept = "" if floor is None else f"{floor:6.2f} {'kept' if ratio >= floor else 'MISSED'}"
-        label = f"{engine} {figure.code_path}".rstrip()
-        out.append(f"{name:20} {figure.threads:7} {label:24} {times.min_ms:8.2f} {times.p50_ms:9.2f} {ratio:12.2f} {kept}".rstrip())
+        isa = allowed_to(engine, figure)
+        out.append(
+            f"{name:20} {figure.threads:7} {engine:20} {isa:16} {times.min_ms:8.2f} {times.p50_ms:9.2f} {ratio:12.2f} {kept}".rstrip()
+        )
     return out
 
 
@@ -222,6 +246,14 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _engines(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in ENGINES or name == OURS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is not one of {', '.join(n for n in ENGINES if n != OURS)}")
+    return names
+
+
 def _counts(text: str) -> list[int]:
     counts = [int(part) for part in text.split(",")]
     if min(counts) < 1:
@@ -235,19 +267,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=_names, default=list(MODELS), metavar="NAME,...", help=", ".join(MODELS))
     parser.add_argument("--threads", type=_counts, default=[1, 2], metavar="N,...", help="numbers of threads (1,2)")
     parser.add_argument("--seconds", type=float, default=5.0, help="that each engine runs (5)")
+    parser.add_argument("--isa", choices=tuple(ISAS), help="restricts us and OpenVINO to these instructions, and leaves the others out")
+    parser.add_argument("--peer-python", default=sys.executable, metavar="PROGRAM", help="Python that has the other engines (this one)")
+    parser.add_argument("--engines", type=_engines, metavar="NAME,...", help=", ".join(n for n in ENGINES if n != OURS))
     parser.add_argument("--throughput", action="store_true", help="frames a second of our engine instead of latencies")
     parser.add_argument("--work", help="folder that keeps prepared models between runs")
     return parser
 
 
-def compare(models: Sequence[str], threads: Sequence[int], seconds: float, root: Path, work: Path) -> None:
+def _others(isa: str | None) -> list[str]:
+    """The engines to compare with: all others, or those that can be restricted to `isa`."""
+    return [name for name in ENGINES if name != OURS and (isa is None or name.startswith("openvino int8"))]
+
+
+def compare(
+    models: Sequence[str], threads: Sequence[int], seconds: float, root: Path, work: Path, engines: Sequence[str], python: str
+) -> None:
     """Prints the table of latencies, row by row."""
     print(f"{this_computer().cpu}. {allowed()}")
-    print(f"{'model':20} {'threads':>7} {'engine':24} {'min ms':>8} {'median ms':>9} {'other / ours':>12} {'floor':>6}")
+    print(f"{'model':20} {'threads':>7} {'engine':20} {'instructions':16} {'min ms':>8} {'median ms':>9} {'other / ours':>12} {'floor':>6}")
     for name in models:
         folder = prepare(name, root, work)
         for count in threads:
-            figures, missing = measure(folder, count, seconds)
+            figures, missing = measure(folder, count, seconds, engines, python)
             print("\n".join([*lines(name, figures), *(f"{name:20} {count:7} not run: {why}" for why in missing)]), flush=True)
 
 
@@ -265,12 +307,14 @@ def main() -> int:
     if not args.data_root:
         print("Say where the models are: --data-root FOLDER, or set AXFORGE_DATA_ROOT.", file=sys.stderr)
         return 1
+    if args.isa:
+        os.environ.update(AXFORGE_HOST_CPU=args.isa, ONEDNN_MAX_CPU_ISA=ISAS[args.isa])
     with tempfile.TemporaryDirectory() as temporary:
         root, work = Path(args.data_root), Path(args.work or temporary)
         if args.throughput:
             compare_throughput(args.models, root, work)
         else:
-            compare(args.models, args.threads, args.seconds, root, work)
+            compare(args.models, args.threads, args.seconds, root, work, args.engines or _others(args.isa), args.peer_python)
     return 0
 
 

@@ -34,13 +34,13 @@ _WORKER = ("-P", "-m", "axforge.axruntime.bench.worker")
 class EngineProcess:
     """An engine in a process of its own. A context manager: leaving it ends the process.
 
-    worker: arguments of the Python that runs `worker.main`.
+    worker: arguments of the Python that runs `worker.main`; python: that Python, if the engine is not installed for this one.
     """
 
-    def __init__(self, name: str, load: Load, worker: Sequence[str] = _WORKER) -> None:
+    def __init__(self, name: str, load: Load, worker: Sequence[str] = _WORKER, python: str = sys.executable) -> None:
         self.name, self.load = name, load
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since a pipe that nobody reads would fill; closed in __exit__
-        self._process = subprocess.Popen([sys.executable, *worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._process = subprocess.Popen([python, *worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self.times: list[int] = []
         self.rounds = 0
         self.memory: int | None = None
