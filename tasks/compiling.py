@@ -17,6 +17,9 @@ from axforge.tasks.project.suggest import nearest
 from axforge.tasks.stages.executor import Executor, Here
 from axforge.tasks.stages.task import StageTask, remove_files
 
+#: Stages that a model which is compiled already may run: they get the ONNX, for --pipe onnx.
+OF_THE_ONNX = STAGES[:2]
+
 
 @report_user_errors
 def task_compile() -> Iterator[TaskDict]:
@@ -26,9 +29,9 @@ def task_compile() -> Iterator[TaskDict]:
     yield {"name": None, "doc": task_compile.__doc__}
     executors = Executors()
     for plan in plans(typed):
-        for stage in STAGES:
+        for stage in STAGES if plan.own is None else OF_THE_ONNX:
             yield StageTask(plan, stage, executors.of(plan)).as_doit()
-        yield Publish(plan).as_doit()
+        yield (Publish(plan) if plan.own is None else Own(plan, plan.own)).as_doit()
 
 
 def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
@@ -48,9 +51,18 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
     asked = {rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)}
     named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
     found = [BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
+    for plan in found:
+        _refuse_to_compile_own(plan, typed)
     if typed.everything():
         found += _others(typed, here, set(named))
     return found
+
+
+def _refuse_to_compile_own(plan: BuildPlan, typed: command_line.CommandLine) -> None:
+    asked = [stage for model, _, stage in (rest.partition(":") for rest in typed.of_group("compile")) if model == plan.model.name]
+    if plan.own and (wrong := [stage for stage in asked if stage in BY_NAME and BY_NAME[stage] not in OF_THE_ONNX]):
+        fix = "Omit `model` there to compile it, or run the model as it is."
+        raise AxforgeError(f"There is no stage {wrong[0]}: `model` names a compiled model.", where=str(plan.model.path), fix=fix)
 
 
 def _others(typed: command_line.CommandLine, here: Settings, named: set[str]) -> list[BuildPlan]:
@@ -82,6 +94,40 @@ class Executors:
 
             self._by_address[plan.cluster] = ClusterExecutor(plan.cluster)
         return self._by_address[plan.cluster]
+
+
+class Own:
+    """Instead of compiling: the compiled model of the user's own that model.json names is verified, and not written to."""
+
+    def __init__(self, plan: BuildPlan, path: Path) -> None:
+        self.plan, self.path = plan, path
+
+    def as_doit(self) -> TaskDict:
+        """The task as doit wants it."""
+        plan = self.plan
+        return {
+            "name": plan.model.name,
+            "doc": str(plan.model.raw.get("description", "")) or f"verify {plan.model.name}",
+            "actions": [(Guarded(self.execute).__call__,)],
+            "uptodate": [False],
+            "params": command_line.doit_params(command_line.OPTIONS),
+            "meta": {
+                "model": plan.model.name,
+                "finishes": f"{shown(self.path, plan)} (named by model.json; nothing is compiled)",
+                "explain": plan.options.explain,
+            },
+        }
+
+    def execute(self) -> None:
+        """Verify it. Raises AxforgeError."""
+        from axforge.axruntime.deployed.opening import open_deployed  # loads NumPy
+        from axforge.tasks.project.checking import refuse_mistakes  # see Publish
+
+        refuse_mistakes(self.plan)
+        if not self.path.exists():
+            fix = "Correct `model`, or omit it to compile the model."
+            raise AxforgeError(f"There is no compiled model {self.path}, which `model` names.", where=str(self.plan.model.path), fix=fix)
+        open_deployed(self.path)
 
 
 class Publish:
@@ -122,18 +168,21 @@ class Publish:
     def execute(self) -> Values:
         """Write model.json, atomically, with what it needs on a machine that has nothing else."""
         from axforge.axruntime.deployed.seal import published_json
-        from axforge.cache.disk import sweep, unique_name  # a build with nothing to do opens no cache
+        from axforge.cache.disk import READ_ONLY, sweep, unique_name  # a build with nothing to do opens no cache
         from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
+        from axforge.tasks.stages import edits  # a build with nothing to do writes nothing
 
         refuse_mistakes(self.plan, warn=False)
         descriptor = self.plan.descriptor  # a descriptor with a mistake is not published
-        files = {self.plan.axmodel.name: hashlib.sha256(self.plan.axmodel.read_bytes()).hexdigest()}
+        files = {name: hashlib.sha256((self.plan.published / name).read_bytes()).hexdigest() for name in edits.COMPILED}
         document = published_json(self.plan.model.path.read_bytes(), descriptor.label_names, files)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         sweep(self.target.parent)
         beside = self.target.with_name(f".model.json.{unique_name()}")
         try:
             beside.write_bytes(document)
+            beside.chmod(READ_ONLY)
+            edits.set_aside(self.plan, [self.target.name])
             beside.replace(self.target)
         finally:
             beside.unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def _listed(name: str, settings: Settings) -> ListedModel:
 
 def compiled_for(model: zoo.ZooModel, settings: Settings) -> tuple[int, ...]:
     """The numbers of cores for which the build folder has a compiled model."""
-    root = settings.build_root / model.network / model.published_name
+    root = model.build_folder(settings)
     return tuple(cores for cores in range(1, 5) if (root / str(cores) / "model.axmodel").is_file())
 
 

@@ -16,7 +16,8 @@ _DECIDING = ("source", "preprocessing", "calibration", "compile")
 def build_to_run(plan: BuildPlan) -> tuple[Ready, str] | None:
     """The build of a model whose sources are away, and why it cannot be checked whether it is current; None to build it as always."""
     options, folder = plan.options, plan.published
-    if options.force or options.onnx or options.num_cal_images or options.effort or not is_full(folder):
+    asked = options.force or options.onnx or options.num_cal_images or options.effort
+    if plan.own or asked or not is_full(folder):
         return None
     reason = _away(plan)
     if not reason or _is_stale(plan):

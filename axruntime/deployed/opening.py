@@ -1,6 +1,7 @@
 """Opens a compiled model, wherever it was copied to, and verifies that its files belong together and are as they were published."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,15 +87,18 @@ def _begins(path: Path) -> bytes:
 
 
 def _opened(files: ModelFiles, name: str) -> Deployed:
-    data = files.read(name)
+    data, written = files.read(name), files.read(manifest.FILE)
     if data is None:
         raise AxforgeError(f"there is no {name} in it", where=files.where, fix=_where_it_may_be(files))
     model = AxModel.of(data, Path(files.where) if files.where.endswith(name) else Path(files.where) / name)
-    document, written = files.read(PIPELINE), files.read(manifest.FILE)
+    document = files.read(PIPELINE)
     descriptor = None if document is None else _descriptor(bytes(document), files)
+    described = None if written is None else _manifest(bytes(written), model, files.where)
     if descriptor is not None and descriptor.published:
-        _unedited(bytes(document or b""), data, files.where)
-    return Deployed(files.where, data, model, descriptor, None if written is None else _manifest(bytes(written), model, files.where))
+        contents = {manifest.MODEL_FILE: data} | ({} if written is None else {manifest.FILE: written})
+        digests = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+        _unedited(bytes(document or b""), digests, files.where)
+    return Deployed(files.where, data, model, descriptor, described)
 
 
 def _where_it_may_be(files: ModelFiles) -> str:
@@ -121,8 +125,8 @@ def _descriptor(document: bytes, files: ModelFiles) -> "Descriptor":
     return msgspec.structs.replace(descriptor, labels=labels.parse(bytes(text), f"{files.where}/{descriptor.labels}"))
 
 
-def _unedited(document: bytes, model: Buffer, where: str) -> None:
-    if name := seal.broken(document, {manifest.MODEL_FILE: hashlib.sha256(model).hexdigest()}):
+def _unedited(document: bytes, digests: Mapping[str, str], where: str) -> None:
+    if name := seal.broken(document, digests):
         fix = f'{_ADVICE} If the change is meant, remove the key "{seal.KEY}" from {PIPELINE}.'
         raise FormatError(f"{name} was edited after it was published", where=where, fix=fix)
 

@@ -51,5 +51,5 @@ def _compiled(options: argparse.Namespace) -> int:
         options.onnx = options.onnx.absolute()
     project = UserProject(argparse.Namespace(cores=options.cores, build_root=options.build_root, data_root=options.data_root))
     plan = BuildPlan(zoo.find(options.file, project.settings()), ModelOptions(cores=options.cores), project.settings())
-    options.file = plan.published
+    options.file = plan.own or plan.published
     return project.run([f"compile:{plan.model.name}"])

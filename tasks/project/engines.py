@@ -43,6 +43,10 @@ def open_for(plan: BuildPlan, pipe: str) -> "Engine":
 
     if isinstance(plan, Ready):
         return engine_for(pipe, plan.deployed.model)
+    if plan.own is not None and pipe in COMPILED:
+        from axforge.axruntime.deployed.opening import open_deployed  # loads NumPy
+
+        return engine_for(pipe, open_deployed(plan.own).model)
     return open_engine(pipe, model_path(plan, pipe))
 
 

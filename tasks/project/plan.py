@@ -100,17 +100,28 @@ class BuildPlan:
     @property
     def root(self) -> Path:
         """Everything of this model."""
-        return self.settings.build_root / self.model.network / self.model.published_name
+        return self.model.build_folder(self.settings)
 
     @property
     def published(self) -> Path:
         """The folder with the compiled model."""
         return self.root / str(self.cores)
 
+    @cached_property
+    def own(self) -> Path | None:
+        """The compiled model of the user's own that model.json names; None if the one that compiling writes is to run.
+
+        Its path is relative to the network's build folder, or else to model.json. It is read and verified, and never written to.
+        """
+        if not self.model.own:
+            return None
+        places = [folder / self.model.own for folder in (self.root.parent, self.model.path.parent)]
+        return next((place for place in places if place.exists()), places[0])
+
     @property
     def axmodel(self) -> Path:
-        """The file with the compiled model."""
-        return self.published / "model.axmodel"
+        """The compiled model that runs."""
+        return self.own or self.published / "model.axmodel"
 
     @property
     def results(self) -> Path:

@@ -1,6 +1,7 @@
 """Which models there are, and their descriptors as plain JSON. Only what is asked for is opened: a zoo may hold thousands."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,14 @@ class ZooModel:
     raw: Document
 
     @property
-    def network(self) -> str:
-        """First folder under the build root."""
-        return self.name
+    def own(self) -> str:
+        """What `model` in the descriptor says where that is a compiled model of the user's own; '' for the one that compiling writes."""
+        said = self.raw.get("model")
+        return said if isinstance(said, str) and said and not re.fullmatch(rf"{re.escape(self.name)}/[1-4]/model\.axmodel", said) else ""
 
-    @property
-    def published_name(self) -> str:
-        """Second folder under the build root: what `model` in the descriptor begins with, else the name."""
-        head = str(self.raw.get("model", "")).split("/")[0]
-        return head if NAME.fullmatch(head) else self.name
+    def build_folder(self, settings: Settings) -> Path:
+        """Where compiling this model writes, in a folder for each number of cores."""
+        return settings.build_root / self.name / self.name
 
 
 def names(settings: Settings) -> list[str]:

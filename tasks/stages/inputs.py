@@ -277,7 +277,7 @@ class PackInputs(StageInputs):
 
     def config(self) -> Any:
         """The configuration, with what the plan gives."""
-        return replace(super().config(), name=self.plan.model.published_name)
+        return replace(super().config(), name=self.plan.model.name)
 
 
 _PARTICULAR: Mapping[str, type[StageInputs]] = {

@@ -128,6 +128,11 @@ class StageTask:
         label, explain = self.plan.model.name, self.plan.options.explain
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)
+        if self.stage.name == "pack":
+            from axforge.tasks.stages.edits import COMPILED, set_aside  # a build with nothing to do writes nothing
+
+            record = store.lookup(action)
+            set_aside(self.plan, COMPILED, () if record is None else [output.sha256 for output in record.outputs])
         result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
         for sentence in inputs.remarks():
             self.plan.channel.say(f"{label}: {sentence}")

@@ -14,6 +14,13 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def quick(project: Project) -> Project:
+    """A project whose stages are stand-ins that take no time (or as much as STAGE_SECONDS says)."""
+    project.fake_stages()
+    return project
+
+
+@pytest.fixture
 def make(tmp_path: Path) -> Callable[[str], Project]:
     """Makes further projects that share the cache of `project`."""
     return lambda name: make_project(tmp_path / name, tmp_path / "cache")

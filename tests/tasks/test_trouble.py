@@ -14,13 +14,6 @@ from tasks_support import STAGES, Project, write_picture
 from axforge.axcompiler.stages import BY_NAME
 
 
-@pytest.fixture
-def quick(project: Project) -> Project:
-    """A project whose stages are stand-ins that take no time (or as much as STAGE_SECONDS says)."""
-    project.fake_stages()
-    return project
-
-
 def log(project: Project) -> Counter[str]:
     """How often each stage really ran."""
     path = project.root / "ran.log"
