@@ -93,11 +93,12 @@ def _opened(files: ModelFiles, name: str) -> Deployed:
     model = AxModel.of(data, Path(files.where) if files.where.endswith(name) else Path(files.where) / name)
     document = files.read(PIPELINE)
     descriptor = None if document is None else _descriptor(bytes(document), files)
-    described = None if written is None else _manifest(bytes(written), model, files.where)
-    if descriptor is not None and descriptor.published:
-        contents = {manifest.MODEL_FILE: data} | ({} if written is None else {manifest.FILE: written})
-        digests = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
-        _unedited(bytes(document or b""), digests, files.where)
+    sealed = document is not None and descriptor is not None and descriptor.published
+    if sealed and document is not None:
+        _unedited(bytes(document), {manifest.MODEL_FILE: data}, files.where)
+    described = None if written is None else _manifest(bytes(written), model, files.where)  # says more of an edit than the seal
+    if sealed and document is not None and written is not None:
+        _unedited(bytes(document), {manifest.MODEL_FILE: data, manifest.FILE: written}, files.where)
     return Deployed(files.where, data, model, descriptor, described)
 
 
@@ -125,7 +126,8 @@ def _descriptor(document: bytes, files: ModelFiles) -> "Descriptor":
     return msgspec.structs.replace(descriptor, labels=labels.parse(bytes(text), f"{files.where}/{descriptor.labels}"))
 
 
-def _unedited(document: bytes, digests: Mapping[str, str], where: str) -> None:
+def _unedited(document: bytes, contents: Mapping[str, Buffer], where: str) -> None:
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     if name := seal.broken(document, digests):
         fix = f'{_ADVICE} If the change is meant, remove the key "{seal.KEY}" from {PIPELINE}.'
         raise FormatError(f"{name} was edited after it was published", where=where, fix=fix)

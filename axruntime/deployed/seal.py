@@ -1,8 +1,8 @@
 """`model.json` as it is published beside a compiled model: it carries its labels, and says what the files were when they were published.
 
 A compiled folder must run where nothing else is, so the names in a label file move into the document. And whoever edits a published file
-must be answered: the key `published` holds the SHA-256 of the `.axmodel` and of model.json itself, the latter without this key and in
-canonical form, so that new line ends or another indentation are not an edit. (manifest.json has to agree with the `.axmodel`.)
+must be answered: the key `published` holds the SHA-256 of the `.axmodel`, of manifest.json and of model.json itself, the latter without
+this key and in canonical form, so that new line ends or another indentation are not an edit.
 Light to import.
 """
 
@@ -38,9 +38,9 @@ def own_digest(document: Mapping[str, object]) -> str:
 def broken(source: bytes, digests: Mapping[str, str]) -> str:
     """The name of the first file that is not as it was published; '' when all are, or nothing says how they were.
 
-    source: the published model.json. digests: SHA-256 of the files that are beside it now.
+    source: the published model.json. digests: SHA-256 of the files beside it that are to be compared.
     """
     document = json.loads(source)
     promised = document.get(KEY, {})
     actual = {**digests, FILE: own_digest(document)}
-    return next((name for name, digest in promised.items() if actual.get(name) != digest), "")
+    return next((name for name, digest in promised.items() if name in actual and actual[name] != digest), "")
