@@ -15,7 +15,7 @@ ONNX = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if sc
 FORM = {"Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast", "Shape", "Size"}
 #: (calibrate adds nodes that measure)
 #: a rewrite of ONNX nodes is a pattern of operators, and names them; the classes of the fused graph have names of their own
-PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "calibrate/")
+PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "check/qoperators/", "calibrate/")
 
 
 def operator_names(path: Path) -> Iterator[tuple[int, str]]:

@@ -103,7 +103,7 @@ def test_what_a_module_only_imports_is_not_a_pass_of_it() -> None:
 
 
 def test_the_groups_of_check_follow_one_another() -> None:
-    assert (*check.ON_MODEL, *check.BEFORE_SHAPES, *check.UNTIL_STABLE) == check.PASSES
+    assert (*check.ON_MODEL, *check.BEFORE_SHAPES, *check.REPEATED) == check.PASSES
 
 
 def test_a_property_is_checked_again_only_after_a_change() -> None:

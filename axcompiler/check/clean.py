@@ -61,9 +61,9 @@ def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
 
 def _simplify(net: Net, pinned: Mapping[str, Sequence[int]], where: str, observe: Observer) -> None:
     """Fold and rewrite until nothing changes. A quantized model is only folded: its graph is what its maker chose."""
-    passes = UNTIL_STABLE_QUANTIZED if is_quantized(net.nodes) else UNTIL_STABLE
     runner = Runner(net, observe)
     runner.run(with_options(BEFORE_SHAPES, pinned=pinned, where=where))
+    passes = UNTIL_STABLE_QUANTIZED if is_quantized(net.nodes) else UNTIL_STABLE
     shapes.infer(net, where)
     changed = True
     while changed:

@@ -16,7 +16,6 @@ from axforge.axcompiler.onnx_graph.qdq import is_quantized, read
 from axforge.axcompiler.onnx_graph.views import ModelView, view
 from axforge.axcompiler.passes import Observer, ignore
 from axforge.axcompiler.placement import decision, place
-from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.partition import FloatItem, plan
 from axforge.axcompiler.stages import CheckConfig, Progress
 
@@ -70,6 +69,6 @@ def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
 def _keep_quantized(model: onnx.ModelProto, seen: ModelView) -> list[place.Placement]:
     """The maker of a quantized model has decided: what stands between DequantizeLinear and QuantizeLinear, and nothing else, is int8."""
     reason = "the model came quantized; its own QuantizeLinear and DequantizeLinear decide"
-    on_cpu = {item.proto.name: item.why for item in plan(read(lift_copies(model))).items if isinstance(item, FloatItem)}
+    on_cpu = {item.proto.name: item.why for item in plan(read(model)).items if isinstance(item, FloatItem)}
     where = {name: ("cpu", why) for name, why in on_cpu.items()}
     return [place.Placement(n.name, n.op_type, *where.get(n.name, ("aipu", reason))) for n in seen.nodes]

@@ -15,7 +15,7 @@ from axforge.axcompiler.ir import Epilogue, Quant, Tensor
 from axforge.axcompiler.lowering import tables
 from axforge.axcompiler.names import fresh
 from axforge.axcompiler.numerics import Array, quantize
-from axforge.axcompiler.onnx_graph.qdq import Code, Qdq
+from axforge.axcompiler.onnx_graph.qdq import Code, ConstantCodes, Qdq
 from axforge.axcompiler.onnx_graph.views import NodeView
 
 INT32_MAX = 2**31 - 1
@@ -79,6 +79,9 @@ class GraphBuilder:
         name = view.inputs[i]
         if name in self.qdq.dequantized:
             return self.name_of(self.qdq.dequantized[name])
+        stored = self.qdq.constants.get(name)
+        if quant is None and stored is not None and stored.bits == 8 and stored.scales.size == 1 and stored.scales[0] > 0:
+            return self._stored_operand(stored)
         return self.constant_operand(np.asarray(self.qdq.view.constants[name]), "operand", quant)
 
     def result(self, view: NodeView, i: int = 0) -> str:
@@ -131,6 +134,18 @@ class GraphBuilder:
         name = fresh(f"{hint}.c{len(self.constants)}", self.tensors.keys() | self.constants.keys(), separator="")
         self.constants[name] = codes
         self.tensors[name] = Tensor(codes.shape, "int8", quant)
+        return name
+
+    def _stored_operand(self, stored: ConstantCodes) -> str:
+        """A quantized constant as an operand, with the codes and the scale that it has.
+
+        Its codes are known without their zero point: the one nearest to 0 is taken with which they are int8.
+        """
+        lowest, highest = -128 - int(stored.codes.min(initial=0)), 127 - int(stored.codes.max(initial=0))
+        zero = min(max(0, lowest), highest)
+        name = fresh(f"operand.c{len(self.constants)}", self.tensors.keys() | self.constants.keys(), separator="")
+        self.constants[name] = (stored.codes + zero).astype(np.int8)
+        self.tensors[name] = Tensor(stored.codes.shape, "int8", Quant(float(stored.scales[0]), zero))
         return name
 
     def code(self, name: str, value: float) -> int:

@@ -9,6 +9,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import Array
@@ -48,6 +49,16 @@ def always(view: NodeView) -> bool:
     return True
 
 
+def no_codes(proto: NodeProto) -> tuple[int, ...]:
+    """It copies no codes."""
+    return ()
+
+
+def first_codes(proto: NodeProto) -> tuple[int, ...]:
+    """Its codes are those of the first operand."""
+    return (0,)
+
+
 def constant_factor(view: NodeView) -> bool:
     """Whether one of the first two operands is constant."""
     return any(name in view.constants for name in view.inputs[:2])
@@ -82,7 +93,8 @@ class Operator:
     distribution: whether the results along an axis sum to 1. selects: whether, copying codes, it drops some by their value.
     continues(view): whether after the last layer it goes on in int8 with little loss. prepares(view): whether before the first layer
     it only rearranges the input.
-    copies_codes: whether its integer form in ONNX does to codes what its float form does to real numbers.
+    copied_codes(proto): the inputs from which its integer form in ONNX copies codes, so that it does to codes what its float form does to
+    real numbers; () for any other.
 
     Facts for quantization:
     channel_axis(view): axis of the first operand that holds its channels.
@@ -109,7 +121,7 @@ class Operator:
     selects: bool = False
     continues: Fact = never
     prepares: Fact = never
-    copies_codes: bool = False
+    copied_codes: Callable[[NodeProto], tuple[int, ...]] = field(default=no_codes)
     channel_axis: Callable[[NodeView], int] = last_axis
     channel_groups: Callable[[NodeView], int] | None = None
     mean_shift: Callable[[NodeView, F64, F64], F64] | None = None

@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+from onnx import NodeProto
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
+from axforge.axcompiler.onnx_graph.net import attribute
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, always, never, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, first_codes, never, register
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
@@ -149,6 +151,13 @@ def _added_value(view: NodeView) -> float | None:
     return float(value.reshape(-1)[0]) if value is not None and value.size == 1 and np.isfinite(value).all() else None
 
 
+def _padded_codes(proto: NodeProto) -> tuple[int, ...]:
+    """Those of the image, and the code that it is padded with; without one it is padded with the code 0, which is another number."""
+    if attribute(proto, "mode", b"constant") != b"constant":
+        return (0,)
+    return (0, 2) if len(proto.input) > 2 and proto.input[2] else ()
+
+
 def _operator(name: str, lower: c.Lower, *extra: c.Constraint, rearranges: bool = False, **facts: Any) -> None:
     """An operator that copies codes. rearranges: whether it does so at the ends of a network too."""
     fact = always if rearranges else never
@@ -166,10 +175,10 @@ def _operator(name: str, lower: c.Lower, *extra: c.Constraint, rearranges: bool 
     )
 
 
-_operator("Slice", _lower_slice, c.parameters_constant, rearranges=True, copies_codes=True)
-_operator("Split", _lower_split, c.parameters_constant, all_parts_named, rearranges=True)
-_operator("Gather", _lower_gather, constant_indices, copies_codes=True)
-_operator("Pad", _lower_pad, c.parameters_constant, pad_mode, rearranges=True, added_value=_added_value)
-_operator("Expand", _lower_expand, c.parameters_constant, copies_codes=True)
-_operator("Tile", _lower_tile, c.parameters_constant, copies_codes=True)
+_operator("Slice", _lower_slice, c.parameters_constant, rearranges=True, copied_codes=first_codes)
+_operator("Split", _lower_split, c.parameters_constant, all_parts_named, rearranges=True, copied_codes=first_codes)
+_operator("Gather", _lower_gather, constant_indices, copied_codes=first_codes)
+_operator("Pad", _lower_pad, c.parameters_constant, pad_mode, rearranges=True, added_value=_added_value, copied_codes=_padded_codes)
+_operator("Expand", _lower_expand, c.parameters_constant, copied_codes=first_codes)
+_operator("Tile", _lower_tile, c.parameters_constant, copied_codes=first_codes)
 register(Operator(onnx=("Concat",), constraints=c.BASIC_ALL, roles=c.all_data, lower=_lower_concat, scale=Scale.JOIN, prepares=always))

@@ -99,7 +99,7 @@ register(
         selects=True,
         continues=always,
         prepares=always,
-        copies_codes=True,
+        copied_codes=lambda proto: (0,) if len(proto.output) == 1 else (),
     )
 )
 register(

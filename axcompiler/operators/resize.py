@@ -6,10 +6,12 @@ good as half way between two elements is taken as half way, as onnxruntime does;
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import RESIZE_BITS
+from axforge.axcompiler.onnx_graph.net import attribute
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
 from axforge.axcompiler.operators.base import Operator, Role, Scale, always, register
@@ -159,6 +161,12 @@ def _lower_linear(lw: GraphBuilder, view: NodeView) -> None:
     y.close()
 
 
+def _nearest_codes(proto: NodeProto) -> tuple[int, ...]:
+    """Those of the operand, unless it mixes neighbours, or brings in a number where it looks beyond the image."""
+    cropped = attribute(proto, "coordinate_transformation_mode", b"half_pixel") == b"tf_crop_and_resize"
+    return (0,) if attribute(proto, "mode", b"nearest") == b"nearest" and not cropped else ()
+
+
 def _roles(view: NodeView) -> tuple[Role, ...]:
     return c.data_first(view)
 
@@ -173,5 +181,6 @@ register(
         accumulates=lambda view: _mode(view) == "linear",
         continues=always,
         prepares=always,
+        copied_codes=_nearest_codes,
     )
 )

@@ -4,7 +4,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, always, never, register
+from axforge.axcompiler.operators.base import Operator, Scale, always, first_codes, never, no_codes, register
 
 
 def inference(view: NodeView) -> bool:
@@ -60,7 +60,7 @@ def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rear
             scale=Scale.COPY,
             continues=fact,
             prepares=fact,
-            copies_codes=copies_codes,
+            copied_codes=first_codes if copies_codes else no_codes,
         )
     )
 

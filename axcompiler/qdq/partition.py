@@ -194,7 +194,12 @@ def _operands_why(qdq: Qdq, node: NodeView) -> str | None:
 
 
 def _operand_why(qdq: Qdq, name: str) -> str | None:
-    return None if name in qdq.dequantized else f"operand '{name}' is not quantized"
+    if name in qdq.dequantized:
+        return None
+    maker = qdq.view.makers.get(name)
+    codes = qdq.view.nodes[maker].inputs[0] if maker is not None and qdq.view.nodes[maker].op_type == "DequantizeLinear" else ""
+    wide = qdq.view.dtypes.get(codes) in ("int16", "uint16")
+    return f"operand '{name}' is quantized to 16 bits, and the AIPU computes with 8" if wide else f"operand '{name}' is not quantized"
 
 
 def _result_why(qdq: Qdq, name: str) -> str | None:

@@ -9,7 +9,9 @@ PASSES = ordered(load_modules(__name__))
 ON_MODEL = tuple(one for one in PASSES if isinstance(one, ModelPass))
 #: once, before the shapes are inferred
 BEFORE_SHAPES = tuple(one for one in PASSES if isinstance(one, PreparingPass))
+#: what runs again and again, on float models, on quantized ones, or on both
+REPEATED = tuple(one for one in PASSES if isinstance(one, RepeatedPass))
 #: over and over, until none of them changes anything
-UNTIL_STABLE = tuple(one for one in PASSES if isinstance(one, RepeatedPass))
+UNTIL_STABLE = tuple(one for one in REPEATED if one.on_float)
 #: the same for a model that came quantized, whose weights stay quantized
-UNTIL_STABLE_QUANTIZED = with_options((one for one in UNTIL_STABLE if one.on_quantized), keep_dequantize=True)
+UNTIL_STABLE_QUANTIZED = with_options((one for one in REPEATED if one.on_quantized), keep_dequantize=True)

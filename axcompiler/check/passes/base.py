@@ -62,11 +62,13 @@ class RepeatedPass(NetPass):
     """A pass that runs again until it changes nothing, and again when a later one has changed something.
 
     once: it runs once, and again only when another pass has changed something. keeps_shapes: no value is new; else the shapes must be
-    inferred before the next pass. on_quantized: it also runs on a model that came quantized, whose graph is what its maker chose.
+    inferred before the next pass. on_float: it runs on a float model. on_quantized: it runs on a model that came quantized, whose graph is
+    what its maker chose.
     """
 
     once: ClassVar[bool] = False
     keeps_shapes: ClassVar[bool] = True
+    on_float: ClassVar[bool] = True
     on_quantized: ClassVar[bool] = False
 
 

@@ -25,12 +25,12 @@ class FoldAffine(RepeatedPass):
         """Rewrite the model, and say what was changed."""
         makers, users = net.makers(), net.users()
         for node in net.nodes:
-            pair = _affine(net, node, makers)
+            pair = affine(net, node, makers)
             if pair is None:
                 continue
             x, scale, shift = pair
             layer = makers.get(x)
-            if layer is None or layer.op_type not in _LAYERS or x in net.output_names or len(users[x]) != 1:
+            if layer is None or layer.op_type not in LAYERS or x in net.output_names or len(users[x]) != 1:
                 continue
             if _scale_layer(net, layer, scale, shift):
                 layer.output[0] = node.output[0]
@@ -39,10 +39,10 @@ class FoldAffine(RepeatedPass):
         return []
 
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm")
+LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
 
-def _affine(net: Net, node: NodeProto, makers: dict[str, NodeProto]) -> tuple[str, F64, F64] | None:
+def affine(net: Net, node: NodeProto, makers: dict[str, NodeProto]) -> tuple[str, F64, F64] | None:
     """(operand, scale, shift), each a scalar or one number a channel, if the node is an affine map of the layer before it."""
     if node.domain not in ("", "ai.onnx"):
         return None

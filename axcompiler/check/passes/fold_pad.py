@@ -18,6 +18,7 @@ class FoldPad(RepeatedPass):
     """
 
     at: ClassVar[tuple[int, ...]] = (360,)
+    on_quantized: ClassVar[bool] = True
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from axforge.axcompiler.check.passes.base import F64, RepeatedPass, float_constant
 from axforge.axcompiler.onnx_graph.net import Net
@@ -21,6 +21,7 @@ class MatMulToGemm(RepeatedPass):
 
     at: ClassVar[tuple[int, ...]] = (420,)
     keeps_shapes: ClassVar[bool] = False
+    on_quantized: ClassVar[bool] = True
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""
@@ -32,20 +33,26 @@ class MatMulToGemm(RepeatedPass):
                 matmul, bias = makers.get(add.input[i]), float_constant(net, add.input[1 - i])
                 if matmul is None or matmul.op_type != "MatMul" or bias is None or len(users[matmul.output[0]]) != 1:
                     continue
-                weight, shape = float_constant(net, matmul.input[1]), net.shapes.get(matmul.input[0])
-                if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2 or matmul.output[0] in net.output_names:
+                columns, shape = _columns(net, matmul, makers), net.shapes.get(matmul.input[0])
+                if columns is None or shape is None or len(shape) < 2 or matmul.output[0] in net.output_names:
                     continue
-                if bias.shape not in ((weight.shape[1],), (1, weight.shape[1])) or net.shapes.get(add.output[0]) != (
-                    *shape[:-1],
-                    weight.shape[1],
-                ):
+                if bias.shape not in ((columns,), (1, columns)) or net.shapes.get(add.output[0]) != (*shape[:-1], columns):
                     continue
-                _make_gemm(net, matmul, add, weight, bias, shape)
+                _make_gemm(net, matmul, add, columns, bias, shape)
                 return [f"made a Gemm of '{matmul.name}' and '{add.name}'"]
         return []
 
 
-def _make_gemm(net: Net, matmul: NodeProto, add: NodeProto, weight: F64, bias: F64, shape: tuple[int, ...]) -> None:
+def _columns(net: Net, matmul: NodeProto, makers: dict[str, NodeProto]) -> int | None:
+    """How many columns the constant matrix has, float32 or quantized; None if the product has none."""
+    name = matmul.input[1]
+    maker, shape = makers.get(name), net.shapes.get(name, ())
+    constant = net.constant(name) is not None and net.types.get(name) == TensorProto.FLOAT
+    quantized = maker is not None and maker.op_type == "DequantizeLinear" and maker.input[0] in net.constants
+    return shape[1] if len(shape) == 2 and (constant or quantized) else None
+
+
+def _make_gemm(net: Net, matmul: NodeProto, add: NodeProto, columns: int, bias: F64, shape: tuple[int, ...]) -> None:
     w = matmul.input[1]
     b = net.add_constant(f"{matmul.name}_bias", bias.reshape(-1).astype(np.float32))
     at = next(i for i, n in enumerate(net.nodes) if n is add)
@@ -57,7 +64,7 @@ def _make_gemm(net: Net, matmul: NodeProto, add: NodeProto, weight: F64, bias: F
         net.nodes.insert(at, helper.make_node("Gemm", [x, w, b], [y], matmul.name))
         return
     flat = net.add_constant(f"{matmul.name}_rows", np.asarray([-1, shape[-1]], np.int64))
-    full = net.add_constant(f"{matmul.name}_shape", np.asarray([*shape[:-1], weight.shape[1]], np.int64))
+    full = net.add_constant(f"{matmul.name}_shape", np.asarray([*shape[:-1], columns], np.int64))
     net.nodes[at:at] = [
         helper.make_node("Reshape", [x, flat], [f"{y}_rows_in"], f"{matmul.name}_rows_in"),
         helper.make_node("Gemm", [f"{y}_rows_in", w, b], [f"{y}_rows"], matmul.name),
