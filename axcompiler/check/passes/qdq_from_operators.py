@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from axforge.axcompiler.check.passes.base import PreparingPass
-from axforge.axcompiler.check.qoperators import REWRITES, Code, Draft, Unreadable
+from axforge.axcompiler.check.qoperators import REWRITES, IntegerTensor, Draft, Unreadable
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import Net
 
@@ -26,7 +26,7 @@ class QdqFromOperators(PreparingPass):
         """Rewrite the model, and say what was changed."""
         notes: list[str] = []
         names = Names({*net.names(), *(node.name for node in net.nodes)})
-        real: dict[Code, str] = {}
+        real: dict[IntegerTensor, str] = {}
         nodes = []
         for node in net.nodes:
             rewrite = REWRITES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))

@@ -27,7 +27,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Code:
+class IntegerTensor:
     """Names of a tensor of codes, of its scale and of its zero point ('' where there is none: 0)."""
 
     tensor: str
@@ -38,20 +38,20 @@ class Code:
 class Draft:
     """The nodes that replace `node`, under construction. net is changed only in its constants, and by `commit` in its nodes."""
 
-    def __init__(self, net: Net, node: NodeProto, names: Names, real: dict[Code, str]) -> None:
+    def __init__(self, net: Net, node: NodeProto, names: Names, real: dict[IntegerTensor, str]) -> None:
         """names: every name of a value or a node of `net`. real: the dequantized tensors that earlier drafts made."""
         self.net, self.node, self.names = net, node, names
         self.nodes: list[NodeProto] = []
-        self._real, self._added = real, dict[Code, str]()
+        self._real, self._added = real, dict[IntegerTensor, str]()
 
     def commit(self) -> list[NodeProto]:
         """The nodes; what they dequantized may be used by later drafts."""
         self._real.update(self._added)
         return self.nodes
 
-    def code(self, first: int) -> Code:
+    def code(self, first: int) -> IntegerTensor:
         """Inputs `first` to `first + 2` of the node: codes, scale, zero point."""
-        return Code(self.given(first), self.given(first + 1), self.given(first + 2))
+        return IntegerTensor(self.given(first), self.given(first + 1), self.given(first + 2))
 
     def given(self, i: int) -> str:
         """Input i of the node, '' if it is left out."""
@@ -79,7 +79,7 @@ class Draft:
         name = self.node.name if not any(n.name == self.node.name for n in self.nodes) else self.names.fresh(f"{self.node.name}_{op_type}")
         self.nodes.append(helper.make_node(op_type, list(inputs), list(self.node.output[:1]), name, **attributes))
 
-    def real(self, code: Code, axis: int | None = None) -> str:
+    def real(self, code: IntegerTensor, axis: int | None = None) -> str:
         """The dequantized tensor. axis: of the scales, where there are several."""
         scale = self.value(code.scale, "scale")
         if scale.dtype != np.float32:
@@ -128,7 +128,7 @@ class Draft:
         """`real` after a QuantizeLinear and a DequantizeLinear."""
         codes = self.names.fresh(f"{real}_codes")
         self.quantize(real, scale, zero, codes)
-        return self.real(Code(codes, scale, zero or self._zero_like()))
+        return self.real(IntegerTensor(codes, scale, zero or self._zero_like()))
 
     def _zero_like(self) -> str:
         """A zero point 0 of the element type that the other zero points of the node, or else uint8, have."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from axforge.axcompiler.check.qoperators.base import Code, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import IntegerTensor, Draft, Unreadable
 from axforge.axcompiler.onnx_graph.net import attribute
 
 
-def moved(draft: Draft, operand: Code, body: Callable[[str], str], result: tuple[str, str]) -> str:
+def moved(draft: Draft, operand: IntegerTensor, body: Callable[[str], str], result: tuple[str, str]) -> str:
     """`body` of the operand, in [N, C, H, W]; its result in the layout of the node. result: names of its scale and zero point."""
     x = draft.real(operand)
     if not attribute(draft.node, "channels_last", 0):

@@ -1,6 +1,6 @@
 """Sums, products, functions of one tensor, concatenation and selection on codes."""
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Code, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, IntegerTensor, Draft, Unreadable
 
 
 def _two(draft: Draft, op_type: str) -> None:
@@ -62,7 +62,7 @@ def softmax(draft: Draft) -> None:
     if int(given.get("opset", 13)) >= 13 or axis == -1:
         draft.result(draft.add("Softmax", [x], f"{draft.node.output[0]}_real", draft.node.name, axis=axis), 3)
         return
-    operand = Code(*draft.node.input[:3])
+    operand = IntegerTensor(*draft.node.input[:3])
     shape = draft.add("Shape", [draft.given(0)], f"{x}_shape")
     flat = draft.requantized(draft.add("Flatten", [x], f"{x}_flat", axis=axis), operand.scale, operand.zero)
     inner = draft.requantized(draft.add("Softmax", [flat], f"{x}_softmax", draft.node.name, axis=-1), *scale)

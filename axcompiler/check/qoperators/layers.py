@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Code, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, IntegerTensor, Draft, Unreadable
 from axforge.axcompiler.check.qoperators.channels_last import moved
 
 
@@ -46,8 +46,8 @@ def matmul_to_float(draft: Draft) -> None:
     """a, b, s_a, s_b, z_a, z_b, bias (float32) -> MatMul and Add."""
     b = draft.net.constant(draft.given(1))
     operands = [
-        draft.real(Code(draft.given(0), draft.given(2), draft.given(4))),
-        draft.real(Code(draft.given(1), draft.given(3), draft.given(5)), axis=None if b is None else b.ndim - 1),
+        draft.real(IntegerTensor(draft.given(0), draft.given(2), draft.given(4))),
+        draft.real(IntegerTensor(draft.given(1), draft.given(3), draft.given(5)), axis=None if b is None else b.ndim - 1),
     ]
     if not draft.given(6):
         draft.finish("MatMul", operands)
@@ -69,4 +69,4 @@ def bias(draft: Draft, i: int, x_scale: str, w_scale: str, factor: float = 1.0) 
     if scale.dtype != np.float32 or scale.size not in (1, codes.size):
         raise Unreadable("its bias has another length than the scales of its weight")
     full = np.ascontiguousarray(np.broadcast_to(scale.reshape(-1), (codes.size,)))
-    return [draft.real(Code(flat, draft.constant(f"{name}_scale", full)), axis=0)]
+    return [draft.real(IntegerTensor(flat, draft.constant(f"{name}_scale", full)), axis=0)]
