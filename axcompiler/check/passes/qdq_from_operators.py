@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from axforge.axcompiler.check.passes.base import PreparingPass
-from axforge.axcompiler.check.qoperators import REWRITES, IntegerTensor, Draft, Unreadable
+from axforge.axcompiler.check.qoperators import REWRITES, Draft, IntegerTensor, Unreadable
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import Net
 

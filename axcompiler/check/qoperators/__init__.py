@@ -3,9 +3,9 @@
 Each module registers its operators (`base.REWRITES`); the pass `QdqFromOperators` applies them. A module that is here is found.
 """
 
-from axforge.axcompiler.check.qoperators.base import REWRITES, IntegerTensor, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import REWRITES, Draft, IntegerTensor, Unreadable
 from axforge.axcompiler.registry import load_modules
 
-__all__ = ["REWRITES", "IntegerTensor", "Draft", "Unreadable"]
+__all__ = ["REWRITES", "Draft", "IntegerTensor", "Unreadable"]
 
 load_modules(__name__)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from axforge.axcompiler.check.qoperators.base import IntegerTensor, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import Draft, IntegerTensor, Unreadable
 from axforge.axcompiler.onnx_graph.net import attribute
 
 

@@ -1,6 +1,6 @@
 """Sums, products, functions of one tensor, concatenation and selection on codes."""
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, IntegerTensor, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Draft, IntegerTensor, Unreadable
 
 
 def _two(draft: Draft, op_type: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, IntegerTensor, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Draft, IntegerTensor, Unreadable
 from axforge.axcompiler.check.qoperators.channels_last import moved
 
 
