@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from axforge.axcompiler.check.passes.base import PreparingPass
-from axforge.axcompiler.check.qoperators import REWRITES, Draft, IntegerTensor, Unreadable
+from axforge.axcompiler.check.qoperators import REWRITES, FloatForm, IntegerTensor, Unreadable
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import Net
 
@@ -30,7 +30,7 @@ class QdqFromOperators(PreparingPass):
         nodes = []
         for node in net.nodes:
             rewrite = REWRITES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
-            draft = Draft(net, node, names, real)
+            draft = FloatForm(net, node, names, real)
             try:
                 if rewrite is None:
                     nodes.append(node)

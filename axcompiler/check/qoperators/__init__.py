@@ -3,9 +3,9 @@
 Each module registers its operators (`base.REWRITES`); the pass `QdqFromOperators` applies them. A module that is here is found.
 """
 
-from axforge.axcompiler.check.qoperators.base import REWRITES, Draft, IntegerTensor, Unreadable
+from axforge.axcompiler.check.qoperators.base import REWRITES, FloatForm, IntegerTensor, Unreadable
 from axforge.axcompiler.registry import load_modules
 
-__all__ = ["REWRITES", "Draft", "IntegerTensor", "Unreadable"]
+__all__ = ["REWRITES", "FloatForm", "IntegerTensor", "Unreadable"]
 
 load_modules(__name__)

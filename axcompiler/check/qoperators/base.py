@@ -35,7 +35,7 @@ class IntegerTensor:
     zero: str = ""
 
 
-class Draft:
+class FloatForm:
     """The nodes that replace `node`, under construction. net is changed only in its constants, and by `commit` in its nodes."""
 
     def __init__(self, net: Net, node: NodeProto, names: Names, real: dict[IntegerTensor, str]) -> None:
@@ -140,6 +140,6 @@ class Draft:
         return {a.name: helper.get_attribute_value(a) for a in self.node.attribute if a.name not in without}
 
 
-Rewrite = Callable[[Draft], None]
+Rewrite = Callable[[FloatForm], None]
 #: by domain ('' for ONNX) and operator: appends to the draft what computes the same. May raise Unreadable
 REWRITES: Registry[tuple[str, str], Rewrite] = Registry("rewrite of a quantized operator")

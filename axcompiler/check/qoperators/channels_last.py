@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from axforge.axcompiler.check.qoperators.base import Draft, IntegerTensor, Unreadable
+from axforge.axcompiler.check.qoperators.base import FloatForm, IntegerTensor, Unreadable
 from axforge.axcompiler.onnx_graph.net import attribute
 
 
-def moved(draft: Draft, operand: IntegerTensor, body: Callable[[str], str], result: tuple[str, str]) -> str:
+def moved(draft: FloatForm, operand: IntegerTensor, body: Callable[[str], str], result: tuple[str, str]) -> str:
     """`body` of the operand, in [N, C, H, W]; its result in the layout of the node. result: names of its scale and zero point."""
     x = draft.real(operand)
     if not attribute(draft.node, "channels_last", 0):
@@ -17,7 +17,7 @@ def moved(draft: Draft, operand: IntegerTensor, body: Callable[[str], str], resu
     return draft.add("Transpose", [draft.requantized(inside, *result)], f"{inside}_nhwc", perm=[0, *range(2, rank), 1])
 
 
-def _rank(draft: Draft) -> int:
+def _rank(draft: FloatForm) -> int:
     """How many axes the operand has: those of the weight, or of the window and two more."""
     kernel = attribute(draft.node, "kernel_shape")
     if kernel is not None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Draft, IntegerTensor, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, FloatForm, IntegerTensor, Unreadable
 from axforge.axcompiler.check.qoperators.channels_last import moved
 
 
 @REWRITES(("", "QLinearConv"), (MICROSOFT, "QLinearConv"))
-def conv(draft: Draft) -> None:
+def conv(draft: FloatForm) -> None:
     """x, s, z, w, s, z, s_y, z_y, bias (int32 at s_x * s_w) -> Conv."""
     weight = draft.real(draft.code(3), axis=0)
     inputs = [weight, *bias(draft, 8, draft.given(1), draft.given(4))]
@@ -20,7 +20,7 @@ def conv(draft: Draft) -> None:
 
 
 @REWRITES(("", "QLinearMatMul"))
-def matmul(draft: Draft) -> None:
+def matmul(draft: FloatForm) -> None:
     """a, s, z, b, s, z, s_y, z_y -> MatMul. Where b is constant it may have a scale for each column."""
     b = draft.net.constant(draft.given(3))
     operands = [draft.real(draft.code(0)), draft.real(draft.code(3), axis=None if b is None else b.ndim - 1)]
@@ -28,7 +28,7 @@ def matmul(draft: Draft) -> None:
 
 
 @REWRITES((MICROSOFT, "QGemm"))
-def gemm(draft: Draft) -> None:
+def gemm(draft: FloatForm) -> None:
     """a, s, z, b, s, z, c (int32 at alpha * s_a * s_b), s_y, z_y -> Gemm; without s_y the result is float32."""
     attributes = draft.attributes()
     axis = 0 if attributes.get("transB", 0) else 1
@@ -42,7 +42,7 @@ def gemm(draft: Draft) -> None:
 
 
 @REWRITES((MICROSOFT, "MatMulIntegerToFloat"))
-def matmul_to_float(draft: Draft) -> None:
+def matmul_to_float(draft: FloatForm) -> None:
     """a, b, s_a, s_b, z_a, z_b, bias (float32) -> MatMul and Add."""
     b = draft.net.constant(draft.given(1))
     operands = [
@@ -56,7 +56,7 @@ def matmul_to_float(draft: Draft) -> None:
     draft.finish("Add", [product, draft.given(6)])
 
 
-def bias(draft: Draft, i: int, x_scale: str, w_scale: str, factor: float = 1.0) -> list[str]:
+def bias(draft: FloatForm, i: int, x_scale: str, w_scale: str, factor: float = 1.0) -> list[str]:
     """Input i, int32 codes at the scale of the products, dequantized; nothing if it is left out."""
     name = draft.given(i)
     if not name:

@@ -1,12 +1,12 @@
 """Averages of windows and of images, on codes."""
 
-from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, Draft, Unreadable
+from axforge.axcompiler.check.qoperators.base import MICROSOFT, REWRITES, FloatForm, Unreadable
 from axforge.axcompiler.check.qoperators.channels_last import moved
 from axforge.axcompiler.onnx_graph.net import attribute
 
 
 @REWRITES((MICROSOFT, "QLinearAveragePool"))
-def average_pool(draft: Draft) -> None:
+def average_pool(draft: FloatForm) -> None:
     """x, s, z, s_y, z_y -> AveragePool."""
 
     def body(x: str) -> str:
@@ -16,7 +16,7 @@ def average_pool(draft: Draft) -> None:
 
 
 @REWRITES((MICROSOFT, "QLinearGlobalAveragePool"))
-def global_average_pool(draft: Draft) -> None:
+def global_average_pool(draft: FloatForm) -> None:
     """x, s, z, s_y, z_y -> GlobalAveragePool."""
     if attribute(draft.node, "channels_last", 0):
         raise Unreadable("its channels come last, and the number of its axes is not known")
