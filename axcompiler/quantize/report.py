@@ -15,7 +15,7 @@ LOW_SQNR = 6.0
 class UnitReport:
     """A part of an output whose values have one unit. slices: how many slices of the output's `axis` it has; axis -1: all of it.
 
-    sqnr: ratio of signal and quantization noise in dB, on calibration samples that decided nothing else.
+    sqnr: ratio of signal and quantization noise in dB, on the samples held out. They decided which changes stay, so it is optimistic.
     """
 
     output: str
