@@ -168,7 +168,7 @@ def compile_case(case: Case) -> tuple[onnx.ModelProto, ir.Graph]:
     if any(not isinstance(v, np.ndarray | np.generic) for v in case.feeds.values()):
         raise AxforgeError("an input is a sequence or an optional, and a compiled model takes tensors", where=case.name)
     statistics = calibrate.collect(checked, CalibrateConfig(), [case.feeds], silent)
-    quantized = quantize.quantize(checked, statistics, QuantizeConfig())
+    quantized, _ = quantize.quantize(checked, statistics, QuantizeConfig())
     return quantized, _packed(optimize.optimize(quantized))
 
 

@@ -105,6 +105,7 @@ class Brightest:
 
     name = "brightest"
     inputs: Mapping[str, tuple[tuple[int, ...], str]] = {"x": ((1, 3, 8, 8), "float32")}
+    quantization: Mapping[str, tuple[float, int]] = {}
     outputs: Mapping[str, tuple[tuple[int, ...], str]] = {"y": ((1, 3), "float32")}
 
     def run(self, feeds: Mapping[str, NDArray[Any]], *, raw: bool = False) -> dict[str, NDArray[Any]]:

@@ -1,8 +1,6 @@
 """Overlaps of boxes, and the best one-to-one pairing of tracks with boxes."""
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 
 
 def overlaps(first: Array, second: Array) -> Array:

@@ -1,8 +1,6 @@
 """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022)."""
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, TrackTable, same_class

@@ -2,9 +2,7 @@
 
 from typing import Self
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 
 
 class Motion:

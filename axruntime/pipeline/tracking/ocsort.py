@@ -1,8 +1,6 @@
 """OC-SORT (Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking", CVPR 2023)."""
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 from axforge.axruntime.pipeline.tracking.sort import _MEASURED, _OVERLAP, _POSITION_NOISE, _VELOCITY_NOISE, Sort, corners, measured

@@ -1,8 +1,6 @@
 """SORT (Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016)."""
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, TrackTable, same_class

@@ -2,9 +2,7 @@
 
 from typing import Protocol
 
-import numpy as np
-
-from axforge.axruntime.lazy import Array
+from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 
 #: The number of a box that belongs to no confirmed track.
