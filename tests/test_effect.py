@@ -148,6 +148,25 @@ def test_without_kept_samples_one_scheme_is_taken(tmp_path: Path) -> None:
     assert quantize(checked, statistics, QuantizeConfig())[1].scheme == "mse"
 
 
+def test_where_onnxruntime_has_no_quantizer_of_the_opset_one_scheme_is_taken_and_the_build_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, statistics = measured(small_net(), image_samples(4), tmp_path)
+    real = ort.InferenceSession
+
+    def without_quantizer(model: bytes, *more: object, **named: object) -> object:
+        if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(model).graph.node):
+            raise RuntimeError("no implementation for QuantizeLinear(28)")
+        return real(model, *more, **named)
+
+    monkeypatch.setattr(ort, "InferenceSession", without_quantizer)
+    made, report = quantize(checked, statistics, QuantizeConfig())
+    assert made == quantize(checked, statistics, QuantizeConfig("mse"))[0]
+    assert report.scheme == "mse"
+    assert "QuantizeLinear(28)" in report.warnings[0]
+    assert "mse alone" in report.warnings[0]
+
+
 def test_an_unknown_effort_or_scheme_is_refused_and_the_vendors_names_are_known(tmp_path: Path) -> None:
     checked, statistics = measured(small_net(), image_samples(4), tmp_path)
     with pytest.raises(CompileError, match="no effort 'bets'"):

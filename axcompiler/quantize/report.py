@@ -37,6 +37,7 @@ class QuantizationReport:
 
     losses: by scheme, the loss of the outputs with this scheme alone, 0 to 1; loss: with what was chosen. Both empty or 0 where only
     one scheme was considered. outputs: their noise, where it was measured. runs: samples that were run through the network for this.
+    unjudged: why the outputs could not be measured, '' if they could or nothing asked for it.
     """
 
     scheme: str = ""
@@ -46,6 +47,7 @@ class QuantizationReport:
     loss: float = 0.0
     outputs: list[UnitReport] = field(default_factory=list)
     runs: int = 0
+    unjudged: str = ""
 
     @property
     def summary(self) -> str:
@@ -60,7 +62,9 @@ class QuantizationReport:
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each output that loses suspiciously much, with what to try."""
+        """A sentence for each output that loses suspiciously much, with what to try, or that says why that was not measured."""
+        if self.unjudged:
+            return [f"int8 ranges are by {self.scheme} alone, because their effect on the outputs could not be measured: {self.unjudged}"]
         low = [unit for unit in self.outputs if unit.sqnr < LOW_SQNR]
         fix = 'Try "effort": "best", or keep the layers before it in float32 ("exclude"); docs/accuracy.md says how to find them.'
         return [f"int8 loses much of output {unit.name}: signal to noise {unit.sqnr:.1f} dB on calibration samples. {fix}" for unit in low]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from axforge.axcompiler import numerics
 from axforge.axruntime.lazy import Array, np
 
 
@@ -27,6 +26,8 @@ class Codes(msgspec.Struct, frozen=True):
 
     def real(self) -> Array:
         """The real numbers, float32: those that the engine gives when it is asked for them."""
+        from axforge.axcompiler import numerics  # loads NumPy, which reading a model.json does not need
+
         return numerics.dequantize(self.values, self.scale, self.zero_point)
 
 
@@ -53,5 +54,5 @@ def reaching(output: Output, score: Callable[[Array], Array], threshold: float) 
     if not isinstance(output, Codes):
         return np.asarray(score(output) >= threshold)
     every = np.arange(-128, 128, dtype=np.int16)
-    reached = score(numerics.dequantize(every.astype(np.int8), output.scale, output.zero_point)) >= threshold
+    reached = score(msgspec.structs.replace(output, values=every.astype(np.int8)).real()) >= threshold
     return output.values >= every[reached].min(initial=128)  # 128: no code reaches it

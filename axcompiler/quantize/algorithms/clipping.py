@@ -11,6 +11,7 @@ from axforge.axcompiler.placement.plan import Plan
 from axforge.axcompiler.quantize import ranges, schemes
 from axforge.axcompiler.quantize.algorithm import Phase, Quantization, QuantizingAlgorithm, algorithm
 from axforge.axcompiler.quantize.effect.choose import choose
+from axforge.axcompiler.quantize.effect.fake_quant import CannotSimulate
 from axforge.axcompiler.quantize.effect.search import Effort
 from axforge.axcompiler.quantize.functions import function_of
 from axforge.axcompiler.quantize.range_scheme import Function, RangeScheme
@@ -63,7 +64,12 @@ class Clipping(QuantizingAlgorithm):
         report.scheme, bounds = next(iter(candidates.items()))
         report.tensors = len(bounds)
         if effort is not None and len(known) > 1:
-            found = choose(quantization, statistics, candidates, effort)
+            try:
+                found = choose(quantization, statistics, candidates, effort)
+            except CannotSimulate as e:
+                report.unjudged = e.what
+                quantization.activations = ranges.assign(plan, statistics, bounds)
+                return
             report.scheme, bounds, report.losses, report.loss = found.scheme, found.ranges, found.singles, found.loss
             report.others = {tensor: scheme for tensor, scheme in found.origin.items() if scheme != found.scheme}
             report.runs = found.runs

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Quant
 from axforge.axcompiler.onnx_graph import qdq
 from axforge.axcompiler.onnx_graph.sessions import FloatSession
@@ -20,6 +21,10 @@ from axforge.axcompiler.quantize.algorithm import Quantization
 from axforge.axcompiler.quantize.writer import Writer
 
 Array = NDArray[np.generic]
+
+
+class CannotSimulate(CompileError):
+    """onnxruntime runs the float model, but not with its quantization: the opset is newer than its QuantizeLinear."""
 
 
 class FakeQuantized:
@@ -33,7 +38,10 @@ class FakeQuantized:
         self.outputs = [output.name for output in model.graph.output]
         _fold_constants(model)
         _open(model.graph, [name for names in writer.parameters.values() for name in names])
-        self._session = FloatSession(model, "quantize", simulated=True)
+        try:
+            self._session = FloatSession(model, "quantize", simulated=True)
+        except CompileError as e:
+            raise CannotSimulate(e.what, where=e.where) from e
 
     def run(self, activations: Mapping[str, Quant], sample: Mapping[str, Array], i: int) -> dict[str, Array]:
         """The outputs for sample number `i`, with these scales and zero points."""
