@@ -102,10 +102,10 @@ def of_zoo(name: str, root: Path, folder: Path, limit: int | None) -> Network:
     pictures: list[Mapping[str, Array]] = []
     if agreement is not None:
         files = sorted((root / "data" / "coco128" / "images" / "val2017").glob("*.jpg"))[:limit]
-        (entry, _) = next(iter(OnnxEngine(model).inputs.items())), None
+        entry, (shape, _) = next(iter(OnnxEngine(model).inputs.items()))
         for path in files:
             tensor = prepare(descriptor.preprocessing, cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)).tensor
-            pictures.append({entry[0]: np.asarray(tensor, np.float32).reshape([abs(d) for d in entry[1][0]])})
+            pictures.append({entry: np.asarray(tensor, np.float32).reshape([abs(d) for d in shape])})
     return Network(name, model, check, lambda checked: feeds(descriptor, items, onnx_inputs(checked)), pictures, agreement, descriptor)
 
 
@@ -309,6 +309,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep everything here")
     parser.add_argument("--ocr", type=Path, metavar="WHEEL")
     options = parser.parse_args()
+    if not os.environ.get("AXFORGE_DATA_ROOT"):
+        parser.error("AXFORGE_DATA_ROOT is not set: it names the folder with models/ and data/")
     root = Path(os.environ["AXFORGE_DATA_ROOT"])
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.work or Path(scratch)

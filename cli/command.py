@@ -45,7 +45,7 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     """Options of everything that compiles."""
     add_cores(parser)
     parser.add_argument("--num-cal-images", type=positive, default=0, metavar="N", help="images to calibrate with")
-    effort = "how long to look for the best int8 ranges (default: normal, at most as long as the calibration)"
+    effort = "how long to look for the best int8 ranges (default: normal; fast tries nothing, best takes minutes)"
     parser.add_argument("--effort", default="", choices=("fast", "normal", "best"), help=effort)
     parser.add_argument("--onnx", default="", metavar="PATH", help="take this ONNX file instead of the source that model.json names")
     add_roots(parser)

@@ -18,7 +18,7 @@ from axforge.tasks.stages.executor import Executor, Here
 from axforge.tasks.stages.task import StageTask, remove_files
 
 #: Stages that a model which is compiled already may run: they get the ONNX, for --pipe onnx.
-OF_THE_ONNX = STAGES[:2]
+ONNX_STAGES = STAGES[:2]
 
 
 @report_user_errors
@@ -29,9 +29,9 @@ def task_compile() -> Iterator[TaskDict]:
     yield {"name": None, "doc": task_compile.__doc__}
     executors = Executors()
     for plan in plans(typed):
-        for stage in STAGES if plan.own is None else OF_THE_ONNX:
+        for stage in STAGES if plan.own is None else ONNX_STAGES:
             yield StageTask(plan, stage, executors.of(plan)).as_doit()
-        yield (Publish(plan) if plan.own is None else Own(plan, plan.own)).as_doit()
+        yield (Publish(plan) if plan.own is None else OwnModel(plan, plan.own)).as_doit()
 
 
 def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
@@ -60,7 +60,7 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
 
 def _refuse_to_compile_own(plan: BuildPlan, typed: command_line.CommandLine) -> None:
     asked = [stage for model, _, stage in (rest.partition(":") for rest in typed.of_group("compile")) if model == plan.model.name]
-    if plan.own and (wrong := [stage for stage in asked if stage in BY_NAME and BY_NAME[stage] not in OF_THE_ONNX]):
+    if plan.own and (wrong := [stage for stage in asked if stage in BY_NAME and BY_NAME[stage] not in ONNX_STAGES]):
         fix = "Omit `model` there to compile it, or run the model as it is."
         raise AxforgeError(f"There is no stage {wrong[0]}: `model` names a compiled model.", where=str(plan.model.path), fix=fix)
 
@@ -96,7 +96,7 @@ class Executors:
         return self._by_address[plan.cluster]
 
 
-class Own:
+class OwnModel:
     """Instead of compiling: the compiled model of the user's own that model.json names is verified, and not written to."""
 
     def __init__(self, plan: BuildPlan, path: Path) -> None:
@@ -121,7 +121,7 @@ class Own:
     def execute(self) -> None:
         """Verify it. Raises AxforgeError."""
         from axforge.axruntime.deployed.opening import open_deployed  # loads NumPy
-        from axforge.tasks.project.checking import refuse_mistakes  # see Publish
+        from axforge.tasks.project.checking import refuse_mistakes  # listing tasks checks nothing
 
         refuse_mistakes(self.plan)
         if not self.path.exists():

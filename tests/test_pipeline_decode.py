@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.pipeline.boxes import overlaps
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
 from axforge.axruntime.pipeline.postprocessing.fastestdet import DecodeFastestDet
-from axforge.axruntime.pipeline.postprocessing.nms import Nms, iou
+from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.postprocessing.semantic_segmentation import SemanticSegmentation
 from axforge.axruntime.pipeline.postprocessing.super_resolution import SuperResolution
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
@@ -204,8 +205,8 @@ def _slow_iou(a: Array, b: Array) -> float:
 
 def test_iou_of_known_boxes() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [3, 3, 3, 3]], np.float64)
-    assert iou(boxes[0], boxes).tolist() == [1.0, pytest.approx(1 / 3), 0.0, 0.0]
-    assert iou(boxes[3], boxes[3:]).tolist() == [0.0]
+    assert overlaps(boxes[:1], boxes)[0].tolist() == [1.0, pytest.approx(1 / 3), 0.0, 0.0]
+    assert overlaps(boxes[3:4], boxes[3:])[0].tolist() == [0.0]
 
 
 def test_at_most_max_detections_remain() -> None:

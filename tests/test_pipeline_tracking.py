@@ -22,7 +22,7 @@ from axforge.axruntime.pipeline.descriptor import load_descriptor, parse_descrip
 from axforge.axruntime.pipeline.pipeline import Pipeline
 from axforge.axruntime.pipeline.postprocessing.tracker import Track
 from axforge.axruntime.pipeline.postprocessing.yolov8 import DecodeYolov8
-from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
+from axforge.axruntime.pipeline.tracking.association import best_pairs
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 from axforge.axruntime.results.detections import Detections
 
@@ -256,12 +256,3 @@ def test_another_library_groups_the_boxes_alike(algorithm: Any, peer: str) -> No
         table[pair] = count
     same = table[scipy_optimize.linear_sum_assignment(table, maximize=True)].sum() / table.sum()
     assert same > 0.85
-
-
-def test_overlaps_are_those_of_the_nms() -> None:
-    from axforge.axruntime.pipeline.postprocessing.nms import iou
-
-    rng = np.random.default_rng(1)
-    low = rng.uniform(0, 50, (20, 2))
-    boxes = np.concatenate([low, low + rng.uniform(0, 40, (20, 2))], axis=1)
-    assert np.allclose(overlaps(boxes, boxes), np.stack([iou(box, boxes) for box in boxes]))

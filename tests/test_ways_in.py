@@ -274,7 +274,7 @@ def network() -> onnx.ModelProto:
     return m.build(m.node("Add", m.node("MatMul", hidden, w(16, 10)), w(10), out="y"))
 
 
-class Pictures(CalibrationDataReader):  # type: ignore[misc]
+class Pictures(CalibrationDataReader):
     def __init__(self) -> None:
         self._left: Iterator[dict[str, np.ndarray]] = iter(pictures(8))
 
@@ -363,6 +363,18 @@ def test_the_joined_operators_of_dynamic_quantization_are_undone(tmp_path: Path)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got, close, atol=0.05)
     assert {n["place"] for n in report["nodes"]} <= {"aipu", "folded"}
+
+
+def test_a_scale_made_of_very_many_products_is_read(tmp_path: Path) -> None:
+    m = Codes(np.uint8)
+    quantized = m.node("DynamicQuantizeLinear", m.input("x", (1, 6)), n=3)
+    scale, zero = m.nodes[-1].output[1:]
+    for _ in range(3000):
+        scale = m.node("Mul", scale, m.constant(1.0))
+    product = m.node("Cast", m.node("MatMulInteger", quantized, m.constant(weight(2, 6, 7), np.int8), zero), to=TensorProto.FLOAT)
+    m.node("Mul", product, scale, out="y")
+    clean, _ = checked(m.with_domain("y"), tmp_path)
+    assert "MatMulInteger" not in {n.op_type for n in clean.graph.node}
 
 
 def test_an_integer_product_with_a_fixed_scale_is_quantized(tmp_path: Path) -> None:

@@ -70,13 +70,13 @@ def allocate(blocks: Sequence[Lifetime], capacity: int) -> Plan:
 
 def lowered(blocks: Sequence[Lifetime], offsets: dict[str, int]) -> dict[str, int]:
     """A plan of the same blocks with a lower peak, if the search finds one; else `offsets`."""
-    high = peak(blocks, offsets)
-    if high <= lower_bound(blocks):
+    bound = lower_bound(blocks)
+    if peak(blocks, offsets) <= bound:
         return offsets
     problem = _Problem(blocks)
     for attempt in range(problem.attempts()):
         offsets = problem.search(peak(blocks, offsets), attempt) or offsets
-        if peak(blocks, offsets) == lower_bound(blocks):
+        if peak(blocks, offsets) == bound:
             return offsets
     if len(blocks) <= EXACT_BLOCKS:
         offsets = problem.search(peak(blocks, offsets), 0, exact=True) or offsets

@@ -1,7 +1,6 @@
 """Opens a compiled model, wherever it was copied to, and verifies that its files belong together and are as they were published."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,12 +92,12 @@ def _opened(files: ModelFiles, name: str) -> Deployed:
     model = AxModel.of(data, Path(files.where) if files.where.endswith(name) else Path(files.where) / name)
     document = files.read(PIPELINE)
     descriptor = None if document is None else _descriptor(bytes(document), files)
-    sealed = document is not None and descriptor is not None and descriptor.published
-    if sealed and document is not None:
-        _unedited(bytes(document), {manifest.MODEL_FILE: data}, files.where)
+    sealed = document if descriptor is not None and descriptor.published else None
+    if sealed is not None:
+        _unedited(bytes(sealed), manifest.MODEL_FILE, data, files.where)
     described = None if written is None else _manifest(bytes(written), model, files.where)  # says more of an edit than the seal
-    if sealed and document is not None and written is not None:
-        _unedited(bytes(document), {manifest.MODEL_FILE: data, manifest.FILE: written}, files.where)
+    if sealed is not None and written is not None:
+        _unedited(bytes(sealed), manifest.FILE, written, files.where)
     return Deployed(files.where, data, model, descriptor, described)
 
 
@@ -126,11 +125,10 @@ def _descriptor(document: bytes, files: ModelFiles) -> "Descriptor":
     return msgspec.structs.replace(descriptor, labels=labels.parse(bytes(text), f"{files.where}/{descriptor.labels}"))
 
 
-def _unedited(document: bytes, contents: Mapping[str, Buffer], where: str) -> None:
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    if name := seal.broken(document, digests):
+def _unedited(document: bytes, name: str, content: Buffer, where: str) -> None:
+    if edited := seal.broken(document, {name: hashlib.sha256(content).hexdigest()}):
         fix = f'{_ADVICE} If the change is meant, remove the key "{seal.KEY}" from {PIPELINE}.'
-        raise FormatError(f"{name} was edited after it was published", where=where, fix=fix)
+        raise FormatError(f"{edited} was edited after it was published", where=where, fix=fix)
 
 
 def _manifest(data: bytes, model: AxModel, where: str) -> Manifest:

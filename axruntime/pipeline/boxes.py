@@ -24,3 +24,16 @@ def expected_bin(logits: Array) -> Array:
     """The mean bin [...] under the softmax of `logits` [..., bins]: a distance as distribution focal loss encodes it."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (weights / weights.sum(axis=-1, keepdims=True)) @ np.arange(logits.shape[-1], dtype=np.float32)
+
+
+def overlaps(first: Array, second: Array) -> Array:
+    """Intersection over union [n, m] of every box of `first` [n, 4] with every box of `second` [m, 4]; 0 where both are empty."""
+    low = np.maximum(first[:, np.newaxis, :2], second[np.newaxis, :, :2])
+    high = np.minimum(first[:, np.newaxis, 2:], second[np.newaxis, :, 2:])
+    both = np.prod(np.clip(high - low, 0, None), axis=2)
+    total = _areas(first)[:, np.newaxis] + _areas(second)[np.newaxis] - both
+    return np.divide(both, total, out=np.zeros_like(both), where=total > 0)
+
+
+def _areas(boxes: Array) -> Array:
+    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)

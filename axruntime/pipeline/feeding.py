@@ -5,7 +5,6 @@ It is computed once for the 256 bytes, by the steps themselves and the definitio
 The codes of a frame are then looked up and written into the network's buffer at once.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +33,7 @@ class CodeFeeder:
         count = next((i for i, step in enumerate(ordered) if isinstance(step, Normalize)), len(ordered))
         self._steps, self._values = ordered[:count], ordered[count:]
         self._fits = all(isinstance(step, Normalize) for step in self._values)
+        self._tables: dict[int, Array] = {}
 
     def __call__(self, image: Array) -> Prepared:
         """As `chain.prepare`; the tensor is int8 where the steps before normalization give bytes, and float32 else."""
@@ -47,9 +47,10 @@ class CodeFeeder:
             for step in self._values:
                 draft = step(draft)
             return chain.prepared(draft)
-        return Prepared(self._codes(draft, self._table(channels)), draft.picture, draft.geometry)
+        if channels not in self._tables:
+            self._tables[channels] = self._table(channels)
+        return Prepared(self._codes(draft, self._tables[channels]), draft.picture, draft.geometry)
 
-    @functools.lru_cache(maxsize=_CHANNELS)  # noqa: B019  one feeder lives as long as its pipeline
     def _table(self, channels: int) -> Array:
         """The code of each byte, as uint8 [256, channels] of the same bits. Raises AxforgeError where a step does not fit the channels."""
         ramp = np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis].repeat(channels, axis=2)

@@ -42,8 +42,8 @@ class Draft(msgspec.Struct, frozen=True):
     """A picture between two steps of pre-processing.
 
     value: [H, W] or [H, W, C] of any type, what the next step works on. picture: the same as last resized or cropped, in its own colours.
-    layout: the order of axes that the network's input will have. inner: top, left, height and width of what is left of the source in a
-    letterbox, whose other pixels are `pad`; None where there is no letterbox.
+    layout: the order of axes that the network's input will have. inner: top, left, height and width of the picture in a letterbox,
+    whose other pixels are `pad` in every channel; None without a letterbox. A step on bytes must turn a grey into the same grey to keep it.
     """
 
     value: Array

@@ -7,8 +7,12 @@ from axforge.axruntime.lazy import Array, np
 
 #: Arrays that are kept: what a few frames on their way through a pipeline need.
 _KEPT = 16
-#: References to an array that nobody uses: the list, the loop's variable and the argument of `getrefcount`.
-_UNUSED = 3
+
+
+def _references(arrays: list[Array], at: int) -> int:
+    """The references to an array of a list, with those that this function adds, whose number depends on the version of Python."""
+    array = arrays[at]
+    return sys.getrefcount(array)
 
 
 class FrameMemory:
@@ -17,15 +21,15 @@ class FrameMemory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arrays: list[Array] = []
+        self._unused = _references([np.empty(0, np.uint8)], 0)
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """An array of this shape that nobody else holds."""
         with self._lock:
             for at in range(len(self._arrays)):
-                array = self._arrays[at]
-                if array.shape == shape and sys.getrefcount(array) == _UNUSED:
+                if self._arrays[at].shape == shape and _references(self._arrays, at) == self._unused:
                     self._arrays.append(self._arrays.pop(at))  # the one that waits longest is forgotten first
-                    return array
+                    return self._arrays[-1]
             fresh: Array = np.empty(shape, np.uint8)
             self._arrays = [*self._arrays[-_KEPT + 1 :], fresh]
             return fresh

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
+from itertools import chain, count
 from pathlib import Path
 
 from axforge.axcompiler import manifest
@@ -14,37 +15,37 @@ from axforge.tasks.project.plan import BuildPlan
 COMPILED = (manifest.MODEL_FILE, manifest.FILE)
 
 
-def set_aside(plan: BuildPlan, names: Collection[str], current: Collection[str] = ()) -> None:
+def set_aside(plan: BuildPlan, names: Collection[str], current: Callable[[], Collection[str]] = tuple) -> None:
     """Rename each published file among `names` that is not as it was published to NAME.edited, and say so.
 
-    current: SHA-256 of contents that a build may have written already, where it was killed before model.json was published.
+    current: gives the SHA-256 of contents that a build may have written already, where it was killed before model.json was published.
     """
     folder = plan.published
-    for name in _edited(plan, current):
-        if name in names:
+    document = _read(folder / FILE)
+    if document is None or document == _read(plan.model.path):  # as it came, and not as we publish it
+        return
+    for name in names:
+        if _is_edited(name, folder, document, current):
             kept = _free_name(folder / f"{name}.edited")
             (folder / name).rename(kept)
             what = f"{folder / name} is not as it was published, and is written again; what it was is now {kept.name}."
             plan.channel.say(f"{plan.model.name}: {what}\n  {_advice(plan, name)}")
 
 
-def _edited(plan: BuildPlan, current: Collection[str]) -> Iterator[str]:
-    folder = plan.published
-    document = _read(folder / FILE)
-    if document is None or document == _read(plan.model.path):  # as it came, and not as we publish it
-        return
+def _is_edited(name: str, folder: Path, document: bytes, current: Callable[[], Collection[str]]) -> bool:
+    """Whether a file is not as model.json (`document`) says that it was published."""
     try:
         published = json.loads(document)
-        promised = published[KEY]
-        if promised[FILE] != own_digest(published):
-            yield FILE
+        promised = dict(published[KEY])
+        if name == FILE:
+            return bool(promised[FILE] != own_digest(published))
     except (ValueError, KeyError, TypeError, RecursionError):
-        yield FILE  # whoever removed the key wanted the edit to run
-        return
-    for name in COMPILED:
-        content = _read(folder / name)
-        if content is not None and name in promised and hashlib.sha256(content).hexdigest() not in (promised[name], *current):
-            yield name
+        return name == FILE  # whoever removed the key wanted the edit to run; nothing says how the other files were
+    content = _read(folder / name)
+    if content is None or name not in promised:
+        return False
+    digest = hashlib.sha256(content).hexdigest()
+    return digest != promised[name] and digest not in current()
 
 
 def _read(path: Path) -> bytes | None:
@@ -55,8 +56,8 @@ def _read(path: Path) -> bytes | None:
 
 
 def _free_name(path: Path) -> Path:
-    numbered = (path, *(path.with_name(f"{path.name}.{n}") for n in range(2, 1000)))
-    return next(name for name in numbered if not name.exists())
+    numbered = (path.with_name(f"{path.name}.{n}") for n in count(2))
+    return next(name for name in chain([path], numbered) if not name.exists())
 
 
 def _advice(plan: BuildPlan, name: str) -> str:

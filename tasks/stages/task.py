@@ -131,8 +131,7 @@ class StageTask:
         if self.stage.name == "pack":
             from axforge.tasks.stages.edits import COMPILED, set_aside  # a build with nothing to do writes nothing
 
-            record = store.lookup(action)
-            set_aside(self.plan, COMPILED, () if record is None else [output.sha256 for output in record.outputs])
+            set_aside(self.plan, COMPILED, lambda: [output.sha256 for output in record.outputs] if (record := store.lookup(action)) else [])
         result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
         for sentence in inputs.remarks():
             self.plan.channel.say(f"{label}: {sentence}")

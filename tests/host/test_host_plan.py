@@ -142,3 +142,30 @@ def test_numbers_in_the_block_are_plain():
     """NumPy integers in parameters would make equal kernels look different."""
     for step in planned(conv_graph(24, 24, 9, 9, 3, 1, 1), PATHS[0])[0]:
         assert all(isinstance(leaf, (Ref, np.float32)) or type(leaf) is int or leaf is None for leaf in leaves(step.params))
+
+
+def test_offsets_that_a_table_cannot_hold_are_refused():
+    from axforge.axruntime.engines.host.emission.steps import Constants
+
+    with pytest.raises(OverflowError, match="int32"):
+        Constants().add_offsets(np.array([0, 2**31]), np.int32)
+    assert Constants().add_offsets(np.array([0, 2**31 - 1]), np.int32).ranges == ((0, 2**31 - 1),)
+
+
+def test_an_image_too_large_for_a_panels_offsets_takes_another_kernel():
+    from axforge.axruntime.engines.host.emission import panel_products
+
+    graph = conv_graph(24, 24, 9, 9, 3, 1, 1)
+    avx2 = next(isa for isa in PATHS if isa.name == "avx2")
+    asked = []
+
+    def addressable(product, real=panel_products._addressable):
+        asked.append((real(product), real(replace(product, in_rs=1 << 28))))
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panel_products, "_addressable", addressable)
+        families_used = {step.params.family for step in plan.make(graph, avx2).steps}
+    assert asked == [(True, False)]
+    assert "conv" in families_used
+    assert "panel" not in families_used

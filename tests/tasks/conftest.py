@@ -13,6 +13,15 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project", tmp_path / "cache")
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a compiled model, made elsewhere."""
+    folder = tmp_path_factory.mktemp("compiled")
+    project = make_project(folder / "project", folder / "cache")
+    project.compile()
+    return project.built
+
+
 @pytest.fixture
 def quick(project: Project) -> Project:
     """A project whose stages are stand-ins that take no time (or as much as STAGE_SECONDS says)."""

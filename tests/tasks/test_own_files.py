@@ -5,18 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tasks_support import Project, make_project
+from tasks_support import Project
 
 PICTURE = "pictures/img_0.png"
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a compiled model, made elsewhere."""
-    folder = tmp_path_factory.mktemp("compiled")
-    project = make_project(folder / "project", folder / "cache")
-    project.compile()
-    return project.built
 
 
 @pytest.mark.parametrize("place", ["build/tiny/custom/1/model.axmodel", "models/tiny/mine.axmodel", "elsewhere/mine.axmodel"])

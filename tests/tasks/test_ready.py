@@ -7,21 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tasks_support import Answer, Project, answer, make_project
+from tasks_support import Answer, Project, answer
 
 from axforge.axruntime.deployed.bundle import write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = "pictures/img_0.png"
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a compiled model, made elsewhere."""
-    folder = tmp_path_factory.mktemp("compiled")
-    project = make_project(folder / "project", folder / "cache")
-    project.compile()
-    return project.built
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from axforge.axcompiler.onnx_graph.text import net_text
 from axforge.axcompiler.passes import Pass, PassResult, Property
 
 F64 = NDArray[np.float64]
+#: operators that give the numbers of their operand another shape or order
+REARRANGES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 #: every value is made once, and before it is read
 ORDERED = Property("ordered", check_order)
 

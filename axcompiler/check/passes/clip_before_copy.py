@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import RepeatedPass
+from axforge.axcompiler.check.passes.base import REARRANGES, RepeatedPass
 from axforge.axcompiler.onnx_graph.net import Net
 
 
@@ -28,15 +28,12 @@ class ClipBeforeCopy(RepeatedPass):
         makers, users = net.makers(), net.users()
         for clip in net.nodes:
             copy = makers.get(clip.input[0]) if clip.op_type in ("Relu", "Clip") and not clip.domain else None
-            if copy is None or copy.op_type not in _REARRANGES or copy.domain or len(users[copy.output[0]]) != 1:
+            if copy is None or copy.op_type not in REARRANGES or copy.domain or len(users[copy.output[0]]) != 1:
                 continue
             if copy.output[0] not in net.output_names and _made_by_node(copy, makers):
                 _exchange(net, copy, clip)
                 return [f"exchanged '{copy.name}' and '{clip.name}'"]
         return []
-
-
-_REARRANGES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
 def _made_by_node(copy: NodeProto, makers: dict[str, NodeProto]) -> bool:

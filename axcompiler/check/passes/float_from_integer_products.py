@@ -10,12 +10,13 @@ from onnx import NodeProto, TensorProto, helper
 
 from axforge.axcompiler.check.passes.base import PreparingPass
 from axforge.axcompiler.check.qoperators.base import MICROSOFT
+from axforge.axcompiler.check.quantized import along
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.net import Net, attribute
 
 F32 = NDArray[np.float32]
-#: operators and the inputs that hold their zero points
+#: integer products and their float forms
 _INTEGER = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
 
@@ -110,19 +111,19 @@ class _Undoing:
         return chain, factors
 
     def _factors(self, name: str, into: _Factors) -> None:
-        value, maker = self.net.constant(name), self.makers.get(name)
-        if value is not None and value.dtype == np.float32:
-            try:
+        """Add what a product's factor `name` is made of, through products."""
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            value, maker = self.net.constant(name), self.makers.get(name)
+            if value is not None and value.dtype == np.float32 and _broadcast(into.constant, value):
                 into.constant = np.asarray(into.constant * value, np.float32)
-            except ValueError:
+            elif maker is not None and maker.op_type == "DynamicQuantizeLinear" and name == maker.output[1]:
+                into.dynamic.append(name)
+            elif maker is not None and maker.op_type == "Mul" and maker.domain in ("", "ai.onnx"):
+                waiting += maker.input
+            else:
                 into.rest.append(name)
-        elif maker is not None and maker.op_type == "DynamicQuantizeLinear" and name == maker.output[1]:
-            into.dynamic.append(name)
-        elif maker is not None and maker.op_type == "Mul" and maker.domain in ("", "ai.onnx"):
-            for operand in maker.input:
-                self._factors(operand, into)
-        else:
-            into.rest.append(name)
 
     def _only_reader(self, name: str) -> NodeProto | None:
         readers = self.users.get(name, [])
@@ -145,8 +146,8 @@ class _Undoing:
         return self.net.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else np.zeros(1, np.int8)
 
     def _dequantized(self, node: NodeProto, codes: Array, scale: Array, zero: Array, axis: int) -> str:
-        real = (codes.astype(np.int32) - _along(zero.astype(np.int32), codes.ndim, axis)).astype(np.float32)
-        return self.net.add_constant(f"{node.name}_weight", real * _along(scale, codes.ndim, axis))
+        real = (codes.astype(np.int32) - along(zero.astype(np.int32), codes.ndim, axis)).astype(np.float32)
+        return self.net.add_constant(f"{node.name}_weight", real * along(scale, codes.ndim, axis))
 
     def _static(self, node: NodeProto, chain: list[NodeProto], factors: _Factors) -> bool:
         """A product of codes with a fixed scale: DequantizeLinear of both operands, the weight with what is left of the factor."""
@@ -229,8 +230,9 @@ class _Undoing:
         self.makers, self.users = self.net.makers(), self.net.users()
 
 
-def _along(values: Array, ndim: int, axis: int) -> Array:
-    return values.reshape([-1 if i == axis else 1 for i in range(ndim)]) if values.size > 1 else values.reshape(())
+def _broadcast(a: Array, b: Array) -> bool:
+    """Whether two shapes broadcast."""
+    return all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1], strict=False))
 
 
 def _per_channel(factor: Array, weight: tuple[int, ...], axis: int, op_type: str) -> Array | None:

@@ -19,8 +19,7 @@ class LiftCopies(PreparingPass):
 
     def edit(self, net: Net) -> list[str]:
         """Rewrite the model, and say what was changed."""
-        before = {id(node) for node in net.nodes}
-        old = list(net.nodes)
+        old = net.nodes
         net.nodes = lifted(net.nodes, lambda name: (value := net.constant(name)) is not None and value.size == 1)
-        after = {id(node) for node in net.nodes}
-        return [f"moved '{node.name}' behind its DequantizeLinear" for node in old if id(node) in before - after]
+        stayed = {id(node) for node in net.nodes}
+        return [f"moved '{node.name}' behind its DequantizeLinear" for node in old if id(node) not in stayed]

@@ -7,6 +7,7 @@ from typing import ClassVar
 from onnx import NodeProto, TensorProto, helper
 
 from axforge.axcompiler.check.passes.base import PreparingPass
+from axforge.axcompiler.check.quantized import pair
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import Net, rename_reads
 
@@ -34,7 +35,7 @@ class QuantizedBorders(PreparingPass):
             nodes.append(node)
             if node.op_type == "DequantizeLinear" and node.input[0] in inputs and not _only_quantized(users.get(node.output[0], [])):
                 outer = names.fresh(f"{node.input[0]}_real")
-                nodes[-1:] = [_dequantized(node, node.input[0], outer, names), *_pair(outer, node.output[0], node.input[1:], names)]
+                nodes[-1:] = [_dequantized(node, node.input[0], outer, names), *pair(outer, node.output[0], node.input[1:], names)]
                 notes.append(f"separated the input '{node.input[0]}'")
                 net.removed.setdefault(node.name, (node.op_type, "it was written apart from what is inside"))
             made_by_dequantize = makers[node.input[0]].op_type == "DequantizeLinear" if node.input and node.input[0] in makers else False
@@ -53,14 +54,6 @@ def _dequantized(like: NodeProto, codes: str, real: str, names: Names) -> NodePr
     node = helper.make_node("DequantizeLinear", [codes, *like.input[1:]], [real], names.fresh(f"DequantizeLinear_{real}"))
     node.attribute.extend(like.attribute)
     return node
-
-
-def _pair(real: str, target: str, parameters: Sequence[str], names: Names) -> list[NodeProto]:
-    codes = names.fresh(f"{target}_codes")
-    return [
-        helper.make_node("QuantizeLinear", [real, *parameters], [codes], names.fresh(f"QuantizeLinear_{codes}")),
-        helper.make_node("DequantizeLinear", [codes, *parameters], [target], names.fresh(f"DequantizeLinear_{target}")),
-    ]
 
 
 def _outer(net: Net, node: NodeProto, readers: Sequence[NodeProto], names: Names) -> list[NodeProto]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from onnx import NodeProto
 
-from axforge.axcompiler.check.passes.base import RepeatedPass
+from axforge.axcompiler.check.passes.base import REARRANGES, RepeatedPass
 from axforge.axcompiler.check.quantized import QuantizedConstant, add_quantized, insert_before, quantized_constant
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.onnx_graph.net import Net, attribute
@@ -33,7 +33,7 @@ class TransposeQuantized(RepeatedPass):
         names = Names({*net.names(), *(node.name for node in net.nodes)})
         dead, notes = [], []
         for node in list(net.nodes):
-            weight = quantized_constant(net, makers.get(node.input[0])) if node.op_type in _REARRANGES and node.input else None
+            weight = quantized_constant(net, makers.get(node.input[0])) if node.op_type in REARRANGES and node.input else None
             moved = _moved(net, node, weight) if weight is not None and node.output[0] not in net.output_names else None
             if moved is None:
                 continue
@@ -44,9 +44,6 @@ class TransposeQuantized(RepeatedPass):
             notes.append(f"did '{node.name}' on codes")
         net.remove(dead, "it rearranges a quantized constant, which was done in advance")
         return notes
-
-
-_REARRANGES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
 
 def _moved(net: Net, node: NodeProto, weight: QuantizedConstant) -> QuantizedConstant | None:

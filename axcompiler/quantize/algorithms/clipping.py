@@ -68,11 +68,10 @@ class Clipping(QuantizingAlgorithm):
                 found = choose(quantization, statistics, candidates, effort)
             except CannotSimulate as e:
                 report.unjudged = e.what
-                quantization.activations = ranges.assign(plan, statistics, bounds)
-                return
-            report.scheme, bounds, report.losses, report.loss = found.scheme, found.ranges, found.singles, found.loss
-            report.others = {tensor: scheme for tensor, scheme in found.origin.items() if scheme != found.scheme}
-            report.runs = found.runs
+            else:
+                report.scheme, bounds, report.losses, report.loss = found.scheme, found.ranges, found.singles, found.loss
+                report.others = {tensor: scheme for tensor, scheme in found.origin.items() if scheme != found.scheme}
+                report.runs = found.runs
         quantization.activations = ranges.assign(plan, statistics, bounds)
 
     def _schemes(self) -> dict[str, RangeScheme]:

@@ -17,6 +17,7 @@ def choose(quantization: Quantization, statistics: Statistics, candidates: Mappi
     """The ranges with the least effect on the outputs. candidates: by scheme, the range of every tensor that has one of its own.
 
     Every second kept sample is held out: it decides which scheme is the best for all tensors, and confirms what the others suggest.
+    Raises CannotSimulate.
     """
     examples, plan = statistics.examples, quantization.plan
     held_out = range(0, len(examples), 2)[: effort.held_out]

@@ -24,14 +24,14 @@ Array = NDArray[np.generic]
 
 
 class CannotSimulate(CompileError):
-    """onnxruntime runs the float model, but not with its quantization: the opset is newer than its QuantizeLinear."""
+    """onnxruntime runs the float model but refuses it with its quantization, such as in an opset newer than its QuantizeLinear."""
 
 
 class FakeQuantized:
     """A quantized model that computes its outputs for any scales and zero points of its activations."""
 
     def __init__(self, quantization: Quantization) -> None:
-        """Weights and biases are those of `quantization`, which has all activations. Raises CompileError if onnxruntime refuses it."""
+        """Weights and biases are those of `quantization`, which has all activations. Raises CannotSimulate."""
         writer = Writer(quantization.model, quantization.plan, quantization.activations, quantization.layers)
         model = writer.write()
         self._parameters = writer.parameters

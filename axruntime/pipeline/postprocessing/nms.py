@@ -6,6 +6,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.pipeline.boxes import overlaps
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.codes import RawOutputs
 from axforge.axruntime.pipeline.step import Count, PostStep, Share, register
@@ -49,14 +50,6 @@ class Nms(PostStep, frozen=True, tag="nms"):
         return self if iou_threshold is None else msgspec.structs.replace(self, iou_threshold=iou_threshold)
 
 
-def iou(box: Array, boxes: Array) -> Array:
-    """Intersection over union of one box with each of `boxes` (left, top, right, bottom); 0 where both are empty."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    both = np.prod(np.clip(high - low, 0, None), axis=1)
-    total = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - both
-    return np.divide(both, total, out=np.zeros_like(both), where=total > 0)
-
-
 def greedy(boxes: Array, order: Array, threshold: float, limit: int) -> list[int]:
     """Indices kept of `order` (best first): each box that overlaps no kept one by more than `threshold`."""
     kept: list[int] = []
@@ -64,5 +57,5 @@ def greedy(boxes: Array, order: Array, threshold: float, limit: int) -> list[int
         best = int(order[0])
         kept.append(best)
         rest = order[1:]
-        order = rest[iou(boxes[best], boxes[rest]) <= threshold]
+        order = rest[overlaps(boxes[best : best + 1], boxes[rest])[0] <= threshold]
     return kept

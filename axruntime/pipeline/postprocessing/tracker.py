@@ -39,7 +39,7 @@ class Track(PostStep, frozen=True, tag="tracker"):
         from axforge.axruntime.pipeline.tracking.ocsort import OcSort
         from axforge.axruntime.pipeline.tracking.sort import Sort
 
-        kinds: dict[str, type[ByteTrack] | type[Sort]] = {"bytetrack": ByteTrack, "ocsort": OcSort, "sort": Sort}
+        kinds: dict[str, type[Tracker]] = {"bytetrack": ByteTrack, "ocsort": OcSort, "sort": Sort}
         kind = kinds[self.algorithm]
         return kind(threshold=self.confidence_threshold, max_age=self.max_age, class_agnostic=self.class_agnostic)
 

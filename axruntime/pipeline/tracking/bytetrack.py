@@ -1,9 +1,10 @@
 """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022)."""
 
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
+from axforge.axruntime.pipeline.boxes import corners, overlaps
+from axforge.axruntime.pipeline.tracking.association import best_pairs
 from axforge.axruntime.pipeline.tracking.kalman import Motion
-from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, TrackTable, same_class
+from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, Tracker, same_class
 
 #: Largest 1 - IoU * score, of the first pairing and of tracks that were seen once; largest 1 - IoU of likely tracks with unlikely boxes.
 _FIRST, _NEW, _SECOND = 0.8, 0.7, 0.5
@@ -17,13 +18,8 @@ _SAME = 0.85
 _POSITION, _VELOCITY = 1 / 20, 1 / 160
 
 
-class ByteTrack:
+class ByteTrack(Tracker):
     """Likely boxes are paired with tracks first; the unlikely rest (an object half hidden) then only with tracks that are left."""
-
-    def __init__(self, *, threshold: float, max_age: int, class_agnostic: bool) -> None:
-        self._threshold, self._max_age, self._agnostic = threshold, max_age, class_agnostic
-        self._tracks = TrackTable()
-        self._frame = 0
 
     def update(self, boxes: Array, scores: Array, class_ids: Array) -> Array:
         """As `Tracker.update`."""
@@ -95,7 +91,7 @@ def _corners(position: Array) -> Array:
     """The boxes of which `_measured` makes these positions."""
     height = position[:, 3:]
     size = np.concatenate([position[:, 2:3] * height, height], axis=1)
-    return np.concatenate([position[:, :2] - size / 2, position[:, :2] + size / 2], axis=1)
+    return corners(position[:, :2], size)
 
 
 def _spread(height: Array, factor: float, ratio: float) -> Array:

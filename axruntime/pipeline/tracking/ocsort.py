@@ -1,9 +1,10 @@
 """OC-SORT (Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking", CVPR 2023)."""
 
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
+from axforge.axruntime.pipeline.boxes import overlaps
+from axforge.axruntime.pipeline.tracking.association import best_pairs
 from axforge.axruntime.pipeline.tracking.kalman import Motion
-from axforge.axruntime.pipeline.tracking.sort import _MEASURED, _OVERLAP, _POSITION_NOISE, _VELOCITY_NOISE, Sort, corners, measured
+from axforge.axruntime.pipeline.tracking.sort import MEASURED, OVERLAP, POSITION_NOISE, VELOCITY_NOISE, Sort, boxes_of, measured
 from axforge.axruntime.pipeline.tracking.tracks import same_class
 
 #: Frames between the two boxes that a direction is measured with, and how much a direction counts beside an overlap.
@@ -32,12 +33,12 @@ class OcSort(Sort):
     def _paired(self, boxes: Array, class_ids: Array) -> tuple[Array, Array]:
         tracks = self._tracks
         allowed = same_class(tracks.class_ids, class_ids, agnostic=self._agnostic)
-        similar = overlaps(corners(tracks.motion.position), boxes)
-        gain = np.where(allowed & (similar >= _OVERLAP), similar + _INERTIA * self._consistency(boxes), 0)
-        rows, at = best_pairs(np.where(similar >= _OVERLAP, np.maximum(gain, 1e-6) * allowed, 0))
+        similar = overlaps(boxes_of(tracks.motion.position), boxes)
+        gain = np.where(allowed & (similar >= OVERLAP), similar + _INERTIA * self._consistency(boxes), 0)
+        rows, at = best_pairs(np.where(similar >= OVERLAP, np.maximum(gain, 1e-6) * allowed, 0))
         left, free = np.delete(np.arange(len(tracks)), rows), np.delete(np.arange(len(boxes)), at)
         again = overlaps(self._last[left], boxes[free])
-        more = best_pairs(np.where(allowed[np.ix_(left, free)] & (again >= _OVERLAP), again, 0))
+        more = best_pairs(np.where(allowed[np.ix_(left, free)] & (again >= OVERLAP), again, 0))
         return np.concatenate([rows, left[more[0]]]), np.concatenate([at, free[more[1]]])
 
     def _consistency(self, boxes: Array) -> Array:
@@ -52,7 +53,7 @@ class OcSort(Sort):
         return np.where(moving, (np.pi / 2 - angle) / np.pi, 0)
 
     def _before(self) -> Array:
-        """The box of each track `_APART` frames ago, or the oldest one since; the last box where there is no other."""
+        """The box of each track `_APART` frames ago, else its oldest box since then, which may be its last."""
         chosen = self._last.copy()
         for age in range(1, _APART + 1):
             there = ~np.isnan(self._past[:, age, 0])
@@ -71,10 +72,10 @@ class OcSort(Sort):
         """Predict a track again from its last box, as if it had been seen on the straight line to `box` in the `gap` frames between."""
         motion = self._then.take(row)
         for i in range(1, gap):
-            motion.predict(_POSITION_NOISE, _VELOCITY_NOISE)
+            motion.predict(POSITION_NOISE, VELOCITY_NOISE)
             between = self._last[row] + (box - self._last[row]) * (i / gap)
-            motion.update(np.array([0]), measured(between), _MEASURED)
-        motion.predict(_POSITION_NOISE, _VELOCITY_NOISE)
+            motion.update(np.array([0]), measured(between), MEASURED)
+        motion.predict(POSITION_NOISE, VELOCITY_NOISE)
         self._tracks.motion.put(row, motion)
 
     def _remember(self, rows: Array, boxes: Array) -> None:

@@ -1,27 +1,23 @@
 """SORT (Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016)."""
 
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.tracking.association import best_pairs, overlaps
+from axforge.axruntime.pipeline.boxes import corners, overlaps
+from axforge.axruntime.pipeline.tracking.association import best_pairs
 from axforge.axruntime.pipeline.tracking.kalman import Motion
-from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, TrackTable, same_class
+from axforge.axruntime.pipeline.tracking.tracks import UNTRACKED, Tracker, same_class
 
 #: Smallest overlap of a track's predicted box with a box that may be its next.
-_OVERLAP = 0.3
+OVERLAP = 0.3
 #: Matches in a row that confirm a track.
 _CONFIRMED = 3
 #: Variances of centre x and y, area, and width / height, in pixels; the ratio has no velocity.
-_MEASURED = np.array([1, 1, 10, 10.0])
-_POSITION_NOISE, _VELOCITY_NOISE = np.ones(4), np.array([1e-2, 1e-2, 1e-4, 0])
+MEASURED = np.array([1, 1, 10, 10.0])
+POSITION_NOISE, VELOCITY_NOISE = np.ones(4), np.array([1e-2, 1e-2, 1e-4, 0])
 _FIRST_POSITION, _FIRST_VELOCITY = np.full(4, 10.0), np.array([1e4, 1e4, 1e4, 0])
 
 
-class Sort:
+class Sort(Tracker):
     """Boxes are paired with the tracks' predicted boxes by their overlap; a track is confirmed by three matches in a row."""
-
-    def __init__(self, *, threshold: float, max_age: int, class_agnostic: bool) -> None:
-        self._threshold, self._max_age, self._agnostic = threshold, max_age, class_agnostic
-        self._tracks = TrackTable()
-        self._frame = 0
 
     def update(self, boxes: Array, scores: Array, class_ids: Array) -> Array:
         """As `Tracker.update`."""
@@ -47,17 +43,17 @@ class Sort:
         motion = self._tracks.motion
         shrunk_away = motion.position[:, 2] + motion.velocity[:, 2] <= 0
         motion.velocity[shrunk_away, 2] = 0  # an area stays positive
-        motion.predict(_POSITION_NOISE, _VELOCITY_NOISE)
+        motion.predict(POSITION_NOISE, VELOCITY_NOISE)
 
     def _paired(self, boxes: Array, class_ids: Array) -> tuple[Array, Array]:
         """Tracks and the boxes that belong to them."""
-        similar = overlaps(corners(self._tracks.motion.position), boxes)
+        similar = overlaps(boxes_of(self._tracks.motion.position), boxes)
         allowed = same_class(self._tracks.class_ids, class_ids, agnostic=self._agnostic)
-        return best_pairs(np.where(allowed & (similar >= _OVERLAP), similar, 0))
+        return best_pairs(np.where(allowed & (similar >= OVERLAP), similar, 0))
 
     def _matched(self, rows: Array, boxes: Array) -> None:
         """Correct the motion of the tracks `rows` by their boxes."""
-        self._tracks.motion.update(rows, measured(boxes), _MEASURED)
+        self._tracks.motion.update(rows, measured(boxes), MEASURED)
 
     def _start(self, boxes: Array, class_ids: Array) -> Array:
         """Begin a track for each box; returns their rows."""
@@ -73,9 +69,9 @@ def measured(boxes: Array) -> Array:
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size.prod(axis=1, keepdims=True), size[:, :1] / size[:, 1:]], axis=1)
 
 
-def corners(position: Array) -> Array:
+def boxes_of(position: Array) -> Array:
     """The boxes of which `measured` makes these positions."""
     area, ratio = np.maximum(position[:, 2:3], 1e-12), np.maximum(position[:, 3:], 1e-6)
     width = np.sqrt(area * ratio)
     size = np.concatenate([width, area / width], axis=1)
-    return np.concatenate([position[:, :2] - size / 2, position[:, :2] + size / 2], axis=1)
+    return corners(position[:, :2], size)

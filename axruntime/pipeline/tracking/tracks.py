@@ -1,23 +1,12 @@
 """What a tracking algorithm is, and its tracks as columns of arrays."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.tracking.kalman import Motion
 
 #: The number of a box that belongs to no confirmed track.
 UNTRACKED = -1
-
-
-class Tracker(Protocol):
-    """An algorithm with the tracks of one stream."""
-
-    def update(self, boxes: Array, scores: Array, class_ids: Array) -> Array:
-        """The track of each box of the next frame, int64 [n]; UNTRACKED for a box that belongs to none, or to one not yet confirmed.
-
-        boxes: [n, 4] as left, top, right, bottom in pixels; scores [n] in 0..1; class_ids [n].
-        """
-        ...
 
 
 class TrackTable:
@@ -55,6 +44,26 @@ class TrackTable:
         for name in ("ids", "class_ids", "born", "seen", "hits"):
             setattr(self, name, getattr(self, name)[rows])
         self.motion = self.motion.take(rows)
+
+
+class Tracker(ABC):
+    """An algorithm with the tracks of one stream.
+
+    threshold: score of a box that can start a track. max_age: frames that an object may be hidden. class_agnostic: an object may change
+    its class.
+    """
+
+    def __init__(self, *, threshold: float, max_age: int, class_agnostic: bool) -> None:
+        self._threshold, self._max_age, self._agnostic = threshold, max_age, class_agnostic
+        self._tracks = TrackTable()
+        self._frame = 0
+
+    @abstractmethod
+    def update(self, boxes: Array, scores: Array, class_ids: Array) -> Array:
+        """The track of each box of the next frame, int64 [n]; UNTRACKED for a box that belongs to none, or to one not yet confirmed.
+
+        boxes: [n, 4] as left, top, right, bottom in pixels; scores [n] in 0..1; class_ids [n].
+        """
 
 
 def same_class(tracks: Array, found: Array, *, agnostic: bool) -> Array:

@@ -54,9 +54,12 @@ class _PanelTiles(msgspec.Struct, frozen=True):
 
 
 def panel_product(m: Emitter, name: str, p: Product) -> bool:
-    """Adds the step of one matrix product, unless it has too few pixels or its panel would be too large; says whether it did."""
+    """Adds the step of one matrix product; says whether it did.
+
+    It does not for too few pixels, for an image too large for offsets of int32, and where the panel would be too large.
+    """
     _, _, oh, ow = p.y.shape
-    if oh * ow < _FEWEST_PIXELS:
+    if oh * ow < _FEWEST_PIXELS or not _addressable(p):
         return False
     shape = _shape(p)
     tiles = _tiles(shape, oh, ow)
@@ -91,6 +94,12 @@ def panel_product(m: Emitter, name: str, p: Product) -> bool:
     )
     m.step(name, params, p.macs)
     return True
+
+
+def _addressable(p: Product) -> bool:
+    """Whether the offsets of an image's pixels fit int32, in which the tables hold them."""
+    rows = 0 if p.window is None else p.window.kernel[0] * p.window.dilations[0] * p.window.row
+    return max(p.y.shape[2] * p.in_rs + rows + max(p.seg.offsets), p.y.shape[2] * p.y.strides[2]) < 1 << 31
 
 
 def _chunk(blocks: int, size: int, tiles: int) -> int:

@@ -68,7 +68,12 @@ class Constants(msgspec.Struct):
         return ref
 
     def add_offsets(self, array: NDArray[np.int64], dtype: type[np.int32] | type[np.int64] = np.int64) -> TableRef:
-        """Stores a table of offsets [rows] or [rows, columns], whose lowest and highest are kept for the check of the plan."""
+        """Stores a table of offsets [rows] or [rows, columns], whose lowest and highest are kept for the check of the plan.
+
+        Raises OverflowError for an offset that `dtype` does not hold: a kernel would read elsewhere than the check sees.
+        """
+        if array.size and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
+            raise OverflowError(f"an offset does not fit {np.dtype(dtype).name}")
         raw = array.astype(dtype, copy=False).tobytes()
         found = self._tables.get((raw, array.shape))
         if found is None or len(raw) > _SMALL:
