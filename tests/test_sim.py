@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 from graphs import KINDS, Builder, feeds_for, graphs, random_graph
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from axforge.axcompiler import ir, target
-from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.ir import Epilogue, Graph, Quant, Tensor
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.program import INSTRUCTION, Program, decode, to_bytes
@@ -61,9 +61,24 @@ def small_target(l1: int) -> target.Target:
     return msgspec.structs.replace(METIS, memories=memories)
 
 
+def too_small(graph, cores, machine):
+    """Whether a layer does not fit the machine's L1 in any way, which the compiler says in a sentence."""
+    try:
+        compile_program(graph, machine, cores)
+    except CompileError as refused:
+        if "does not fit: its smallest tile needs" not in str(refused):
+            raise
+        return True
+    return False
+
+
 @settings(max_examples=40, deadline=None)
 @given(graphs(3), st.sampled_from([14_000, 20_000, 60_000]), st.integers(1, 4), st.integers(0, 999))
+@example(random_graph(10537959, ["conv", "conv", "conv"]), 14_000, 1, 0)
 def test_many_small_tiles_give_the_same_bits(graph, l1, cores, seed):
+    """A few of these layers need more than the smaller memories whatever their tiles; the largest is enough for all."""
+    if too_small(graph, cores, small_target(l1)):
+        l1 = 60_000
     assert_equal(graph, cores, seed, small_target(l1))
 
 
