@@ -1,6 +1,7 @@
 """`python -m axforge.axcompiler MODEL.onnx -o model.axmodel --calibration samples.npz`: compile without doit."""
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -10,13 +11,14 @@ from typing import NoReturn
 
 import onnx
 
-from axforge.axcompiler import api, inspection
+from axforge.axcompiler import api, inspection, support
 from axforge.axcompiler.calibrate.arrays import ArraySamples
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
 from axforge.axcompiler.quantize import schemes
 from axforge.axcompiler.quantize.algorithms.clipping import EFFORTS
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
+from axforge.axcompiler.support import Share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,6 +101,9 @@ def _compile(args: argparse.Namespace) -> None:
         if args.keep:
             shutil.copytree(scratch, args.keep, dirs_exist_ok=True)
         compiled.save(output)
+        share = Share.of(json.loads((Path(scratch) / support.FILE).read_bytes()))
+    if not share.enough:
+        print(f"warning: {share.warning()}", file=sys.stderr)
     if not args.quiet:
         size = output.stat().st_size
         print(f"wrote {output} ({size / 1e6:.1f} MB)" if size >= 100_000 else f"wrote {output} ({size / 1e3:.1f} kB)")

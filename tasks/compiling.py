@@ -156,6 +156,8 @@ class Publish:
 
     def unchanged(self, task: DoitTask, values: Values) -> bool:
         """Whether what was published is still there."""
+        if task.meta is not None:
+            task.meta["remark"] = str(values.get("remark", ""))
         before = values.get("outputs", {}).get(str(self.target))
         return before is not None and same(str(self.target), before)
 
@@ -169,7 +171,7 @@ class Publish:
         """Write model.json, atomically, with what it needs on a machine that has nothing else."""
         from axforge.axruntime.deployed.seal import published_json
         from axforge.cache.disk import READ_ONLY, sweep, unique_name  # a build with nothing to do opens no cache
-        from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
+        from axforge.tasks.project.checking import refuse_mistakes, share_of  # a build with nothing to do checks nothing
         from axforge.tasks.stages import edits  # a build with nothing to do writes nothing
 
         refuse_mistakes(self.plan, warn=False)
@@ -186,7 +188,8 @@ class Publish:
             beside.replace(self.target)
         finally:
             beside.unlink(missing_ok=True)
-        return {"outputs": {str(self.target): snapshot(str(self.target))}}
+        share = share_of(self.plan)
+        return {"outputs": {str(self.target): snapshot(str(self.target))}, "remark": "" if share.enough else share.summary()}
 
 
 def shown(path: Path, plan: BuildPlan) -> str:

@@ -35,7 +35,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("axcompiler.onnx_graph",),
     ("axcompiler.graphfile", "axcompiler.reference", "axcompiler.islands", "axcompiler.spec"),
     ("axcompiler.ir",),
-    ("axcompiler.isa", "axcompiler.program", "axcompiler.strides", "axcompiler.target", "axcompiler.container", "axcompiler.stages"),
+    ("axcompiler.isa", "axcompiler.program", "axcompiler.strides", "axcompiler.target"),
+    ("axcompiler.container", "axcompiler.stages", "axcompiler.support"),
 )
 #: What runs a compiled model may see of the compiler: what an `.axmodel` holds and means.
 CONTRACT = (

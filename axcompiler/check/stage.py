@@ -16,6 +16,7 @@ from axforge.axcompiler.onnx_graph.qdq import is_quantized, read
 from axforge.axcompiler.onnx_graph.views import ModelView, view
 from axforge.axcompiler.passes import Observer, ignore
 from axforge.axcompiler.placement import decision, place
+from axforge.axcompiler.placement.share import share
 from axforge.axcompiler.qdq.partition import FloatItem, plan
 from axforge.axcompiler.stages import CheckConfig, Progress
 
@@ -47,7 +48,9 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]
     nodes += [{"node": name, "op_type": op, "place": "folded", "reason": reason} for name, (op, reason) in net.removed.items()]
     counts = {name: sum(n["place"] == name for n in nodes) for name in sorted({n["place"] for n in nodes})}
-    return model, {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net.nodes), "counts": counts, "nodes": nodes}
+    work = share(seen, placements).as_json()
+    report = {"opset": net.opsets.get("", 0), "quantized_before": is_quantized(net.nodes), "counts": counts, "multiply_adds": work}
+    return model, report | {"nodes": nodes}
 
 
 def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:

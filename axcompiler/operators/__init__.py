@@ -3,9 +3,18 @@
 Every module of this folder is imported here and registers its operators, so a new operator is one new file.
 """
 
-from axforge.axcompiler.operators.base import Operator, channel_groups, find, find_elementwise, is_random, refusal, registered
+from axforge.axcompiler.operators.base import (
+    Operator,
+    channel_groups,
+    find,
+    find_elementwise,
+    is_random,
+    multiply_adds,
+    refusal,
+    registered,
+)
 from axforge.axcompiler.registry import load_modules
 
-__all__ = ["Operator", "channel_groups", "find", "find_elementwise", "is_random", "refusal", "registered"]
+__all__ = ["Operator", "channel_groups", "find", "find_elementwise", "is_random", "multiply_adds", "refusal", "registered"]
 
 load_modules(__name__)

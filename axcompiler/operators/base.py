@@ -35,6 +35,7 @@ class Scale(Enum):
 
 Constraint = Callable[[NodeView], bool]
 Fact = Callable[[NodeView], bool]
+Work = Callable[[NodeView], int]
 Bounds = tuple[float, float]
 F64 = NDArray[np.float64]
 
@@ -152,6 +153,7 @@ class Elementwise:
 _REGISTRY: dict[str, Operator] = {}
 _ELEMENTWISE: dict[str, Elementwise] = {}
 _RANDOM: set[str] = set()
+_WORK: dict[str, Work] = {}
 
 
 def register(operator: Operator) -> Operator:
@@ -205,6 +207,25 @@ def find_elementwise(op_type: str, domain: str = "") -> Elementwise | None:
 def registered_elementwise() -> tuple[str, ...]:
     """The ONNX names of all element-wise operators, sorted."""
     return tuple(sorted(_ELEMENTWISE))
+
+
+def counts(*onnx: str) -> Callable[[Work], Work]:
+    """A decorator for the function that counts the multiply-adds of operators with these ONNX names, on the AIPU or not."""
+
+    def register(work: Work) -> Work:
+        for name in onnx:
+            assert name not in _WORK, name
+            _WORK[name] = work
+        return work
+
+    return register
+
+
+def multiply_adds(view: NodeView) -> int:
+    """How many products a node sums up; 0 for an operator that sums no products, and where one of its sizes is not known."""
+    work = _WORK.get(view.op_type) if view.domain in ("", "ai.onnx") else None
+    known = all(name in view.shapes for name in (*filter(None, view.inputs), *filter(None, view.outputs)))
+    return work(view) if work is not None and known else 0
 
 
 def random(*onnx: str) -> None:

@@ -7,7 +7,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder, PendingResult
 from axforge.axcompiler.numerics import MAX_REDUCTION
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import F64, Operator, Role, always, constant_factor, register
+from axforge.axcompiler.operators.base import F64, Operator, Role, always, constant_factor, counts, register
 
 
 def constant_weight(view: NodeView) -> bool:
@@ -39,6 +39,24 @@ def _roles(view: NodeView) -> tuple[Role, ...]:
 
 def _groups(view: NodeView) -> int:
     return int(c.attribute(view, "group", 1))
+
+
+@counts("Conv", "ConvInteger")
+def _conv_work(view: NodeView) -> int:
+    """A window of the weight for each result."""
+    return c.product(c.result_shape(view)) * c.product(c.shape_of(view, 1)[1:])
+
+
+@counts("QLinearConv")
+def _codes_work(view: NodeView) -> int:
+    """That of a Conv, whose weight is the fourth operand."""
+    return c.product(c.result_shape(view)) * c.product(c.shape_of(view, 3)[1:])
+
+
+@counts("ConvTranspose")
+def _transpose_work(view: NodeView) -> int:
+    """A window of the weight for each element of the operand."""
+    return c.product(c.shape_of(view)) * c.product(c.shape_of(view, 1)[1:])
 
 
 def _lower_conv(lw: GraphBuilder, view: NodeView) -> None:

@@ -7,7 +7,7 @@ from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.numerics import MAX_REDUCTION
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Role, always, constant_factor, last_axis, register
+from axforge.axcompiler.operators.base import Operator, Role, always, constant_factor, counts, last_axis, register
 
 
 def constant_matrix(view: NodeView) -> bool:
@@ -42,6 +42,18 @@ def _weight_matrix(view: NodeView) -> bool:
         return False
     b, a = c.shape_of(view, 1), c.shape_of(view)
     return len(b) >= 2 and set(b[:-2]) <= {1} and len(b) <= max(len(a), 2)
+
+
+@counts("MatMul", "MatMulInteger", "QLinearMatMul")
+def _matmul_work(view: NodeView) -> int:
+    """A row for each result."""
+    return c.product(c.result_shape(view)) * c.shape_of(view)[-1]
+
+
+@counts("Gemm")
+def _gemm_work(view: NodeView) -> int:
+    """A row for each result."""
+    return c.product(c.result_shape(view)) * c.shape_of(view)[0 if c.attribute(view, "transA", 0) else -1]
 
 
 def _gemm_roles(view: NodeView) -> tuple[Role, ...]:

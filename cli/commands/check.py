@@ -63,7 +63,7 @@ def _with_network(project: "UserProject", plan: "BuildPlan", found: "list[Findin
             return [*found, checking.Finding("error", sentence)], []
         if stage == "fetch":
             found = [*found, *checking.against_network(plan)]
-    return found, checking.on_cpu(plan)
+    return [*found, *checking.offloaded(plan)], checking.on_cpu(plan)
 
 
 def _show(name: str, found: "Sequence[Finding]", unsupported: "Sequence[OnCpu]") -> None:

@@ -13,8 +13,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from axforge.axcompiler import support
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
+from axforge.axcompiler.support import Share
 from axforge.tasks.project.engines import FLOAT
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import MODELS, PROJECT
@@ -66,6 +68,17 @@ def refuse_mistakes(plan: BuildPlan, *, warn: bool = True) -> None:
     if errors:
         lines = "\n".join(f"- {finding.what} {finding.fix}".rstrip() for finding in errors)
         raise AxforgeError(f"{len(errors)} mistakes:\n{lines}", where=str(plan.model.path))
+
+
+def share_of(plan: BuildPlan) -> Share:
+    """How much of the network's work the AIPU does. Reads what the stage check left behind."""
+    return Share.of(json.loads(plan.outputs(BY_NAME["check"])[support.FILE].read_bytes()))
+
+
+def say_offloaded(plan: BuildPlan) -> None:
+    """Warn of a network that for the most part does not run on the AIPU."""
+    for finding in [] if PROJECT.only_looks else offloaded(plan):
+        plan.channel.say(f"{plan.model.name}: {finding.line()}")
 
 
 def _calibrates(plan: BuildPlan) -> bool:
@@ -121,13 +134,21 @@ def against_network(plan: BuildPlan) -> list[Finding]:
 def on_cpu(plan: BuildPlan) -> list[OnCpu]:
     """The operators that the AIPU does not have or that are kept in float32, by type. Reads what the stage check left behind."""
     outputs = plan.outputs(BY_NAME["check"])
-    nodes = [n for n in json.loads(outputs["support.json"].read_bytes())["nodes"] if n["place"] not in ("aipu", "folded")]
+    nodes = [n for n in json.loads(outputs[support.FILE].read_bytes())["nodes"] if n["place"] not in ("aipu", "folded")]
     sizes = _sizes(outputs["checked.onnx"])
     count = Counter((n["op_type"], n["place"], n["reason"]) for n in nodes)
     values: Counter[tuple[str, str, str]] = Counter()
     for n in nodes:
         values[n["op_type"], n["place"], n["reason"]] += sizes.get(n["node"], 0)
     return [OnCpu(op, count[op, place, why], place, values[op, place, why], why) for op, place, why in count]
+
+
+def offloaded(plan: BuildPlan) -> list[Finding]:
+    """A warning where less than ENOUGH of the multiply-adds run on the AIPU. Reads what the stage check left behind."""
+    share = share_of(plan)
+    if share.enough:
+        return []
+    return [Finding("warning", share.warning())]
 
 
 def _missing_folders() -> Iterator[Finding]:

@@ -34,7 +34,7 @@ class TaskMeta(TypedDict, total=False):
     """What axforge's tasks say to its reporter.
 
     model, stage: that the task belongs to. explain: say why it ran. announce: called before anything runs. prints: the task prints.
-    finishes: what is complete after it.
+    finishes: what is complete after it. remark: what was said of it when it was last made.
     """
 
     model: str
@@ -43,6 +43,7 @@ class TaskMeta(TypedDict, total=False):
     announce: Callable[[], None] | None
     prints: bool
     finishes: str
+    remark: str
 
 
 class DoitTask(Protocol):

@@ -145,7 +145,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def _finished(self, task: DoitTask) -> None:
         if self.bars is not None:
             self.bars.done(_model(task))
-        line = f"{_model(task)}: {_meta(task)['finishes']}"
+        remark = task.values.get("remark") or _meta(task).get("remark")
+        line = f"{_model(task)}: {_meta(task)['finishes']}" + (f" ({remark})" if remark else "")
         if self.bars is not None:
             self.bars.update("", "", 0, 0, line)
         else:

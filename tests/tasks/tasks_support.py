@@ -25,7 +25,7 @@ models_in("models")
 
 #: Instead of the real stages: each writes a digest of its inputs (up to the first '#') and its configuration, and notes that it ran.
 FAKE_STAGES = """\
-import hashlib, os, time
+import hashlib, json, os, time
 from axforge.axcompiler import stages
 
 def fake(stage):
@@ -42,6 +42,9 @@ def fake(stage):
             seen.update(inputs[name].read_bytes())
         for name in stage.outputs:
             (out / name).write_bytes(b"{}" if name == "quantization.json" else seen.digest() * 1000)
+        if stage.name == "check":
+            work = {"total": 0, "aipu": 0, "elsewhere": []}
+            (out / "support.json").write_text(json.dumps({"multiply_adds": work, "digest": seen.hexdigest()}))
     return run
 
 stages.Stage.run = fake
