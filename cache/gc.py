@@ -169,10 +169,9 @@ def _least_used(pool: list[Entry], found: list[Entry], stored: dict[str, os.stat
 
 
 def _leftovers(store: "Store", now: float, dry_run: bool, *, everything: bool, locked: bool) -> int:
-    """Remove what killed processes left behind, unused locks, old quarantine, and if `everything` native code; how many files."""
+    """Remove what killed processes left behind, unused locks, and old quarantine (all of it if `everything`); how many files."""
     dead = [path for path in sorted(store.layout.tmp.iterdir()) if _is_dead(path, now, locked)]
     dead += [path for path in sorted(store.layout.quarantine.iterdir()) if everything or now - path.stat().st_mtime > QUARANTINE]
-    dead += sorted(store.layout.native.glob("*")) if everything else []
     if dry_run:
         return len(dead)
     store.files.forget_gone()

@@ -29,7 +29,6 @@ def overview(store: "Store") -> Overview:
     referred = sum(blob.size for entry in found for blob in entry.record.blobs())
     used = {name for entry in found for name in (blob.sha256 for blob in entry.record.blobs())}
     quarantined = [path for path in store.layout.quarantine.glob("*") if path.suffix != ".why"]
-    native = [path for path in store.layout.native.glob("*") if path.is_file()]
     return {
         "root": str(store.layout.root),
         "writable": store.layout.writable,
@@ -40,7 +39,6 @@ def overview(store: "Store") -> Overview:
         "bytes_saved_by_sharing": max(0, referred - sum(stored[name].st_size for name in used if name in stored)),
         "unreferenced": len(set(stored) - used),
         "quarantined": len(quarantined),
-        "native": {"files": len(native), "bytes": sum(path.stat().st_size for path in native)},
         "in_use": len(leased(store.layout.leases)) if store.layout.writable else 0,
         "hits": {"local": counted.local, "remote": counted.remote},
         "ran": counted.ran,

@@ -9,7 +9,6 @@ v1/locks/<key>            one builder at a time; locks/store: shared while used,
 v1/leases/                keys that living processes use
 v1/stats/<host>           counters
 v1/index/<host>-<uid>/    stat index and last builds, private
-native/                   machine code that an engine keeps beside the store, private; small, made again when it is missing
 """
 
 import errno
@@ -32,7 +31,6 @@ class Layout:
         self.base = root / VERSION
         self.ac, self.cas, self.tmp, self.quarantine = (self.base / name for name in ("ac", "cas", "tmp", "quarantine"))
         self.locks, self.leases, self.stats = (self.base / name for name in ("locks", "leases", "stats"))
-        self.native = root / "native"
         self.index = self.base / "index" / f"{host()}-{os.geteuid()}"
         self.reason = ""
         self.writable = self._set_up()

@@ -31,13 +31,6 @@ class StageRow(TypedDict):
     seconds: float
 
 
-class FileCount(TypedDict):
-    """Some files and their size."""
-
-    files: int
-    bytes: int
-
-
 class Hits(TypedDict):
     """Results that were restored, by where they came from."""
 
@@ -57,7 +50,6 @@ class Overview(TypedDict):
     bytes_saved_by_sharing: int
     unreferenced: int
     quarantined: int
-    native: FileCount
     in_use: int
     hits: Hits
     ran: int

@@ -19,8 +19,6 @@ def overview_lines(data: Overview) -> list[str]:
         f"  hit rate {100 * data['hit_rate']:.1f} %: {hits} restored ({data['hits']['remote']} from the remote), {data['ran']} ran;"
         f" {bytes_text(data['bytes_restored'])} and {data['seconds_saved']:.0f} s of work restored",
     ]
-    if data["native"]["files"]:
-        lines.append(f"  native code of the host engine beside it: {data['native']['files']} files, {bytes_text(data['native']['bytes'])}")
     if data["remote"]:
         lines.append(f"  remote: {data['remote']}")
     if data["quarantined"]:
@@ -107,7 +105,7 @@ def clean_lines(data: CleanReport) -> list[str]:
     for model, stages in sorted(data["by_model"].items()):
         lines.append(f"  {model}: " + ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items())))
     if data["leftovers"]:
-        lines.append(f"  {data['leftovers']} leftovers: of processes that were killed, old quarantine, native code")
+        lines.append(f"  {data['leftovers']} leftovers: of processes that were killed, old quarantine")
     if data["kept_in_use"]:
         lines.append(f"  {data['kept_in_use']} records kept, because running builds use them")
     return lines

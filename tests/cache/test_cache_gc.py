@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from axforge.cache import gc
 from axforge.cache.build import obtain
 from axforge.cache.gc import Wanted, clean
-from axforge.cache.inspect import overview
 from axforge.cache.key import Action
 from axforge.cache.store import Store
 
@@ -240,14 +239,3 @@ def test_leases_of_the_dead_do_not_pile_up(tmp_path: Path) -> None:
         (store.layout.leases / f"other-{number}").write_text("ab" * 32 + "\n")
     build(store, b"model", tmp_path / "d")
     assert len(stored_files(tmp_path / "c", "leases")) == 1
-
-
-def test_native_code_is_counted_and_goes_with_everything(tmp_path: Path) -> None:
-    store, _ = make_store(tmp_path / "c")
-    store.layout.native.mkdir()
-    (store.layout.native / "code").write_bytes(b"1234")
-    assert overview(store)["native"] == {"files": 1, "bytes": 4}
-    clean(store, Wanted(older_than=0))
-    assert (store.layout.native / "code").exists()
-    clean(store, Wanted(all=True))
-    assert not (store.layout.native / "code").exists()

@@ -41,7 +41,7 @@ def test_real_networks_equal_the_reference(compiled, name, cpu):
 
 
 def test_the_profile_accounts_for_all_products(compiled, capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("AXFORGE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("AXFORGE_NATIVE_DIR", str(tmp_path))
     _, folder = compiled("resnet20_cifar10")
     engine = HostEngine(AxModel.open(folder / "model.axmodel", program=False), 1)
     lines = profile.profile(engine, rounds=2)

@@ -1,8 +1,11 @@
 """Native code is compiled once, kept, checked when it is read, and needs no compiler afterwards."""
 
 import os
+import stat
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,8 @@ from axforge.axcompiler import graphfile
 from axforge.axcompiler.reference import Reference
 from axforge.axruntime.__main__ import main
 from axforge.axruntime.engines.host import HostEngine
-from axforge.axruntime.engines.host.native.cache import FolderCache
-from axforge.axruntime.engines.host.native.objcode import LinkedCode, LinkError, from_bytes, link
+from axforge.axruntime.engines.host.native.cache import MAX_BYTES, FolderCache, NoCache, default_cache
+from axforge.axruntime.engines.host.native.objcode import MAGIC, LinkedCode, LinkError, _digest, from_bytes, link
 from axforge.axruntime.engines.host.planning.arena import Life, allocate
 
 _LATER = """
@@ -37,7 +40,7 @@ def test_a_second_process_loads_without_the_compiler(tmp_path):
     graphfile.save(graph, tmp_path / "g.axgraph")
     x = codes(graph)["x"]
     np.save(tmp_path / "x.npy", x)
-    environment = {**os.environ, "AXFORGE_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {**os.environ, "AXFORGE_NATIVE_DIR": str(tmp_path / "native")}
     said = []
     for turn in range(2):
         command = [sys.executable, "-c", _LATER, str(tmp_path / "g.axgraph"), str(tmp_path / "x.npy"), str(tmp_path / f"y{turn}.npy")]
@@ -48,10 +51,39 @@ def test_a_second_process_loads_without_the_compiler(tmp_path):
 
 @given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_damaged_code_is_never_run(at, bit):
-    data = bytearray(LinkedCode(b"\x90" * 300, (0, 16)).to_bytes())
-    assert from_bytes(bytes(data)) == LinkedCode(b"\x90" * 300, (0, 16))
+    data = bytearray(LinkedCode(b"\x90" * 300, (0, 16)).to_bytes("key"))
+    assert from_bytes(bytes(data), "key", 2) == LinkedCode(b"\x90" * 300, (0, 16))
+    assert from_bytes(bytes(data[: at % len(data)]), "key", 2) is None
     data[at % len(data)] ^= 1 << bit
-    assert from_bytes(bytes(data)) is None
+    assert from_bytes(bytes(data), "key", 2) is None
+
+
+@pytest.mark.parametrize("offsets", [(), (0,), (0, 16, 32), (0, 300), (0, -1), (0, 2**62)])
+def test_offsets_of_another_number_or_outside_the_code_are_not_taken(offsets):
+    assert from_bytes(LinkedCode(b"\x90" * 300, offsets).to_bytes("key"), "key", 2) is None
+
+
+def test_a_count_beyond_the_file_is_not_taken():
+    body = struct.pack("<I", 2**32 - 1) + b"\x90" * 300
+    data = MAGIC + _digest("key", body) + body
+    assert from_bytes(data, "key", 2) is None
+    assert from_bytes(data, "key", 2**20) is None
+
+
+def test_code_of_another_key_is_never_run(tmp_path, monkeypatch):
+    """Every file of a full folder is put in the place of every other."""
+    monkeypatch.setenv("AXFORGE_NATIVE_DIR", str(tmp_path / "native"))
+    graphs = [conv_graph(4, 4, 5, 5), conv_graph(8, 12, 9, 9, 3, 1, 1), conv_graph(8, 8, 9, 9, 3, 1, 1, groups=8)]
+    expected = [HostEngine(g, 1).run(codes(g), raw=True)["y"] for g in graphs]
+    files = sorted((tmp_path / "native").iterdir())
+    good = [f.read_bytes() for f in files]
+    assert len(set(good)) == len(graphs)
+    for turn in (1, 2):
+        for i, f in enumerate(files):
+            f.write_bytes(good[(i + turn) % len(files)])
+        for graph, codes_ in zip(graphs, expected, strict=True):
+            np.testing.assert_array_equal(HostEngine(graph, 1).run(codes(graph), raw=True)["y"], codes_)
+        assert [f.read_bytes() for f in files] == good
 
 
 def test_damaged_code_is_compiled_again():
@@ -66,7 +98,7 @@ def test_damaged_code_is_compiled_again():
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("AXFORGE_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("AXFORGE_NATIVE_DIR", str(tmp_path / "file"))
     graph = conv_graph(4, 4, 5, 5)
     assert HostEngine(graph, 1).run(codes(graph), raw=True)["y"].shape == (1, 4, 5, 5)
 
@@ -89,13 +121,91 @@ def test_buffers_alive_together_do_not_overlap(lives):
                 assert offsets[n] + life.size <= offsets[other] or offsets[other] + second.size <= offsets[n]
 
 
-def test_code_that_others_could_have_written_is_not_taken(tmp_path):
-    cache = FolderCache(tmp_path)
+@pytest.fixture
+def kept(tmp_path):
+    """A cache with the file `key`."""
+    cache = FolderCache(tmp_path / "native")
     cache.put("key", b"code")
     assert cache.get("key") == b"code"
-    (tmp_path / "key").chmod(0o622)
-    assert cache.get("key") is None
     assert cache.get("absent") is None
+    assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((cache.folder / "key").stat().st_mode) == 0o600
+    assert [f.name for f in cache.folder.iterdir()] == ["key"]
+    return cache
+
+
+def test_code_that_others_could_have_written_is_not_taken(kept):
+    (kept.folder / "key").chmod(0o622)
+    assert kept.get("key") is None
+
+
+def test_a_link_is_not_followed(kept, tmp_path):
+    (kept.folder / "key").rename(tmp_path / "elsewhere")
+    (kept.folder / "key").symlink_to(tmp_path / "elsewhere")
+    assert kept.get("key") is None
+    kept.put("key", b"code")
+    assert kept.get("key") == b"code"
+    assert not (kept.folder / "key").is_symlink()
+    (tmp_path / "link").symlink_to(kept.folder)
+    assert FolderCache(tmp_path / "link").get("key") is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])
+def test_what_is_not_a_regular_file_is_not_read(kept, make):
+    (kept.folder / "key").unlink()
+    make(kept.folder / "key")
+    assert kept.get("key") is None
+
+
+def test_a_file_larger_than_any_code_is_not_read(kept):
+    os.truncate(kept.folder / "key", MAX_BYTES + 1)
+    assert kept.get("key") is None
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702])
+def test_a_folder_that_others_may_write_is_not_used_and_says_so(kept, mode):
+    kept.folder.chmod(mode)
+    with pytest.warns(RuntimeWarning, match="others may write there"):
+        assert kept.get("key") is None
+    with pytest.warns(RuntimeWarning, match="chmod 700"):
+        kept.put("second", b"code")
+    assert [f.name for f in kept.folder.iterdir()] == ["key"]
+
+
+def test_a_folder_of_somebody_else_is_not_used(kept, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.warns(RuntimeWarning, match="others may write there"):
+        assert kept.get("key") is None
+
+
+def test_a_folder_that_others_may_read_is_closed(kept):
+    kept.folder.chmod(0o755)
+    assert kept.get("key") == b"code"
+    assert stat.S_IMODE(kept.folder.stat().st_mode) == 0o700
+
+
+def test_old_files_leave_when_there_are_many(kept, monkeypatch):
+    monkeypatch.setattr("axforge.axruntime.engines.host.native.cache.MAX_FILES", 3)
+    for i in range(5):
+        kept.put(f"{i}", b"code")
+        os.utime(kept.folder / f"{i}", ns=(i, i))
+    kept.put("last", b"code")
+    assert sorted(f.name for f in kept.folder.iterdir()) == ["4", "key", "last"]
+
+
+def test_native_code_is_never_in_a_cache_that_people_share(tmp_path, monkeypatch):
+    monkeypatch.delenv("AXFORGE_NATIVE_DIR", raising=False)
+    monkeypatch.setenv("AXFORGE_CACHE_DIR", str(tmp_path / "shared"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    assert default_cache().folder == tmp_path / "mine" / "axforge-native"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "")
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert isinstance(default_cache(), NoCache)
 
 
 def test_profile_names_every_step_and_its_share(tmp_path, capsys):

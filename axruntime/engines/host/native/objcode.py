@@ -15,7 +15,7 @@ import msgspec
 
 from axforge.axcompiler.errors import AxforgeError
 
-MAGIC = b"AXNATIV1"
+MAGIC = b"AXNATIV2"
 _ALLOC, _RELA, _SYMTAB, _NOBITS = 2, 4, 2, 8
 _X86_64, _AARCH64 = 62, 183
 PAGE = 4096
@@ -31,19 +31,28 @@ class LinkedCode(msgspec.Struct, frozen=True):
     block: bytes
     offsets: tuple[int, ...]
 
-    def to_bytes(self) -> bytes:
-        """For a file: magic, digest of the rest, offsets, block."""
+    def to_bytes(self, key: str) -> bytes:
+        """For a file: magic, digest of `key` and the rest, offsets, block."""
         body = struct.pack(f"<I{len(self.offsets)}q", len(self.offsets), *self.offsets) + self.block
-        return MAGIC + hashlib.blake2b(body, digest_size=32).digest() + body
+        return MAGIC + _digest(key, body) + body
 
 
-def from_bytes(data: bytes) -> LinkedCode | None:
-    """Reads `LinkedCode.to_bytes`; None if the bytes are damaged or of another version (the caller compiles again)."""
-    if data[:8] != MAGIC or len(data) < 44 or hashlib.blake2b(data[40:], digest_size=32).digest() != data[8:40]:
+def _digest(key: str, body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=32, key=hashlib.blake2b(key.encode(), digest_size=32).digest()).digest()
+
+
+def from_bytes(data: bytes, key: str, symbols: int) -> LinkedCode | None:
+    """Reads `LinkedCode.to_bytes`.
+
+    None if the bytes are damaged, of another version, kept for another key, or do not have `symbols` offsets inside the block (the caller
+    compiles again).
+    """
+    head = 44 + 8 * symbols
+    if data[:8] != MAGIC or len(data) < head or _digest(key, data[40:]) != data[8:40]:
         return None
-    (count,) = struct.unpack_from("<I", data, 40)
-    offsets = struct.unpack_from(f"<{count}q", data, 44)
-    return LinkedCode(data[44 + 8 * count :], offsets)
+    count, *offsets = struct.unpack_from(f"<I{symbols}q", data, 40)
+    block = data[head:]
+    return LinkedCode(block, tuple(offsets)) if count == symbols and all(0 <= o < len(block) for o in offsets) else None
 
 
 class _Section(msgspec.Struct, frozen=True):
