@@ -1,7 +1,10 @@
 """`doit accuracy` and `doit accuracy:MODEL`: the fp32 model against the compiled one, on the model's own dataset."""
 
+import math
+import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
 
@@ -13,6 +16,9 @@ from axforge.tasks.project.engines import needs, pipe_of
 from axforge.tasks.project.failures import Guarded, report_user_errors
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT
+
+if TYPE_CHECKING:
+    from axforge.tasks.junit import Case
 
 
 @report_user_errors
@@ -55,6 +61,7 @@ class Accuracy:
         self.plan, self.asked = plan, asked
         self.pipe = pipe_of(plan.options.pipe)
         self.reason = missing(plan)
+        self.allowed = points(plan.options.fail_above) if plan.options.fail_above else None
 
     def as_doit(self) -> dict[str, Any]:
         """The task as doit wants it."""
@@ -74,12 +81,44 @@ class Accuracy:
 
     def execute(self) -> Any:
         """Measure, print, and fail when the loss is more than model.json allows."""
+        from axforge.tasks.junit import Case  # only measuring writes it
+
+        name = self.plan.model.name
+        try:
+            case, answer = self._measure(Case(name, self.pipe))
+        except AxforgeError as e:
+            self._record(Case(name, self.pipe, "error", str(e)))
+            raise
+        self._record(case)
+        return answer
+
+    def _record(self, case: "Case") -> None:
+        from axforge.tasks.junit import record  # only measuring writes it
+
+        if self.plan.options.junit:
+            record(self.plan.settings.typed(self.plan.options.junit), case, self.plan.settings.build_root / ".junit.lock")
+
+    def _measure(self, case: "Case") -> "tuple[Case, bool | TaskFailed]":
+        """What JUnit is told, and what doit is."""
         if self.reason and self.asked:
-            raise AxforgeError(f"{self.plan.model.name} cannot be measured: {self.reason}.")
+            raise AxforgeError(f"{case.model} cannot be measured: {self.reason}.")
         if self.reason:
-            print(f"{self.plan.model.name}: skipped, {self.reason}", flush=True)
-            return True
+            print(f"{case.model}: skipped, {self.reason}", flush=True)
+            return replace(case, outcome="skipped", sentence=self.reason), True
         from axforge.tasks.accuracy_verdict import judge  # only measuring needs tables and engines
 
-        verdict = judge(self.plan, self.pipe)
-        return True if not verdict.failed else TaskFailed(verdict.sentence, report=False)  # it has been printed
+        start = time.monotonic()
+        verdict = judge(self.plan, self.pipe, self.allowed)
+        case = replace(case, outcome="failure" if verdict.failed else "passed", sentence=verdict.sentence, seconds=time.monotonic() - start)
+        return case, TaskFailed(verdict.sentence, report=False) if verdict.failed else True  # it has been printed
+
+
+def points(typed: str) -> float:
+    """What `--fail-above` says. Raises AxforgeError."""
+    try:
+        value = float(typed)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise AxforgeError(f"--fail-above takes points from 0 to 100, not {typed!r}.", fix="For example --fail-above 0.5.")
+    return value

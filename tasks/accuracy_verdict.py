@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 #: Points of the primary metric that a compiled model may lose when its model.json does not say.
 MAX_LOSS = 2.0
+#: A primary metric of the float model, in per cent, below which the pipeline is wrong and int8 is not the question.
+LEAST_FLOAT = 1.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """word: "passed", "FAILED" (a significant loss above what is allowed) or "undecided". sentence: for people.
+    """word: "passed", "FAILED" (a significant loss above what is allowed, or a float model that knows nothing) or "undecided".
+
+    sentence: for people.
 
     loss, allowed, interval (of the loss): in points of the primary metric.
     """
@@ -39,18 +43,23 @@ class Verdict:
         return self.word == "FAILED"
 
 
-def judge(plan: BuildPlan, pipe: str) -> Verdict:
-    """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError."""
+def judge(plan: BuildPlan, pipe: str, allowed: float | None = None) -> Verdict:
+    """Measure the fp32 model and the compiled one on `pipe`, print both, keep the figures, and judge. Raises AxforgeError.
+
+    allowed: points that may be lost, instead of what model.json says.
+    """
     from axforge.axruntime.media.sinks.json_document import write_json  # loads NumPy
 
     float_report = measure(plan, "onnx")
     report = float_report if pipe in FLOAT else measure(plan, pipe)
-    verdict = verdict_of(plan, float_report, report)
+    verdict = verdict_of(plan, float_report, report, allowed)
+    agreement = {} if report is float_report else report.metric.agreement(float_report.metric)
     name = plan.model.name
     rows = [
         [metric, _with_interval(float_report, metric), _with_interval(report, metric), _loss(float_report, report, metric)]
         for metric in report.metrics
     ]
+    rows += [[figure, "", f"{value:.2f} %", ""] for figure, value in agreement.items()]
     rows.append(["images/s", f"{float_report.images_per_second:.1f}", f"{report.images_per_second:.1f}", ""])
     title = f"{name} on {report.images} images of {report.dataset}, with 95 % confidence intervals"
     table(title, ["metric", "fp32", pipe, "loss"], rows)
@@ -61,6 +70,7 @@ def judge(plan: BuildPlan, pipe: str) -> Verdict:
         path,
         document
         | {
+            "agreement": agreement,
             "loss": verdict.loss,
             "loss_interval": verdict.interval,
             "allowed": verdict.allowed,
@@ -91,15 +101,21 @@ def measure(plan: BuildPlan, pipe: str) -> "AccuracyReport":
         engine.close()
 
 
-def verdict_of(plan: BuildPlan, float_report: "AccuracyReport", report: "AccuracyReport") -> Verdict:
-    """Whether the compiled model is as good as model.json asks (`dataset.max_loss`, in points)."""
+def verdict_of(plan: BuildPlan, float_report: "AccuracyReport", report: "AccuracyReport", allowed: float | None = None) -> Verdict:
+    """Whether the compiled model is as good as asked: by `allowed`, else by model.json (`dataset.max_loss`), in points."""
     dataset = plan.descriptor.dataset
-    allowed = MAX_LOSS if dataset is None or dataset.max_loss is None else dataset.max_loss
+    if allowed is None:
+        allowed = MAX_LOSS if dataset is None or dataset.max_loss is None else dataset.max_loss
+    from axforge.axruntime.evaluate.confidence import FEWEST  # loads NumPy
+
+    chance = max(LEAST_FLOAT, float_report.metric.guessing())
+    if float_report.images >= FEWEST and float_report.value <= chance:
+        figures = f"{float_report.primary} of the fp32 model is {float_report.value:.2f} %, and chance gives {chance:.2f} %"
+        cause = "Its pre-processing, decoder, labels or class_map in model.json do not fit the network or the dataset; int8 was not judged."
+        return Verdict("FAILED", f"{plan.model.name}: FAILED: {figures}. {cause}", 0.0, allowed)
     if report is float_report:
         sentence = f"{plan.model.name}: only the fp32 model was measured: {report.primary} {report.value:.2f} %."
         return Verdict("passed", sentence, 0.0, allowed)
-    from axforge.axruntime.evaluate.confidence import FEWEST  # loads NumPy
-
     loss = report.spread.loss_from(float_report.spread, report.primary)
     if report.images < FEWEST:
         word, why = "undecided", f" {report.images} image{'s prove' if report.images > 1 else ' proves'} nothing: use {FEWEST} at least."

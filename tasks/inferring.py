@@ -89,7 +89,7 @@ class Infer:
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},
-            "params": command_line.doit_params(command_line.ALL_OPTIONS),
+            "params": command_line.doit_params(command_line.OF_GROUP["infer"]),
             "meta": {"model": self.plan.model.name, "prints": True},
         }
 

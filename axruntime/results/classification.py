@@ -17,20 +17,34 @@ class TopAccuracy(Metric["Classification", int]):
     truth: ClassVar[TruthKind] = "class"
     ranks: list[int] = msgspec.field(default_factory=list)
     depth: int = 0
+    best: list[int] = msgspec.field(default_factory=list)
+    truths: list[int] = msgspec.field(default_factory=list)
 
     def add(self, result: "Classification", truth: int, image: Array) -> None:
         self.depth = len(result.class_ids)
         self.ranks.append(result.class_ids.index(truth) if truth in result.class_ids else len(result.class_ids))
+        self.best.append(result.class_ids[0] if result.class_ids else -1)
+        self.truths.append(truth)
 
     def merge(self, other: Self) -> None:
         self.depth = other.depth or self.depth
         self.ranks += other.ranks
+        self.best += other.best
+        self.truths += other.truths
 
     def values(self) -> dict[str, float]:
         return {name: 100 * float(right.mean()) for name, right in self.outcomes().items()}
 
     def count(self) -> int:
         return len(self.ranks)
+
+    def agreement(self, reference: Self) -> dict[str, float]:
+        """Share of samples with the same best class."""
+        return {"same class": 100 * float(np.mean(np.array(self.best) == np.array(reference.best)))}
+
+    def guessing(self) -> float:
+        classes = len(set(self.truths))
+        return 100 / classes if classes > 1 else 0.0
 
     def outcomes(self) -> dict[str, Array]:
         ranks = np.array(self.ranks)

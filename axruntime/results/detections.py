@@ -1,16 +1,30 @@
 """Boxes around objects, their mean average precision, and the true boxes it compares them with."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypedDict
 
 import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import boxes_on
-from axforge.axruntime.results.result import Cell, Column, Metric, PipelineResult, ResultTable, TruthKind
+from axforge.axruntime.results.result import Cell, Column, Metric, PipelineResult, ResultTable, TruthKind, mean
 
-#: A row of a COCO document.
-Row = dict[str, int | float | list[float]]
+#: The score from which a box of the float model is one that the compiled model should find.
+SURE = 0.5
+#: The IoU from which two boxes are of one object.
+HALF = 0.5
+
+
+class Row(TypedDict, total=False):
+    """A box in a COCO document, true (area, iscrowd) or found (score). bbox: left, top, width and height in pixels."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    score: float
 
 
 class Boxes(msgspec.Struct, frozen=True):
@@ -53,6 +67,17 @@ class MeanAveragePrecision(Metric["Detections", Boxes]):
     def count(self) -> int:
         return len(self.images)
 
+    def agreement(self, reference: Self) -> dict[str, float]:
+        """With the boxes of `reference` that are SURE as the truth: AP50; and of those with a box of their class here that overlaps by half
+        (IoU), the mean IoU (what boxes lose) and the mean difference of the scores, as points (what classes lose)."""
+        sure = [row for row in reference.found if row["score"] >= SURE]
+        truths: list[Row] = [row | {"id": i, "area": _area(row), "iscrowd": 0} for i, row in enumerate(sure, start=1)]
+        ious, differences = _matched(_by_image(truths), _by_image(self.found))
+        ap = type(self)(self.images, truths, self.found).values()["mAP50"]
+        if not truths:
+            return {}
+        return {"AP50 to fp32": ap, "box IoU to fp32": 100 * mean(ious), "scores off by": 100 * mean(differences)}
+
     def resampled(self, chosen: Sequence[int]) -> Self:
         truths, found = _by_image(self.truths), _by_image(self.found)
         drawn = type(self)()
@@ -78,6 +103,29 @@ class MeanAveragePrecision(Metric["Detections", Boxes]):
         return {"mAP50-95": 100 * float(judge.stats[0]), "mAP50": 100 * float(judge.stats[1])}
 
 
+def _matched(truths: dict[object, list[Row]], found: dict[object, list[Row]]) -> tuple[list[float], list[float]]:
+    """The IoU and the difference of the scores of each true box and the best box that was found there, where one overlaps by half."""
+    from faster_coco_eval.core import mask  # imports OpenCV
+
+    ious, differences = [], []
+    for image, rows in truths.items():
+        for row in rows:
+            near = [other for other in found.get(image, ()) if other["category_id"] == row["category_id"]]
+            if not near:
+                continue
+            overlaps = mask.iou(np.array([other["bbox"] for other in near]), np.array([row["bbox"]]), [0])[:, 0]
+            best = int(overlaps.argmax())
+            if overlaps[best] >= HALF:
+                ious.append(float(overlaps[best]))
+                differences.append(abs(near[best]["score"] - row["score"]))
+    return ious, differences
+
+
+def _area(row: Row) -> float:
+    _, _, width, height = row["bbox"]
+    return width * height
+
+
 def _quiet(*words: object) -> None:
     """Print nothing: COCO's tools would print tables."""
 
@@ -90,9 +138,10 @@ def _by_image(rows: list[Row]) -> dict[object, list[Row]]:
     return grouped
 
 
-def _shifted(row: Row, **by: int) -> Row:
-    """The row with the ids named in `by` made larger by so much."""
-    return {key: value + by[key] if isinstance(value, int) and key in by else value for key, value in row.items()}
+def _shifted(row: Row, image_id: int, id: int | None = None) -> Row:
+    """The row with its ids made larger by so much; `id` where it has one."""
+    moved = row | {"image_id": row["image_id"] + image_id}
+    return moved if id is None else moved | {"id": row["id"] + id}
 
 
 def _xywh(boxes: Array) -> list[list[float]]:

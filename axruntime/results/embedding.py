@@ -81,6 +81,15 @@ class Retrieval(Metric["Embedding", int]):
     def count(self) -> int:
         return len(self.classes)
 
+    def agreement(self, reference: Self) -> dict[str, float]:
+        """Mean and least cosine of the angles between the vectors of one sample."""
+        cosines = (unit(np.array(self.vectors)) * unit(np.array(reference.vectors))).sum(axis=-1)
+        return {"mean cosine to fp32": 100 * float(cosines.mean()), "least cosine to fp32": 100 * float(cosines.min())}
+
+    def guessing(self) -> float:
+        classes = len(set(self.classes))
+        return 100 / classes if classes > 1 else 0.0
+
     def outcomes(self) -> dict[str, Array]:
         classes = np.array(self.classes)
         vectors = unit(np.array(self.vectors).reshape(len(classes), -1))

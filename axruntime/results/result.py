@@ -41,7 +41,7 @@ class ResultTable(msgspec.Struct, frozen=True):
 
 
 class Metric(msgspec.Struct, Generic[R, T]):
-    """Compares results with truths one at a time and gives figures in per cent. Its fields are plain counts: it may cross processes.
+    """Compares results with truths one at a time and gives figures in per cent. Its fields are plain data: it may cross processes.
 
     primary: the figure that represents the model. truth: what a dataset must know for this metric. draws: how often figures without
     outcomes are computed again for their interval.
@@ -70,6 +70,14 @@ class Metric(msgspec.Struct, Generic[R, T]):
     def outcomes(self) -> dict[str, Array]:
         """Of each figure that is a share of samples: bool [samples], whether the sample is right. Other figures are not in it."""
         return {}
+
+    def agreement(self, reference: Self) -> dict[str, float]:
+        """How far these results are those of `reference`, which judged the same samples, whatever is true: figures by name, in per cent."""
+        raise NotImplementedError
+
+    def guessing(self) -> float:
+        """The primary figure, in per cent, that an answer by chance reaches on these samples."""
+        return 0.0
 
     def resampled(self, chosen: Sequence[int]) -> Self:
         """The metric as if the results with these numbers had been added, each as often as it is named; for figures without outcomes."""
@@ -125,6 +133,11 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
     def mapped(self, class_map: Sequence[int]) -> "PipelineResult":
         """The result in the classes of a dataset. class_map: the dataset's class of each class of the network."""
         return self
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; 0 of nothing."""
+    return float(np.mean(values)) if values else 0.0
 
 
 def label(names: tuple[str, ...], class_id: int) -> str:

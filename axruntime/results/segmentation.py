@@ -1,5 +1,6 @@
 """The class of every pixel of a picture."""
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -8,7 +9,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind, label
+from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind, label, mean
 
 #: Value of a pixel in a true mask that is not judged.
 IGNORED = 255
@@ -17,13 +18,21 @@ _OVERLAY = 0.55
 
 
 class PixelCounts(msgspec.Struct, frozen=True):
-    """The judged pixels of one picture, by class: in truth and result (`both`), in either. classes: of the truth. right, total: of all."""
+    """The judged pixels of one picture, by class: in truth and result (`both`), in either, and in truth. right, total: of all.
+
+    answer: the class of each judged pixel in the result, int32, compressed by zlib.
+    """
 
     both: dict[int, int]
     either: dict[int, int]
-    classes: tuple[int, ...]
+    true: dict[int, int]
     right: int
     total: int
+    answer: bytes
+
+    def classes_found(self) -> Array:
+        """The class of each judged pixel in the result: int32 [total]."""
+        return np.frombuffer(zlib.decompress(self.answer), np.int32)
 
 
 class IntersectionOverUnion(Metric["Segmentation", Array]):
@@ -36,17 +45,37 @@ class IntersectionOverUnion(Metric["Segmentation", Array]):
     def add(self, result: "Segmentation", truth: Array, image: Array) -> None:
         judged = truth != IGNORED
         mask, truth = result.mask[judged], truth[judged]
-        both, either = {}, {}
-        for class_id in np.union1d(mask, truth).tolist():
-            a, b = mask == class_id, truth == class_id
-            both[class_id], either[class_id] = int((a & b).sum()), int((a | b).sum())
-        self.pictures.append(PixelCounts(both, either, tuple(np.unique(truth).tolist()), int((mask == truth).sum()), truth.size))
+        both, either = _shared(mask, truth)
+        answer = zlib.compress(mask.astype(np.int32).tobytes(), 1)
+        self.pictures.append(PixelCounts(both, either, _counts(truth), int((mask == truth).sum()), truth.size, answer))
 
     def merge(self, other: Self) -> None:
         self.pictures += other.pictures
 
     def count(self) -> int:
         return len(self.pictures)
+
+    def agreement(self, reference: Self) -> dict[str, float]:
+        """mIoU with the masks of `reference` as the truth (mean over the classes that occur there), and the share of equal pixels."""
+        both: Counter[int] = Counter()
+        either: Counter[int] = Counter()
+        equal, expected = 0, set()
+        for mine, other in zip(self.pictures, reference.pictures, strict=True):
+            found, wanted = mine.classes_found(), other.classes_found()
+            shared, joined = _shared(found, wanted)
+            both.update(shared)
+            either.update(joined)
+            expected |= set(np.unique(wanted).tolist())
+            equal += int((found == wanted).sum())
+        pixels = sum(picture.total for picture in self.pictures)
+        return {"mIoU to fp32": 100 * mean([both[c] / either[c] for c in sorted(expected)]), "same pixels": 100 * equal / max(pixels, 1)}
+
+    def guessing(self) -> float:
+        """The best mIoU of an answer that gives one class to every pixel."""
+        true: Counter[int] = Counter()
+        for picture in self.pictures:
+            true.update(picture.true)
+        return 100 * max(true.values()) / true.total() / len(true) if len(true) > 1 else 0.0
 
     def resampled(self, chosen: Sequence[int]) -> Self:
         return type(self)([self.pictures[i] for i in chosen])
@@ -57,15 +86,30 @@ class IntersectionOverUnion(Metric["Segmentation", Array]):
         for picture in self.pictures:
             both.update(picture.both)
             either.update(picture.either)
-        true = {class_id for picture in self.pictures for class_id in picture.classes}
+        true = {class_id for picture in self.pictures for class_id in picture.true}
         shares = {c: both[c] / n for c, n in sorted(either.items()) if c in true}
         objects = [share for c, share in shares.items() if c != 0]
         right, total = sum(picture.right for picture in self.pictures), sum(picture.total for picture in self.pictures)
         return {
-            "mIoU": 100 * float(np.mean(list(shares.values()))) if shares else 0.0,
-            "mIoU of objects": 100 * float(np.mean(objects)) if objects else 0.0,
+            "mIoU": 100 * mean(list(shares.values())),
+            "mIoU of objects": 100 * mean(objects),
             "pixel accuracy": 100 * right / max(total, 1),
         }
+
+
+def _counts(mask: Array) -> dict[int, int]:
+    """The number of pixels of each class that occurs."""
+    ids, counts = np.unique(mask, return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+
+def _shared(a: Array, b: Array) -> tuple[dict[int, int], dict[int, int]]:
+    """By class, the number of pixels that have it in both masks, and in one or both."""
+    both, either = {}, {}
+    for class_id in np.union1d(a, b).tolist():
+        first, second = a == class_id, b == class_id
+        both[class_id], either[class_id] = int((first & second).sum()), int((first | second).sum())
+    return both, either
 
 
 class Segmentation(PipelineResult, frozen=True):
@@ -78,8 +122,7 @@ class Segmentation(PipelineResult, frozen=True):
 
     def areas(self) -> dict[int, int]:
         """Number of pixels of each class that occurs."""
-        ids, counts = np.unique(self.mask, return_counts=True)
-        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        return _counts(self.mask)
 
     def runs(self) -> list[list[int]]:
         """The mask row by row as [class, number of pixels] pairs."""

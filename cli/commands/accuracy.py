@@ -16,6 +16,10 @@ def parser(prog: str) -> Parser:
     found = Parser(prog, "Measure the fp32 model and the compiled one on the model's dataset; status 1 if it is worse.", EXAMPLES)
     found.add_argument("models", nargs="*", metavar="MODEL", help=MODEL_HELP)
     add_engine(found)
+    found.add_argument(
+        "--fail-above", default="", metavar="POINTS", help="fail when int8 loses more (default: what model.json allows, else 2)"
+    )
+    found.add_argument("--junit", default="", metavar="FILE", help="also write the verdicts into this file, as JUnit XML")
     add_compilation(found)
     return found
 

@@ -35,6 +35,8 @@ class ModelOptions:
     frames: int = 0
     save_output: str = ""
     strict: bool = False
+    fail_above: str = ""
+    junit: str = ""
 
 
 class Option(NamedTuple):
@@ -64,7 +66,19 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("save_output", "save", "save-output", str, "where to write the annotated picture, video or folder"),
     Option("strict", "strict", "strict", bool, "stop at a picture of a folder or list that cannot be read, instead of skipping it"),
 )
-ALL_OPTIONS = OPTIONS + RUN_OPTIONS
+ACCURACY_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "fail_above",
+        "fail_above",
+        "fail-above",
+        str,
+        "fail when int8 loses more than so many points (default: what model.json allows, else 2)",
+    ),
+    Option("junit", "junit", "junit", str, "also write the verdicts into this file, as JUnit XML"),
+)
+ALL_OPTIONS = OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS
+#: The options of each group of tasks.
+OF_GROUP = {"compile": OPTIONS, "infer": OPTIONS + RUN_OPTIONS, "accuracy": ALL_OPTIONS}
 
 
 def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:
@@ -191,7 +205,7 @@ def _variables(rest: Sequence[str]) -> ModelOptions:
 
 def _flags(common: ModelOptions, task: str, following: Sequence[str], command: str) -> ModelOptions:
     """The flags that follow a task's name, up to the next name. Raises AxforgeError for one that the task does not take."""
-    known = {o.flag: o for o in (OPTIONS if task.startswith("compile:") else ALL_OPTIONS)}
+    known = {o.flag: o for o in OF_GROUP.get(task.partition(":")[0], ALL_OPTIONS)}
     try:
         pairs, _ = getopt(list(following), "", [flag if o.kind is bool else f"{flag}=" for flag, o in known.items()])
     except GetoptError as error:

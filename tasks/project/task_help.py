@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from axforge.tasks.project.command_line import ALL_OPTIONS, GROUPS, OPTIONS
+from axforge.tasks.project.command_line import GROUPS, OF_GROUP
 
 _USES = {
     "compile": "doit compile:MODEL [OPTION …]     or, up to a stage, compile:MODEL:STAGE",
@@ -16,7 +16,7 @@ def lines(group: str) -> list[str]:
     """How a group of tasks is used, and its options; [] for a group without."""
     if group not in _USES:
         return []
-    options = OPTIONS if group == "compile" else ALL_OPTIONS
+    options = OF_GROUP[group]
     flags = [f"--{o.flag}" + ("" if o.kind is bool else " N" if o.kind is int else " TEXT") for o in options]
     width = max(map(len, flags)) + 2
     text = [_USES[group], "", "options, which stand behind the task, or as a variable before or behind it:"]

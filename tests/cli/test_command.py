@@ -38,9 +38,15 @@ def test_help_of_commands_that_others_answer(axforge: Axforge, command: str) -> 
     assert axforge(command, "--help").out.startswith(f"usage: axforge {command}")
 
 
-def test_every_option_of_the_tasks_is_an_option_of_infer(axforge: Axforge) -> None:
-    shown = axforge("infer", "--help").out
-    assert all(f"--{option.flag}" in shown for option in command_line.ALL_OPTIONS)
+@pytest.mark.parametrize("command", ["compile", "infer"])
+def test_every_option_of_the_tasks_is_an_option_of_the_command(axforge: Axforge, command: str) -> None:
+    shown = axforge(command, "--help").out
+    assert all(f"--{option.flag}" in shown for option in command_line.OF_GROUP[command])
+
+
+def test_every_option_that_measuring_has_is_an_option_of_accuracy(axforge: Axforge) -> None:
+    shown = axforge("accuracy", "--help").out
+    assert all(f"--{option.flag}" in shown for option in command_line.OF_GROUP["accuracy"] if option.name not in ("save_output", "strict"))
 
 
 def test_an_unknown_command_gets_the_nearest(axforge: Axforge) -> None:

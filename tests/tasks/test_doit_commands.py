@@ -4,7 +4,7 @@ import pytest
 from tasks_support import Answer, Project
 
 from axforge.tasks import doit_commands
-from axforge.tasks.project.command_line import ALL_OPTIONS, OPTIONS
+from axforge.tasks.project.command_line import OF_GROUP, OPTIONS
 
 
 @pytest.fixture
@@ -52,4 +52,5 @@ def test_help_shows_the_options(doit, words: tuple[str, ...]) -> None:
     )
     assert all(f"--{option.flag}" in done.out for option in OPTIONS)
     assert "--pipe" not in done.out
-    assert all(f"--{option.flag}" in doit("infer:tiny:x.png", "--help").out for option in ALL_OPTIONS)
+    assert all(f"--{option.flag}" in doit("infer:tiny:x.png", "--help").out for option in OF_GROUP["infer"])
+    assert "--fail-above" in doit("accuracy:tiny", "--help").out
