@@ -4,9 +4,8 @@ A package of such modules calls `load_modules(__name__)`; every module of it is 
 """
 
 import importlib
-import pkgutil
-import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -15,8 +14,9 @@ V = TypeVar("V")
 
 
 def load_modules(package: str) -> tuple[ModuleType, ...]:
-    """Import every module of `package` (its `__name__`), in the order of their names, and give them."""
-    names = sorted(m.name for m in pkgutil.iter_modules(sys.modules[package].__path__))
+    """Import a package (by its name) and every module beside its `__init__.py`, in the order of their names, and give them."""
+    folders = [Path(folder) for folder in importlib.import_module(package).__path__]
+    names = sorted(file.stem for folder in folders for file in folder.glob("*.py") if file.stem != "__init__")
     return tuple(importlib.import_module(f"{package}.{name}") for name in names)
 
 

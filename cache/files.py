@@ -4,6 +4,7 @@ An entry counts while size, mtime, ctime, inode and device are what they were. A
 own time stamps before it was hashed could change again without any of them showing it ("racily clean"), so it gets no entry yet.
 
     index/<first 32 hex of sha256 of the folder's path>.json    "<crc32> <json>\\n": {"folder", "files": {name: [stat..., xxh3, sha256]}}
+    index/note-<name>                                           whatever a client of the cache keeps there (`note`)
     index/content-<first 2 hex of xxh3>                         lines "<xxh3> <size> <sha256> <crc32>": names of content already known
 """
 
@@ -146,6 +147,10 @@ class Files:
                     os.close(handle)
             except OSError:
                 return  # the name is asked for again next time
+
+    def note(self, name: str) -> Path | None:
+        """A file for what a client of the cache can find out again, but slowly; None where this user has no private folder."""
+        return self._root / f"note-{name}" if self._root else None
 
     def forget_gone(self) -> None:
         """Drop entries of folders that no longer exist."""

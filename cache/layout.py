@@ -8,7 +8,7 @@ v1/quarantine/            damaged, with a sentence in <name>.why
 v1/locks/<key>            one builder at a time; locks/store: shared while used, exclusive while cleaned
 v1/leases/                keys that living processes use
 v1/stats/<host>           counters
-v1/index/<host>-<uid>/    stat index and last builds, private
+v1/index/<host>-<uid>/    stat index, last builds and notes of the cache's clients, private
 """
 
 import errno

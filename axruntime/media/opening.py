@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime import discovery
+from axforge.axcompiler.registry import load_modules
 from axforge.axruntime.media import sink, source
 from axforge.axruntime.media.samples import sample_names
 from axforge.axruntime.media.sink import Sink, SinkTarget
@@ -16,8 +16,8 @@ from axforge.axruntime.media.sources import pictures
 #: What looks like the ending of a file, and not like the rest of a folder's name such as `run.2` or `v1.x_final`.
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,5}")
 
-discovery.import_all("axforge.axruntime.media.sources")
-discovery.import_all("axforge.axruntime.media.sinks")
+load_modules("axforge.axruntime.media.sources")
+load_modules("axforge.axruntime.media.sinks")
 
 
 def open_source(

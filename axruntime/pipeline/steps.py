@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Union
 
-from axforge.axruntime import discovery
+from axforge.axcompiler.registry import load_modules
 from axforge.axruntime.pipeline import step
 
 __all__ = ["POST_STEPS", "PRE_STEPS", "TASKS", "PostStep", "PreStep"]
 
-discovery.import_all("axforge.axruntime.pipeline.preprocessing")
-discovery.import_all("axforge.axruntime.pipeline.postprocessing")
+load_modules("axforge.axruntime.pipeline.preprocessing")
+load_modules("axforge.axruntime.pipeline.postprocessing")
 PRE_STEPS = step.registered(step.PreStep)
 POST_STEPS = step.registered(step.PostStep)
 TASKS = tuple(sorted({s.gives.task for s in POST_STEPS.values()} - {""}))

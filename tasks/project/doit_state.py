@@ -147,6 +147,12 @@ class ContentChecker(FileChangedChecker):  # type: ignore[misc]
         return snapshot(dep)
 
 
+def remember(task: DoitTask, values: Values) -> None:
+    """Have doit remember other values of a task that it does not run, because they say the same."""
+    if Globals.dep_manager is not None:
+        Globals.dep_manager.backend.set(task.name, "_values_:", values)
+
+
 def prepare_state() -> None:
     """Set up doit's memory of this run."""
     _share_with_other_processes()

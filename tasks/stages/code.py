@@ -2,30 +2,31 @@
 
 Imports are read from the sources (`ast`), also those inside functions; what is imported for type checkers only does not run and does
 not count. Modules that are found by looking into a folder count too: those beside an `__init__.py` that hands its own name or path to a
-function (`load_modules(__name__)`), and those of a package that is named in a text (`import_all("axforge.axruntime.…")`).
+function (`load_modules(__name__)`), and those of a package that is named in a text (`load_modules("axforge.axruntime.…")`).
 
 Only axcompiler, axruntime and ax_models are followed, without what decodes and shows answers: neither that nor how a result is stored
 can change it. The digest leaves out comments and blank lines. Docstrings stay in, because some of them are texts that the compiler
 writes into its reports.
 
-What was found is remembered beside the build with the stamps of the files, so that a build with nothing to do reads and parses
+What was found is remembered with the stamps of the files (code_memory.py), so that a build with nothing to do reads and parses
 nothing. A module that changes after this process first looked at it may be loaded already, so the digest would name code that does
 not run here; that is an error.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import axforge
 from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.project.doit_state import Signature, settled, signature
+from axforge.tasks.stages import code_memory
+from axforge.tasks.stages.code_memory import Memory, Module
 
 if TYPE_CHECKING:
     import ast  # see imported
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 FOLLOWED = ("axcompiler", "axruntime", "ax_models")
 #: What comes after the network: it is imported with the descriptor, and cannot reach what calibration feeds.
 APART = ("axruntime/pipeline/postprocessing", "axruntime/results")
-#: Form of the remembered file.
-_FORM = 1
 _NAMESPACE = "axforge"
 _TEXT = r'("""(?:\\.|[^\\])*?"""|' + r"'''(?:\\.|[^\\])*?'''|" + r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*')"
 _COMMENT = _TEXT + r"|[ \t]*#[^\n]*"
@@ -43,19 +42,9 @@ _COMMENT = _TEXT + r"|[ \t]*#[^\n]*"
 _NAMED = r"""[\"'](axforge(?:\.\w+)+)[\"']"""
 #: What an `__init__.py` has in it that imports whatever is beside it.
 _DISCOVERS = r"\(__name__\b|\b__path__\b"
+#: Fields of a statement that hold statements, or parts that do.
+_BLOCKS = frozenset({"body", "orelse", "finalbody", "handlers", "cases"})
 _BLANK = _TEXT + r"|\n(?:[ \t]*\n)+"
-
-
-class Module(NamedTuple):
-    """One source file, or a folder that modules are looked for in (`…/`), as it was when this process first looked.
-
-    imports: files that it makes run, as paths like its own. sure: any later change must show in the stamps.
-    """
-
-    stamps: Signature
-    sha256: str
-    imports: tuple[str, ...]
-    sure: bool = True
 
 
 class Sources:
@@ -65,24 +54,26 @@ class Sources:
         self.root = root
         self._modules: dict[str, Module] = {}
         self._digests: dict[str, str] = {}
+        self._names: dict[str, frozenset[str]] = {}
         self._recalled = False
-        self._remembered = b""
+        self._unchanged: Memory | None = None
 
-    def digest(self, entries: tuple[str, ...], memory: Path) -> str:
-        """One digest of all that the modules `entries` run ('' for none). memory: file to remember it in."""
+    def digest(self, entries: tuple[str, ...], *memories: Path) -> str:
+        """One digest of all that the modules `entries` run ('' for none). memories: files to remember it in; the first sound one counts."""
         if not entries:
             return ""
-        self._recall(memory)
+        self._recall(memories)
         name = " ".join(entries)
         if name not in self._digests:
             lines = "".join(f"{file} {self._module(file).sha256}\n" for file in self._closure(entries))
             self._digests[name] = hashlib.sha256(lines.encode()).hexdigest()
-            self._remember(memory)
+            for memory in memories:
+                code_memory.remember(memory, self.root, self._modules, self._digests)
         return self._digests[name]
 
-    def files(self, entries: tuple[str, ...], memory: Path) -> Mapping[str, str]:
+    def files(self, entries: tuple[str, ...], *memories: Path) -> Mapping[str, str]:
         """SHA-256 of each file that the modules `entries` run. AxforgeError when one was changed since this process looked first."""
-        self.digest(entries, memory)
+        self.digest(entries, *memories)
         found = {file: self._module(file) for file in self._closure(entries)}
         for file, module in found.items():
             if self._stamps(file) != module.stamps and self._read(file).sha256 != module.sha256:
@@ -111,8 +102,8 @@ class Sources:
         return sorted(file for file in found if not file.endswith("/"))
 
     def _module(self, file: str) -> Module:
-        if self._remembered:
-            self._take(self._remembered, set())
+        if self._unchanged:
+            self._take(self._unchanged, set())
         if file not in self._modules:
             self._modules[file] = self._read(file)
         return self._modules[file]
@@ -154,49 +145,39 @@ class Sources:
         if namespace != _NAMESPACE or (parts and parts[0] not in FOLLOWED) or "/".join(parts).startswith(APART):
             return []
         packages = ["/".join([*parts[:end], "__init__.py"]) for end in range(len(parts) + 1)]
-        found = [file for file in packages if (self.root / file).is_file()]
+        found = [file for file in packages if self._is_there(file)]
         alone = "/".join(parts) + ".py"
-        return [*found, alone] if packages[-1] not in found and (self.root / alone).is_file() else found
+        return [*found, alone] if packages[-1] not in found and self._is_there(alone) else found
 
-    # --- memory: a line with stamps and digests, which suffices when nothing changed, and a line with the modules ---
+    def _is_there(self, file: str) -> bool:
+        """Whether there is such a file. Folders are listed once: a name that is imported may be one of a thousand that are no modules."""
+        folder, _, name = file.rpartition("/")
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(path.name for path in (self.root / folder).iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                self._names[folder] = frozenset()
+        return name in self._names[folder]
 
-    def _recall(self, memory: Path) -> None:
+    # --- memory ---
+
+    def _recall(self, memories: Sequence[Path]) -> None:
         """Take over what was remembered, as far as its files are what they were."""
         if self._recalled:
             return
         self._recalled = True
-        try:
-            head, _, modules = memory.read_bytes().partition(b"\n")
-            data = json.loads(head)
-            if (data["form"], data["root"]) != (_FORM, str(self.root)):
-                return
-            changed = {file for file, stamps in data["stamps"].items() if stamps != self._stamps(file)}
-            if changed:
-                self._take(modules, changed)
-            else:
-                self._digests, self._remembered = data["digests"], modules
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            return  # absent or damaged: everything is read from the sources
+        found = next(filter(None, (code_memory.recall(memory, self.root) for memory in memories)), None)
+        if found is None:
+            return
+        changed = {file for file, stamps in found.stamps.items() if stamps != self._stamps(file)}
+        if changed:
+            self._take(found, changed)
+        else:
+            self._digests, self._unchanged = dict(found.digests), found
 
-    def _take(self, modules: bytes, changed: set[str]) -> None:
-        self._remembered = b""
-        for file, (stamps, sha256, imports) in json.loads(modules).items():
-            if file not in changed:
-                self._modules[file] = Module(stamps, str(sha256), tuple(imports))
-
-    def _remember(self, memory: Path) -> None:
-        """Write what is known, without files whose stamps may not show a further change."""
-        sure = {file: module for file, module in self._modules.items() if module.sure}
-        digests = self._digests if len(sure) == len(self._modules) else {}
-        stamps = {file: module.stamps for file, module in sure.items()}
-        head = json.dumps({"form": _FORM, "root": str(self.root), "stamps": stamps, "digests": digests})
-        modules = json.dumps({file: [module.stamps, module.sha256, module.imports] for file, module in sure.items()})
-        beside = memory.with_name(f"{memory.name}.{os.getpid()}")
-        try:
-            beside.write_text(f"{head}\n{modules}", encoding="utf-8")
-            beside.replace(memory)
-        except OSError:
-            beside.unlink(missing_ok=True)  # found out again next time
+    def _take(self, found: Memory, changed: set[str]) -> None:
+        self._unchanged = None
+        self._modules.update((file, module) for file, module in found.modules().items() if file not in changed)
 
 
 @lru_cache(maxsize=1)
@@ -225,17 +206,17 @@ def imported(text: str, package: str) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def _statements(body: "Iterable[ast.stmt]") -> "Iterator[ast.stmt]":
+def _statements(body: "Sequence[ast.stmt]") -> "Iterator[ast.stmt]":
     """All statements, also nested ones, except those for type checkers."""
     import ast  # see imported
 
-    for node in body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from _statements(node.orelse)
+    waiting: list[ast.stmt] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", "")):
+            waiting += node.orelse
             continue
         yield node
-        for name in ("body", "orelse", "finalbody"):
-            yield from _statements(getattr(node, name, ()))
-        for name in ("handlers", "cases"):
-            for part in getattr(node, name, ()):
-                yield from _statements(part.body)
+        for name in _BLOCKS.intersection(node._fields):
+            for part in getattr(node, name):
+                waiting += [part] if isinstance(part, ast.stmt) else part.body

@@ -105,7 +105,8 @@ class StageInputs:
         known: Mapping[str, Input] = {name: content for name, content in (made or {}).items() if name in self.artefacts}
         paths = {name: path for name, path in {**self.artefacts, **self.files}.items() if name not in known}
         found = dict(zip(paths, store.files.digests(paths.values()), strict=True))
-        modules = sources().files(self.entries, self.plan.settings.code_memory)
+        kept = store.files.note("code")  # outlives the build folder
+        modules = sources().files(self.entries, self.plan.settings.code_memory, *([kept] if kept else []))
         code = {CODE: Tree.of(modules, names_matter=True)} if modules else {}
         return Action(
             stage=self.stage.name,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
 from axforge.tasks.project.command_line import OPTIONS, doit_params
-from axforge.tasks.project.doit_state import DoitTask, Question, Snapshot, TaskDict, Values, same, settled_snapshots, snapshot
+from axforge.tasks.project.doit_state import DoitTask, Question, Snapshot, TaskDict, Values, remember, same, settled_snapshots, snapshot
 from axforge.tasks.project.failures import Guarded
 from axforge.tasks.project.plan import BuildPlan, versions
 from axforge.tasks.stages.code import sources
@@ -99,9 +99,19 @@ class StageTask:
         if not set(outputs) <= set(files) or not all(same(path, before) for path, before in files.items()):
             return False
         try:
-            return self._same_code(done) and (done.quick == self._glance() or done.spec == inputs_of(self.plan, self.stage).spec())
+            return self._same_code(done) and self._same_settings(task, done)
         except (AxforgeError, OSError):
             return False  # reported when the task runs
+
+    def _same_settings(self, task: DoitTask, done: Done) -> bool:
+        """Whether the configuration is what it was. If that cannot be seen at a glance, it can be the next time."""
+        glance = self._glance()
+        if done.quick == glance:
+            return True
+        if done.spec != inputs_of(self.plan, self.stage).spec():
+            return False
+        remember(task, done._replace(quick=glance)._asdict())
+        return True
 
     def _same_code(self, done: Done) -> bool:
         """Whether axforge's own code and the libraries that decide are what they were."""
@@ -124,7 +134,7 @@ class StageTask:
 
             refuse_mistakes(self.plan)
         store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
-        quick, spec, action = self._glance(), inputs.spec(), inputs.action(store)
+        spec, action, quick = inputs.spec(), inputs.action(store), self._glance()
         label, explain = self.plan.model.name, self.plan.options.explain
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)

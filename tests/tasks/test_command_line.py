@@ -68,6 +68,15 @@ def test_an_up_to_date_build_imports_nothing_heavy(project: Project) -> None:
     assert loaded(project, "compile:tiny") == []
 
 
+def test_words_that_decide_nothing_are_thought_about_once(project: Project) -> None:
+    """The first build after an edit that changes no stage checks the configuration in depth; the next one knows."""
+    project.fake_stages()
+    project.compile()
+    project.describe(description="new words")
+    assert "msgspec" in loaded(project, "compile:tiny")
+    assert loaded(project, "compile:tiny") == []
+
+
 def test_only_the_model_that_is_asked_for_is_opened(project: Project) -> None:
     broken = project.root / "models" / "broken"
     broken.mkdir()

@@ -1,5 +1,6 @@
 """What we lean on in doit, and what we remember between runs."""
 
+import inspect
 import os
 import shutil
 import time
@@ -95,6 +96,8 @@ def test_doit_has_what_we_reach_into() -> None:
 
     assert hasattr(Globals, "dep_manager")
     assert callable(Dependency.save_success)
+    assert callable(SqliteDB.set)
+    assert '"_values_:"' in inspect.getsource(Dependency.save_success).replace("'", '"')
     assert hasattr(doit_cmd, "_CMDLINE_VARS")
     assert "_conn" in SqliteDB.__init__.__code__.co_names
 
