@@ -26,7 +26,7 @@ import axforge
 from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.project.doit_state import Signature, settled, signature
 from axforge.tasks.stages import code_memory
-from axforge.tasks.stages.code_memory import Memory, Module
+from axforge.tasks.stages.code_memory import KnownSources, Module
 
 if TYPE_CHECKING:
     import ast  # see imported
@@ -56,7 +56,7 @@ class Sources:
         self._digests: dict[str, str] = {}
         self._names: dict[str, frozenset[str]] = {}
         self._recalled = False
-        self._unchanged: Memory | None = None
+        self._unchanged: KnownSources | None = None
 
     def digest(self, entries: tuple[str, ...], *memories: Path) -> str:
         """One digest of all that the modules `entries` run ('' for none). memories: files to remember it in; the first sound one counts."""
@@ -175,7 +175,7 @@ class Sources:
         else:
             self._digests, self._unchanged = dict(found.digests), found
 
-    def _take(self, found: Memory, changed: set[str]) -> None:
+    def _take(self, found: KnownSources, changed: set[str]) -> None:
         self._unchanged = None
         self._modules.update((file, module) for file, module in found.modules().items() if file not in changed)
 

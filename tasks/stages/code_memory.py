@@ -30,7 +30,7 @@ class Module(NamedTuple):
     sure: bool = True
 
 
-class Memory(NamedTuple):
+class KnownSources(NamedTuple):
     """What was remembered. stamps: by file. digests: by entry modules. second_line: the modules, parsed only when one is asked for."""
 
     stamps: Mapping[str, Signature]
@@ -46,13 +46,13 @@ class Memory(NamedTuple):
             return {}
 
 
-def recall(file: Path, root: Path) -> Memory | None:
+def recall(file: Path, root: Path) -> KnownSources | None:
     """What a file says of the sources below `root`; None if it says nothing that can be used."""
     try:
         first, _, second = file.read_bytes().partition(b"\n")
         head = _parsed(first)
         if (head["form"], head["root"]) == (_FORM, str(root)):
-            return Memory(head["stamps"], head["digests"], second)
+            return KnownSources(head["stamps"], head["digests"], second)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # absent or damaged
     return None
