@@ -66,18 +66,24 @@ class Accuracy:
     def as_doit(self) -> dict[str, Any]:
         """The task as doit wants it."""
         name = self.plan.model.name
-        stage = needs(self.pipe)
         return {
             "name": name,
             "doc": f"measure {name}" + (f" (skipped: {self.reason})" if self.reason else ""),
             "actions": [(Guarded(self.execute).__call__,)],
-            "task_dep": [] if self.reason else [f"compile:{name}" + (f":{stage}" if stage else "")],
+            "task_dep": self._needed(),
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},
             "params": command_line.doit_params(command_line.ALL_OPTIONS),
             "meta": {"model": name, "prints": True},
         }
+
+    def _needed(self) -> list[str]:
+        """The tasks that come first."""
+        name, stage = self.plan.model.name, needs(self.pipe)
+        if self.plan.options.layers:
+            return [f"compile:{name}"]
+        return [] if self.reason else [f"compile:{name}" + (f":{stage}" if stage else "")]
 
     def execute(self) -> Any:
         """Measure, print, and fail when the loss is more than model.json allows."""
@@ -100,8 +106,13 @@ class Accuracy:
 
     def _measure(self, case: "Case") -> "tuple[Case, bool | TaskFailed]":
         """What JUnit is told, and what doit is."""
-        if self.reason and self.asked:
+        layers = self.plan.options.layers
+        if self.reason and self.asked and not layers:
             raise AxforgeError(f"{case.model} cannot be measured: {self.reason}.")
+        if layers:
+            from axforge.tasks.accuracy_layers import show_layers  # loads onnx and NumPy
+
+            show_layers(self.plan)
         if self.reason:
             print(f"{case.model}: skipped, {self.reason}", flush=True)
             return replace(case, outcome="skipped", sentence=self.reason), True

@@ -25,7 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("axruntime.engines",),
     ("axruntime.axmodel", "axruntime.program_check"),
     ("ax_models",),
-    ("axcompiler.api", "axcompiler.inspection"),
+    ("axcompiler.api", "axcompiler.inspection", "axcompiler.diagnosis"),
     ("axcompiler.check", "axcompiler.calibrate", "axcompiler.quantize", "axcompiler.optimize", "axcompiler.tile", "axcompiler.pack"),
     ("axcompiler.rewrites", "axcompiler.qdq"),
     ("axcompiler.statistics",),

@@ -20,6 +20,9 @@ def parser(prog: str) -> Parser:
         "--fail-above", default="", metavar="POINTS", help="fail when int8 loses more (default: what model.json allows, else 2)"
     )
     found.add_argument("--junit", default="", metavar="FILE", help="also write the verdicts into this file, as JUnit XML")
+    found.add_argument(
+        "--layers", action="store_true", help="show which tensors the loss comes from and what would help; needs no data set"
+    )
     add_compilation(found)
     return found
 

@@ -37,6 +37,7 @@ class ModelOptions:
     strict: bool = False
     fail_above: str = ""
     junit: str = ""
+    layers: bool = False
 
 
 class Option(NamedTuple):
@@ -75,6 +76,7 @@ ACCURACY_OPTIONS: tuple[Option, ...] = (
         "fail when int8 loses more than so many points (default: what model.json allows, else 2)",
     ),
     Option("junit", "junit", "junit", str, "also write the verdicts into this file, as JUnit XML"),
+    Option("layers", "layers", "layers", bool, "show which tensors the loss comes from and what would help; needs no data set"),
 )
 ALL_OPTIONS = OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS
 #: The options of each group of tasks.

@@ -1,0 +1,20 @@
+"""`doit accuracy:MODEL --layers` needs no data set, and leaves its result as JSON and as a page."""
+
+import json
+
+import pytest
+from tasks_support import Project
+
+
+def test_layers_of_a_model_without_a_data_set(project: Project) -> None:
+    pytest.importorskip("plotly")
+    done = project.doit("accuracy:tiny", "--layers")
+    assert done.status == 0, done.err
+    assert "signal to noise of the outputs" in done.out
+    assert "the worst first" in done.out
+    found = json.loads(next((project.root / "build").rglob("layers.json")).read_text())
+    assert found["tensors"]
+    assert next((project.root / "build").rglob("layers.html")).read_text().startswith("<!DOCTYPE html>")
+    refused = project.doit("accuracy:tiny")
+    assert refused.status == 1
+    assert "names no dataset" in refused.err
