@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from functools import cached_property
 
 from axforge.axruntime.lazy import Array, np
 
@@ -21,7 +22,11 @@ class FrameMemory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arrays: list[Array] = []
-        self._unused = _references([np.empty(0, np.uint8)], 0)
+
+    @cached_property
+    def _unused(self) -> int:
+        """The references that are counted for an array which only the list holds (measured once, when NumPy is in use anyway)."""
+        return _references([np.empty(0, np.uint8)], 0)
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """An array of this shape that nobody else holds."""
