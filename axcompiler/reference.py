@@ -40,13 +40,15 @@ class Reference:
 
 def entry_codes(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The graph's inputs as it takes them: codes where quantized. Raises AxforgeError on a missing or misshapen feed."""
-    values: dict[str, Array] = {}
-    for name in graph.inputs:
-        tensor = graph.tensors[name]
-        if name not in feeds:
-            raise AxforgeError(f"input '{name}' is missing", where=graph.name, fix=f"Inputs are: {', '.join(graph.inputs)}.")
-        value = np.asarray(feeds[name])
-        if len(value.shape) != len(tensor.shape) or any(d not in (-1, v) for d, v in zip(tensor.shape, value.shape, strict=True)):
-            raise AxforgeError(f"input '{name}' has shape {list(value.shape)} and must have {list(tensor.shape)}", where=graph.name)
-        values[name] = value if value.dtype == np.int8 or not tensor.quant else from_real(value, tensor)
-    return values
+    values = {name: checked_feed(graph, feeds, name) for name in graph.inputs}
+    return {n: v if v.dtype == np.int8 or not graph.tensors[n].quant else from_real(v, graph.tensors[n]) for n, v in values.items()}
+
+
+def checked_feed(graph: Graph, feeds: Mapping[str, Array], name: str) -> Array:
+    """What is given for one input. Raises AxforgeError where it is missing or misshapen."""
+    if name not in feeds:
+        raise AxforgeError(f"input '{name}' is missing", where=graph.name, fix=f"Inputs are: {', '.join(graph.inputs)}.")
+    value, shape = np.asarray(feeds[name]), graph.tensors[name].shape
+    if len(value.shape) != len(shape) or any(d not in (-1, v) for d, v in zip(shape, value.shape, strict=True)):
+        raise AxforgeError(f"input '{name}' has shape {list(value.shape)} and must have {list(shape)}", where=graph.name)
+    return value

@@ -5,7 +5,9 @@ import pytest
 from onnx import TensorProto, helper
 from qdq_models import Model, assert_within, compiled, kinds, plain_run
 
+from axforge.axcompiler.check.clean import clean
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.onnx_graph.net import to_model
 from axforge.axcompiler.reference import Reference
 
 X = np.random.default_rng(6).normal(size=(1, 3, 6, 6)).astype(np.float32)
@@ -173,5 +175,7 @@ def test_copies_of_codes_between_q_and_dq_run_on_the_aipu():
     q = m.node("QuantizeLinear", m.input("x", X.shape), s, z)
     p = m.node("MaxPool", q, kernel_shape=[2, 2], strides=[2, 2])
     t = m.node("Transpose", p, perm=[0, 2, 3, 1])
-    graph = assert_within(m.build(m.node("DequantizeLinear", t, s, z, out="y")), {"x": X}, quanta=0.0)
-    assert kinds(graph) == ["MaxPool", "Transpose"]
+    model = m.build(m.node("DequantizeLinear", t, s, z, out="y"))
+    checked = to_model(clean(model, {}, "model"))
+    np.testing.assert_array_equal(plain_run(checked, {"x": X})[0], plain_run(model, {"x": X})[0])
+    assert kinds(assert_within(checked, {"x": X}, quanta=0.0)) == ["MaxPool", "Transpose"]

@@ -11,6 +11,7 @@ from onnx import NodeProto, helper
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.net import Net, attribute
+from axforge.axcompiler.onnx_graph.qdq import along
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,6 @@ class QuantizedConstant:
     def centred(self) -> NDArray[np.int32]:
         """The codes minus their zero point."""
         return np.asarray(self.codes.astype(np.int32) - along(self.zero.astype(np.int32), self.codes.ndim, self.axis), np.int32)
-
-
-def along(values: Array, ndim: int, axis: int) -> Array:
-    """One number, or one for each element of an axis, in a shape that broadcasts to `ndim` axes."""
-    return values.reshape([-1 if i == axis else 1 for i in range(ndim)]) if values.size > 1 else values.reshape(())
 
 
 def quantized_constant(net: Net, maker: NodeProto | None) -> QuantizedConstant | None:

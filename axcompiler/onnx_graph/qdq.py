@@ -179,7 +179,8 @@ def _axis(proto: onnx.NodeProto) -> int:
     return next((a.i for a in proto.attribute if a.name == "axis"), 1)
 
 
-def _along(values: Array, ndim: int, axis: int) -> Array:
+def along(values: Array, ndim: int, axis: int) -> Array:
+    """One number, or one for each element of an axis, in a shape that broadcasts to `ndim` axes."""
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)]) if values.size > 1 else values.reshape(())
 
 
@@ -188,7 +189,7 @@ def _quantized(x: Array, scale: Array, zero: Array, axis: int) -> Array | None:
         return None
     axis %= max(x.ndim, 1)
     info = np.iinfo(zero.dtype)
-    codes = np.rint(x / _along(scale, x.ndim, axis)) + _along(zero, x.ndim, axis)
+    codes = np.rint(x / along(scale, x.ndim, axis)) + along(zero, x.ndim, axis)
     return np.clip(codes, info.min, info.max).astype(zero.dtype)
 
 
@@ -198,10 +199,10 @@ def _dequantized(codes: Array, scale: Array, zero: Array, axis: int) -> Constant
     axis %= max(codes.ndim, 1)
     if scale.size > 1 and (codes.ndim == 0 or scale.size != codes.shape[axis]):
         return None
-    centred = codes.astype(np.int64) - _along(zero.astype(np.int64), codes.ndim, axis)
+    centred = codes.astype(np.int64) - along(zero.astype(np.int64), codes.ndim, axis)
     return ConstantCodes(np.clip(centred, -(2**31), 2**31 - 1).astype(np.int32), scale.reshape(-1), axis, codes.dtype.itemsize * 8)
 
 
 def real_of(constant: ConstantCodes) -> NDArray[np.float32]:
     """The dequantized constant."""
-    return constant.codes.astype(np.float32) * _along(constant.scales, constant.codes.ndim, constant.axis).astype(np.float32)
+    return constant.codes.astype(np.float32) * along(constant.scales, constant.codes.ndim, constant.axis).astype(np.float32)

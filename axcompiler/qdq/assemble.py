@@ -14,14 +14,12 @@ from axforge.axcompiler.onnx_graph.qdq import Qdq
 from axforge.axcompiler.operators import find
 from axforge.axcompiler.placement import decision
 from axforge.axcompiler.qdq import islands as cut
-from axforge.axcompiler.qdq.integers import lift_copies
 from axforge.axcompiler.qdq.islands import Group
 from axforge.axcompiler.qdq.partition import AipuItem, CopyItem, Partition, plan
 
 
 def build(model: onnx.ModelProto) -> Graph:
     """The fused graph of a QDQ model, before any pass. Raises CompileError where a value is not a tensor."""
-    model = lift_copies(model)
     known = qdq.read(model)
     planned = plan(known, decision.find(model))
     lowering = GraphBuilder(qdq=known, names=planned.names, opsets=list(model.opset_import))

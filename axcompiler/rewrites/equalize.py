@@ -25,7 +25,8 @@ from axforge.axcompiler.placement.plan import Plan, make_plan
 from axforge.axcompiler.placement.units import region_bounds
 from axforge.axcompiler.rewrites.base import RewritingAlgorithm, rewriting_algorithm
 from axforge.axcompiler.statistics.artefacts import Decision, Statistics
-from axforge.axcompiler.statistics.base import F32, F64, Collector, Observation, Sampling, Statistic, StatisticPoint
+from axforge.axcompiler.statistics.base import F32, F64, Collector, Observation, Sampling, StatisticPoint
+from axforge.axcompiler.statistics.channels import ChannelExtremes
 
 #: a channel is made at most so much smaller than the widest one, because four samples do not show how large it gets in others
 HEADROOM = 4.0
@@ -194,20 +195,10 @@ class MagnitudesCollector(Collector):
 
 
 @dataclass(frozen=True)
-class ChannelMagnitudes(Statistic):
+class ChannelMagnitudes(ChannelExtremes):
     """Largest absolute value of each channel (axis 1): [C]."""
 
     name: ClassVar[str] = "magnitudes"
-
-    @property
-    def lowest(self) -> bool:
-        """The smallest values are needed."""
-        return True
-
-    @property
-    def highest(self) -> bool:
-        """The largest values are needed."""
-        return True
 
     def collector(self, sampling: Sampling) -> MagnitudesCollector:
         """Zeros."""

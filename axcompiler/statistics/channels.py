@@ -91,10 +91,8 @@ class WidthsCollector(Collector):
 
 
 @dataclass(frozen=True)
-class ChannelWidths(Statistic):
-    """Width (largest less smallest value, 0 among them) of each channel (axis 1): [C]. A width that is not finite counts as 0."""
-
-    name: ClassVar[str] = "widths"
+class ChannelExtremes(Statistic):
+    """What is made of the smallest and the largest value of each channel."""
 
     @property
     def lowest(self) -> bool:
@@ -105,6 +103,13 @@ class ChannelWidths(Statistic):
     def highest(self) -> bool:
         """The largest values are needed."""
         return True
+
+
+@dataclass(frozen=True)
+class ChannelWidths(ChannelExtremes):
+    """Width (largest less smallest value, 0 among them) of each channel (axis 1): [C]. A width that is not finite counts as 0."""
+
+    name: ClassVar[str] = "widths"
 
     def collector(self, sampling: Sampling) -> WidthsCollector:
         """Widths of no samples yet."""

@@ -75,12 +75,6 @@ def share_of(plan: BuildPlan) -> Share:
     return Share.of(json.loads(plan.outputs(BY_NAME["check"])[support.FILE].read_bytes()))
 
 
-def say_offloaded(plan: BuildPlan) -> None:
-    """Warn of a network that for the most part does not run on the AIPU."""
-    for finding in [] if PROJECT.only_looks else offloaded(plan):
-        plan.channel.say(f"{plan.model.name}: {finding.line()}")
-
-
 def _calibrates(plan: BuildPlan) -> bool:
     """Whether what was typed goes further than the stages before calibration."""
     typed, name = PROJECT.command_line, plan.model.name

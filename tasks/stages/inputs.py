@@ -1,7 +1,7 @@
 """Everything that decides what a stage writes, described once.
 
 From this one description follow the key of the cache, doit's question whether a stage must be looked at again, and the call of the
-stage. What is particular to a stage (where its model comes from, its samples, its target) is one small class.
+stage. What is particular to a stage (where its model comes from, its samples, its target, what it says) is one small class.
 """
 
 import json
@@ -122,6 +122,14 @@ class StageInputs:
         """Run the stage into an empty folder."""
         self.stage.run()(self.artefacts, self.config(), folder, report)
 
+    # --- before and after the stage ---
+
+    def refuse_mistakes(self) -> None:
+        """Raise AxforgeError for what is known to be wrong before anything is opened."""
+
+    def set_edits_aside(self, store: "Store", action: "Action") -> None:
+        """Keep what a user wrote into the files that the stage is about to write."""
+
     def remarks(self) -> list[str]:
         """What the user should know of the result, once it is in place."""
         return []
@@ -165,6 +173,23 @@ class FetchInputs(StageInputs):
     def run(self, store: "Store", folder: Path, report: Progress) -> None:
         """Run the stage into an empty folder."""
         self.origin.write(folder / "model.onnx", report)
+
+    def refuse_mistakes(self) -> None:
+        """Raise AxforgeError for mistakes in model.json, because this is the first stage."""
+        from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
+
+        refuse_mistakes(self.plan)
+
+
+class CheckInputs(StageInputs):
+    """The configuration of check."""
+
+    def remarks(self) -> list[str]:
+        """That most of the network does not run on the AIPU, if so."""
+        from axforge.tasks.project.checking import offloaded  # a build with nothing to do checks nothing
+        from axforge.tasks.project.settings import PROJECT
+
+        return [] if PROJECT.only_looks else [finding.line() for finding in offloaded(self.plan)]
 
 
 class CalibrateInputs(StageInputs):
@@ -280,9 +305,16 @@ class PackInputs(StageInputs):
         """The configuration, with what the plan gives."""
         return replace(super().config(), name=self.plan.model.name)
 
+    def set_edits_aside(self, store: "Store", action: "Action") -> None:
+        """Keep edits of the compiled files."""
+        from axforge.tasks.stages.edits import COMPILED, set_aside  # a build with nothing to do writes nothing
+
+        set_aside(self.plan, COMPILED, lambda: [output.sha256 for output in record.outputs] if (record := store.lookup(action)) else [])
+
 
 _PARTICULAR: Mapping[str, type[StageInputs]] = {
     "fetch": FetchInputs,
+    "check": CheckInputs,
     "calibrate": CalibrateInputs,
     "quantize": QuantizeInputs,
     "tile": TileInputs,

@@ -129,19 +129,14 @@ class StageTask:
         """Restore the stage's outputs from the cache, or run it; returns what `unchanged` and the reporter need."""
         from axforge.cache.explain import why  # a build with nothing to do opens no cache
 
-        if self.stage.name == "fetch":
-            from axforge.tasks.project.checking import refuse_mistakes  # a build with nothing to do checks nothing
-
-            refuse_mistakes(self.plan)
-        store, inputs = open_cache(self.plan), inputs_of(self.plan, self.stage)
+        inputs = inputs_of(self.plan, self.stage)
+        inputs.refuse_mistakes()
+        store = open_cache(self.plan)
         spec, action, quick = inputs.spec(), inputs.action(store), self._glance()
         label, explain = self.plan.model.name, self.plan.options.explain
         reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
         there = self.executor.delegate(self.plan, self.stage, store, action)
-        if self.stage.name == "pack":
-            from axforge.tasks.stages.edits import COMPILED, set_aside  # a build with nothing to do writes nothing
-
-            set_aside(self.plan, COMPILED, lambda: [output.sha256 for output in record.outputs] if (record := store.lookup(action)) else [])
+        inputs.set_edits_aside(store, action)
         result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
         for sentence in inputs.remarks():
             self.plan.channel.say(f"{label}: {sentence}")
@@ -159,10 +154,6 @@ class StageTask:
             watched={str(path): snapshot(str(path)) for path in inputs.watched()},
             outputs=settled_snapshots(self.plan.outputs(self.stage).values()),
         )
-        if self.stage.name == "check":
-            from axforge.tasks.project.checking import say_offloaded  # a build with nothing to do checks nothing
-
-            say_offloaded(self.plan)
         return done._asdict()
 
 

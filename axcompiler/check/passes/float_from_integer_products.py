@@ -10,10 +10,10 @@ from onnx import NodeProto, TensorProto, helper
 
 from axforge.axcompiler.check.passes.base import PreparingPass
 from axforge.axcompiler.check.qoperators.base import MICROSOFT
-from axforge.axcompiler.check.quantized import along
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.net import Net, attribute
+from axforge.axcompiler.onnx_graph.qdq import along
 
 F32 = NDArray[np.float32]
 #: integer products and their float forms

@@ -8,10 +8,11 @@ from onnx import NodeProto
 
 from axforge.axcompiler.check.passes.base import F64, RepeatedPass
 from axforge.axcompiler.check.passes.fold_affine import LAYERS, affine
-from axforge.axcompiler.check.quantized import QuantizedConstant, add_quantized, along, insert_before, quantized_constant
+from axforge.axcompiler.check.quantized import QuantizedConstant, add_quantized, insert_before, quantized_constant
 from axforge.axcompiler.names import Names
 from axforge.axcompiler.numerics import Array
 from axforge.axcompiler.onnx_graph.net import Net, attribute
+from axforge.axcompiler.onnx_graph.qdq import along
 
 
 @dataclass(frozen=True)

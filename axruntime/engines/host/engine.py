@@ -17,6 +17,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.islands import Islands
 from axforge.axcompiler.numerics import Array
+from axforge.axcompiler.reference import checked_feed
 from axforge.axruntime.engines.host.codegen.features import choose
 from axforge.axruntime.engines.host.codegen.kernels import amx, panel
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, SCRATCH
@@ -26,7 +27,7 @@ from axforge.axruntime.engines.host.native.objcode import Mapped
 from axforge.axruntime.engines.host.planning.plan import make
 from axforge.axruntime.engines.host.planning.ports import HostPort
 from axforge.axruntime.engines.host.threads import Pool
-from axforge.axruntime.engines.signature import quantization
+from axforge.axruntime.engines.signature import quantization, signature
 
 _engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()
 _PTR = ctypes.c_void_p
@@ -75,8 +76,7 @@ class HostEngine:
         self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
         self.isa = choose(cpu)
         self.plan = make(self.graph, self.isa)
-        self.inputs = {n: self._signature(n) for n in self.graph.inputs}
-        self.outputs = {n: self._signature(n) for n in self.graph.outputs}
+        self.inputs, self.outputs = signature(self.graph, self.graph.inputs), signature(self.graph, self.graph.outputs)
         self.quantization = quantization(self.graph)
         self.code = Mapped(load(self.plan.kernels, self.isa, cache or default_cache()))
         self.native = ctypes.CFUNCTYPE(None, *_RUN)(self.code.addresses[-1])
@@ -90,10 +90,6 @@ class HostEngine:
         self._lock = threading.Lock()
         weakref.finalize(self, self.pool.close)
         _engines.add(self)
-
-    def _signature(self, name: str) -> tuple[tuple[int, ...], str]:
-        tensor = self.graph.tensors[name]
-        return tensor.shape, "float32" if tensor.quant else tensor.dtype
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
         """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out."""
@@ -153,8 +149,9 @@ class Context:
         graph, plan = engine.graph, engine.plan
         values: dict[str, Array] = {}
         for name in graph.inputs:
-            value = self._checked(feeds, name)
+            value = checked_feed(graph, feeds, name)
             if name in plan.entries:
+                value = np.ascontiguousarray(value, np.int8 if value.dtype == np.int8 else np.float32)
                 self._bind(plan.entries[name], value, value.dtype == np.int8)
             else:
                 values[name] = value
@@ -167,18 +164,6 @@ class Context:
             else:
                 self._native(segment.first, segment.last)
         return {n: out[n] if n in out else values[n] for n in graph.outputs}
-
-    def _checked(self, feeds: Mapping[str, Array], name: str) -> Array:
-        graph = self.engine.graph
-        tensor = graph.tensors[name]
-        if name not in feeds:
-            raise AxforgeError(f"input '{name}' is missing", where=graph.name, fix=f"Inputs are: {', '.join(graph.inputs)}.")
-        value = np.asarray(feeds[name])
-        if len(value.shape) != len(tensor.shape) or any(d not in (-1, v) for d, v in zip(tensor.shape, value.shape, strict=True)):
-            raise AxforgeError(f"input '{name}' has shape {list(value.shape)} and must have {list(tensor.shape)}", where=graph.name)
-        if tensor.quant:
-            value = np.ascontiguousarray(value, np.int8 if value.dtype == np.int8 else np.float32)
-        return value
 
     def _bind(self, port: HostPort, array: Array, codes: bool) -> None:
         """Gives a port its array; codes: the alternative of its step converts it."""

@@ -128,8 +128,3 @@ def ref(view: View) -> Ref:
 
 #: by class of operator; the modules of `operators` have them all
 emits: Registry[type[ir.Op], Callable[[Emitter, Any], None]] = Registry("the host engine's steps of an operator")
-
-
-def emit(m: Emitter, op: ir.Op) -> None:
-    """Adds the steps of one operator."""
-    emits[type(op)](m, op)

@@ -11,7 +11,7 @@ from axforge.axcompiler.ir import Graph
 from axforge.axruntime.engines.host.codegen.features import Isa
 from axforge.axruntime.engines.host.codegen.params import ARENA, CONSTS, FIRST_ARRAY, Kernel, kernel_of, packed
 from axforge.axruntime.engines.host.emission import operators
-from axforge.axruntime.engines.host.emission.emitter import Emitter, emit
+from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
 from axforge.axruntime.engines.host.emission.layout import Layouts, Root, layout, quantized
 from axforge.axruntime.engines.host.emission.steps import Constants, IslandStep, Step
 from axforge.axruntime.engines.host.planning.arena import Life, allocate
@@ -66,7 +66,7 @@ def make(graph: Graph, isa: Isa) -> HostPlan:
             m.steps.append(IslandStep(op))
             feeds[op.name] |= {n: ports.entry(n, False) for n in op.outputs if quantized(graph, n)}
         else:
-            emit(m, op)
+            emits[type(op)](m, op)
     exits = {n: ports.exit(n, True) for n in dict.fromkeys(graph.outputs) if quantized(graph, n)}
     check([*(s for s in m.steps if isinstance(s, Step)), *ports.alternatives.values()], layouts.roots, m.consts)
     return _assembled(m, layouts, ports, entries, exits, feeds)

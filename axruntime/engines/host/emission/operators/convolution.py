@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from axforge.axcompiler import ir
+from axforge.axcompiler.program import as_conv_weight
 from axforge.axruntime.engines.host.emission.convolutions import convolve
 from axforge.axruntime.engines.host.emission.elementwise import copy, fill
 from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
@@ -50,27 +51,25 @@ def conv(m: Emitter, op: ir.Conv) -> None:
 def conv_transpose(m: Emitter, op: ir.ConvTranspose) -> None:
     """Zeros between the pixels, then a convolution with the flipped kernel and stride 1."""
     constants = m.graph.constants
-    weight, g = np.asarray(constants[op.weight]), op.groups
-    channels, mg, kh, kw = weight.shape
+    weight = as_conv_weight(np.asarray(constants[op.weight]), op.groups)
     y = m.view(op.outputs[0])
     if not math.prod(y.shape):
         return
-    flipped = weight.reshape(g, channels // g, mg, kh, kw)[..., ::-1, ::-1].transpose(0, 2, 1, 3, 4).reshape(g * mg, channels // g, kh, kw)
     convolution = Convolution(
-        x=_stretched(m, op, (kh, kw), y.shape),
+        x=_stretched(m, op, weight.shape[2:], y.shape),
         y=y,
-        weight=np.ascontiguousarray(flipped),
+        weight=weight,
         bias=np.asarray(constants[op.bias]),
         multiplier=np.asarray(constants[op.multiplier], np.float32),
         zero_byte=m.zero_byte(op.inputs[0]),
         epilogue=op.epilogue,
         dilations=op.dilations,
-        groups=g,
+        groups=op.groups,
     )
     convolve(m, op.name, convolution)
 
 
-def _stretched(m: Emitter, op: ir.ConvTranspose, kernel: tuple[int, int], result: tuple[int, ...]) -> View:
+def _stretched(m: Emitter, op: ir.ConvTranspose, kernel: tuple[int, ...], result: tuple[int, ...]) -> View:
     """The operand with zeros between its pixels, cut or extended so that the window of output (0, 0) starts at its corner."""
     x = m.view(op.inputs[0])
     n, c, h, w = x.shape
