@@ -65,13 +65,14 @@ def _bundle(arguments: argparse.Namespace) -> int:
 
 
 def _dump(arguments: argparse.Namespace) -> int:
+    from axforge.axcompiler.disassembly import disassembly
     from axforge.axruntime import explain
     from axforge.axruntime.axmodel import AxModel
 
     model = AxModel.open(arguments.file)
     print(explain.as_json(model) if arguments.json else explain.dump(model))
     if arguments.instructions and not arguments.json:
-        print(explain.disassembly(model.program, arguments.core))
+        print(disassembly(model.program, arguments.core))
     return 0
 
 

@@ -6,9 +6,7 @@ import msgspec
 import numpy as np
 
 from axforge.axcompiler.ir import Graph, Island
-from axforge.axcompiler.isa import DecodedInstruction, records
 from axforge.axcompiler.numerics import Array
-from axforge.axcompiler.program import NONE, Kind, Program, Space
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
 
@@ -89,52 +87,6 @@ def verdict(model: AxModel) -> str:
         f"{model.path}: sound. {model.meta.name}, {len(model.graph.ops)} layers, {len(model.graph.islands)} islands, "
         f"{counts:,} instructions on {model.meta.cores} cores, {weights:,} bytes of constants"
     )
-
-
-# ---------------------------------------------------------------- instructions
-
-
-def operand_text(program: Program, index: int) -> str:
-    """An operand: memory, address, type, shape and strides in bytes."""
-    row = program.operands[index]
-    buffer, rank = program.buffers[row["buffer"]], int(row["rank"])
-    address = int(buffer["offset"]) + int(row["offset"])
-    shape, strides = (",".join(str(int(v)) for v in row[f][:rank]) for f in ("shape", "strides"))
-    kind = Kind(int(row["kind"])).name.lower()
-    return f"{Space(int(buffer['space'])).name}+{address:#x}:{kind}[{shape}]({strides})"
-
-
-def disassembly(program: Program, core: int | None = None) -> str:
-    """Instructions, each on a line, under the name of their layer."""
-    lines = []
-    for number, stream in enumerate(program.streams):
-        if core is not None and number != core:
-            continue
-        lines.append(f"\ncore {number}")
-        layer = -1
-        for at, instruction in enumerate(records(stream)):
-            if instruction.layer != layer:
-                layer = instruction.layer
-                lines.append(f"  {program.header.layers[layer] if program.header.layers else ''}:")
-            lines.append(f"    {at:5} {_instruction(program, instruction)}")
-    return "\n".join(lines)
-
-
-def _instruction(program: Program, instruction: DecodedInstruction) -> str:
-    """Mnemonic, operands, immediates and flags by name, and the epilogue."""
-    text = instruction.opcode.name.lower()
-    for slot, index in instruction.operands.items():
-        text += f" {slot}={operand_text(program, index)}"
-    for name, value in instruction.values.items():
-        if not isinstance(value, bool):
-            text += f" {name}={value:g}" if isinstance(value, float) else f" {name}={value}"
-        elif value:
-            text += f" {name}"
-    if instruction.epilogue != NONE:
-        row = program.epilogues[instruction.epilogue]
-        table = " table" if int(row["table"]) != NONE else ""
-        text += f" -> +{int(row['zero_point'])} clamp {int(row['lo'])}..{int(row['hi'])}{table}"
-    return text
 
 
 # ---------------------------------------------------------------- differences

@@ -35,12 +35,12 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("axcompiler.onnx_graph",),
     ("axcompiler.graphfile", "axcompiler.reference", "axcompiler.islands", "axcompiler.spec"),
     ("axcompiler.ir",),
-    ("axcompiler.isa", "axcompiler.program", "axcompiler.strides", "axcompiler.target"),
+    ("axcompiler.disassembly", "axcompiler.isa", "axcompiler.program", "axcompiler.strides", "axcompiler.target"),
     ("axcompiler.container", "axcompiler.stages", "axcompiler.support"),
 )
 #: What runs a compiled model may see of the compiler: what an `.axmodel` holds and means.
 CONTRACT = (
-    *("container", "errors", "graphfile", "instruction", "ir", "isa", "islands", "manifest", "numerics", "program"),
+    *("container", "disassembly", "errors", "graphfile", "instruction", "ir", "isa", "islands", "manifest", "numerics", "program"),
     *("reference", "registry", "shape_patterns", "spec", "stages", "strides", "target"),
 )
 #: Besides the order: the only packages of other top folders that a top folder may import. None: any.

@@ -1,8 +1,9 @@
-"""Graph in, program out: the lowering of each operator in their order, with a barrier after each."""
+"""Graph in, program out: the lowering of each operator in their order, with a barrier after each; then passes over the whole program."""
 
 from axforge.axcompiler import ir
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.passes import Observer, Runner, ignore
 from axforge.axcompiler.program import Program, ProgramHeader, Space, fits
 from axforge.axcompiler.stages import Progress, silent
 from axforge.axcompiler.target import Target
@@ -10,11 +11,14 @@ from axforge.axcompiler.tile.context import TileContext, lowers
 from axforge.axcompiler.tile.emit import ProgramEmitter
 from axforge.axcompiler.tile.lowerings.movement import reshape_staging
 from axforge.axcompiler.tile.memory import MemoryPlan, plan
+from axforge.axcompiler.tile.passes import PASSES
 from axforge.axcompiler.tile.weights import Weights
 
 
-def compile_program(graph: Graph, target: Target, cores: int, progress: Progress = silent) -> tuple[Program, MemoryPlan]:
-    """The program of a checked graph for `cores` cores, and its memory plan. Raises CompileError."""
+def compile_program(
+    graph: Graph, target: Target, cores: int, progress: Progress = silent, observe: Observer = ignore
+) -> tuple[Program, MemoryPlan]:
+    """The program of a checked graph for `cores` cores, and its memory plan. observe: is called after each pass. Raises CompileError."""
     emitter = ProgramEmitter(target, cores, graph.name)
     weights = Weights(emitter)
     constants = {n: weights.add(n, graph.constants[n], "plain") for n in graph.tensors if n in graph.constants}
@@ -26,7 +30,7 @@ def compile_program(graph: Graph, target: Target, cores: int, progress: Progress
         emitter.barrier()
     emitter.finish()
     progress(len(graph.ops), len(graph.ops), "")
-    return _finish(ctx, cores), ctx.plan
+    return Runner(_finish(ctx, cores), observe).run(PASSES), ctx.plan
 
 
 def _lower(ctx: TileContext, op: ir.Op) -> None:
