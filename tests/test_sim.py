@@ -192,7 +192,7 @@ def test_parameters_and_weights_cannot_be_written():
 
 
 def test_cores_that_wait_forever_are_an_error():
-    graph = random_graph(1, ("table",))
+    graph = random_graph(4, ("conv", "max_pool", "conv"))
     program = packed(graph, 2)
     streams = [s.copy() for s in program.streams]
     streams[0] = streams[0][streams[0]["op"] != Opcode.SIGNAL].astype(INSTRUCTION)
