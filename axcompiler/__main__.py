@@ -116,7 +116,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     except ValueError:
         shape = ()
     if not equals or not shape or min(shape) < 1:
-        raise AxforgeError(f"'{text}' is no shape", where="--input-shape", fix="Write NAME=N,C,H,W, for example images=1,3,640,640.")
+        raise AxforgeError(f"'{text}' is not a shape", where="--input-shape", fix="Write NAME=N,C,H,W, for example images=1,3,640,640.")
     return name, shape
 
 

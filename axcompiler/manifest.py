@@ -38,7 +38,7 @@ class FloatPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BorderTensor:
     """A quantized tensor that the AIPU takes or gives.
 
-    shape: as in the ONNX. padded_shape: of the int8 NHWC buffer, its first number the frames that are handed over at once (one a core).
+    shape: as in the ONNX. padded_shape: of the int8 NHWC buffer, its first number counts the frames that are handed over at once (one for each core).
     pads: 8 numbers in the order of numpy.pad, of one frame.
     """
 
@@ -208,7 +208,7 @@ def parse(data: bytes, where: str) -> Manifest:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A value that is not what it should be. key: its place in the document, `input_shapes[0][3]`; None stands for a missing value."""
+    """A value that is not what it should be. key: its place in the document, `input_shapes[0][3]`; None means that the value is missing."""
 
     key: str
     written: object

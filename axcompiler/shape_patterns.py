@@ -1,6 +1,6 @@
 """Patterns of shapes: how an instruction says what shapes its operands have and how they relate.
 
-A pattern is axes, separated by spaces: a number (`256`), a name (`H`: any size, the same wherever the name stands), a run of any number
+A pattern is axes, separated by spaces: a number (`256`), a name (`H`: any size, the same wherever the name appears), a run of any number
 of axes (`S*`; `S+`: at least one), or a run with as many axes as an immediate says (`P{axes}`).
 """
 

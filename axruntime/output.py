@@ -26,7 +26,7 @@ def discard_output() -> None:
 
 @contextmanager
 def unread_output_discarded() -> Iterator[None]:
-    """Writing to a pipe that nobody reads ends the block, and is no error."""
+    """Writing to a pipe that nobody reads ends the block, and is not an error."""
     try:
         yield
     except BrokenPipeError:

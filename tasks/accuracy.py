@@ -105,7 +105,7 @@ class Accuracy:
             record(self.plan.settings.typed(self.plan.options.junit), case, self.plan.settings.build_root / ".junit.lock")
 
     def _measure(self, case: "Case") -> "tuple[Case, bool | TaskFailed]":
-        """What JUnit is told, and what doit is."""
+        """What goes into the JUnit file, and what doit gets."""
         layers = self.plan.options.layers
         if self.reason and self.asked and not layers:
             raise AxforgeError(f"{case.model} cannot be measured: {self.reason}.")

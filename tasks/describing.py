@@ -20,23 +20,25 @@ def lines(name: str, settings: Settings, cores: int = 0) -> list[str]:
 
 
 def _rows(plan: BuildPlan) -> Iterator[tuple[str, str]]:
-    told = plan.descriptor
-    yield "description", told.description
-    yield "task", told.task or ""
-    yield "licence", told.license
+    descriptor = plan.descriptor
+    yield "description", descriptor.description
+    yield "task", descriptor.task or ""
+    yield "licence", descriptor.license
     yield "described in", shown(plan.model.path, plan)
     weights, ready = weights_of(plan.model.raw.get("source"), plan.settings)
     yield "weights", weights if ready else f"{weights} (needed to compile)"
-    yield "before", ", ".join(step.tag() for step in told.preprocessing)
-    yield "after", ", ".join(step.tag() for step in told.postprocessing) or "nothing: the outputs are the result"
-    names = told.label_names
+    yield "before", ", ".join(step.tag() for step in descriptor.preprocessing)
+    yield "after", ", ".join(step.tag() for step in descriptor.postprocessing) or "nothing: the outputs are the result"
+    names = descriptor.label_names
     yield "labels", f"{len(names)}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else ""
     yield (
         "calibrated on",
-        f"{told.calibration.count} samples of {told.calibration.path}" if told.calibration else "photos that packages ship",
+        f"{descriptor.calibration.count} samples of {descriptor.calibration.path}"
+        if descriptor.calibration
+        else "photos that packages ship",
     )
-    yield "measured on", told.dataset.path if told.dataset else ""
-    yield "reference", "; ".join(f"{figure.metric} {figure.value} % ({figure.source})" for figure in told.reference)
+    yield "measured on", descriptor.dataset.path if descriptor.dataset else ""
+    yield "reference", "; ".join(f"{figure.metric} {figure.value} % ({figure.source})" for figure in descriptor.reference)
     built = compiled_for(plan.model, plan.settings)
     yield "compiled for", ", ".join(f"{cores} core{'s' * (cores > 1)}" for cores in built) or "nothing yet"
     yield "compiled model", f"{shown(plan.axmodel, plan)} ({plan.axmodel.stat().st_size:,} bytes)" if plan.axmodel.is_file() else ""

@@ -72,7 +72,7 @@ def test_command_compiles(tmp_path: Path) -> None:
     [
         ([], "cannot be measured without data"),
         (["--calibration", "nowhere"], "no such calibration file"),
-        (["--calibration", "samples.npz", "--input-shape", "x=3,a"], "'x=3,a' is no shape"),
+        (["--calibration", "samples.npz", "--input-shape", "x=3,a"], "'x=3,a' is not a shape"),
         (["--calibration", "samples.npz", "--exclude", "nobody"], "exclude names nobody"),
         (["--calibration", "samples.npz", "--target", "nowhere"], "nowhere"),
     ],

@@ -109,5 +109,5 @@ def _inside(folder: Path, location: str, where: str) -> Path:
     fix = "Only data in the model's own folder is read; save the model with its data beside it."
     outside = not location or Path(location).is_absolute() or not path.is_relative_to(os.path.normpath(folder))
     if outside or (path.exists() and not path.resolve().is_relative_to(folder.resolve())):
-        raise CompileError(f"the external data file '{location}' lies outside the model's folder", where=where, fix=fix)
+        raise CompileError(f"the external data file '{location}' is outside the model's folder", where=where, fix=fix)
     return path

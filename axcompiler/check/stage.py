@@ -70,7 +70,7 @@ def _refuse_unknown_operators(model: onnx.ModelProto, where: str) -> None:
 
 
 def _keep_quantized(model: onnx.ModelProto, seen: ModelView) -> list[place.Placement]:
-    """The maker of a quantized model has decided: what stands between DequantizeLinear and QuantizeLinear, and nothing else, is int8."""
+    """The maker of a quantized model has decided: what is between DequantizeLinear and QuantizeLinear is int8, and nothing else is."""
     reason = "the model came quantized; its own QuantizeLinear and DequantizeLinear decide"
     on_cpu = {item.proto.name: item.why for item in plan(read(model)).items if isinstance(item, FloatItem)}
     where = {name: ("cpu", why) for name, why in on_cpu.items()}

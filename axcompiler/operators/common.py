@@ -124,7 +124,7 @@ def one_or_two_spatial_axes(view: NodeView) -> bool:
 
 
 def spatial(view: NodeView, name: str, default: int = 1) -> tuple[int, ...]:
-    """strides, dilations or the like, one a spatial axis."""
+    """strides, dilations or the like, one for each spatial axis."""
     return ints(view, name) or (default,) * window_rank(view)
 
 

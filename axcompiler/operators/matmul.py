@@ -16,7 +16,7 @@ def constant_matrix(view: NodeView) -> bool:
 
 
 def bias_per_column(view: NodeView) -> bool:
-    """Operand C must be a constant with one value, or one a column."""
+    """Operand C must be a constant with one value, or one for each column."""
     if len(view.inputs) < 3 or not view.inputs[2]:
         return True
     value = view.constant(2)

@@ -1,4 +1,4 @@
-"""Operators whose results are drawn anew each time; they run on the CPU and are never folded."""
+"""Operators whose results are drawn again each time; they run on the CPU and are never folded."""
 
 from axforge.axcompiler.operators.base import random
 

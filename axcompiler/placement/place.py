@@ -1,6 +1,6 @@
 """Decides where each node runs: on the AIPU, on the CPU in the middle, or on the host before and after the network.
 
-The network proper lies between the first and the last layer (a product with constant weights). Before it stands
+The network proper is what is between the first and the last layer (a product with constant weights). Before it stands
 normalisation, behind it decoding: both are a few float operations on values whose precision matters (box and score must not
 share one int8 scale), so the host does them in float32. Cheap steps that int8 does exactly, or nearly, stay with the network.
 """
@@ -36,7 +36,7 @@ def place(view: ModelView, config: CheckConfig, where: str) -> list[Placement]:
     head, tail, verdict = [], [], {}
     for k, unit in enumerate(parts):
         if k in cut:
-            verdict[k] = ("postprocess", "it lies behind compile.check.end_nodes")
+            verdict[k] = ("postprocess", "it comes after compile.check.end_nodes")
         elif unit.refusal is not None and not (has_layers and not (after[k] and before[k])):
             verdict[k] = ("cpu", unit.refusal)
         elif has_layers and not before[k] and not is_layer(view, unit) and config.cut_tail and not ends:

@@ -1,4 +1,4 @@
-"""Cuts the float nodes into islands: groups that no int8 operator stands between, each a self-contained ONNX model."""
+"""Cuts the float nodes into islands: groups with no int8 operator between their nodes, each a self-contained ONNX model."""
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence

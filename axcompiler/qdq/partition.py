@@ -217,7 +217,7 @@ def _result_why(qdq: Qdq, name: str) -> str | None:
 
 
 def _weight_refusal(qdq: Qdq, name: str, axis: int) -> str | None:
-    """Why the constant `name` is no int8 weight with its output channels on `axis`; None if it is."""
+    """Why the constant `name` is not an int8 weight with its output channels on `axis`; None if it is."""
     stored = qdq.constants.get(name)
     if stored is None or stored.bits != 8:
         return "its weight is not quantized to 8 bits"

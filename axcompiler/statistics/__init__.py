@@ -1,4 +1,4 @@
-"""What calibration measures: kinds of statistics, one a file or small family, and the two artefacts that hold them.
+"""What calibration measures: kinds of statistics, one for each file or small family, and the two artefacts that hold them.
 
 Every file here is imported, and registers its kind. Calibration always collects the STANDARD ones, whichever algorithms are on: they
 cost little, and switching an algorithm that needs no others then leaves the calibration as it is. It collects another kind when an

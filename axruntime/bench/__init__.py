@@ -6,7 +6,7 @@ measure.py
     bench(file: Path, onnx: Path | None, *, threads: int, seconds: float, seed: int) -> BenchReport
     find_model(path: Path) -> Path, find_onnx(model: Path) -> Path | None
 worker.py
-    the process of one engine, which loads, warms up, and runs rounds when it is told to
+    the process of one engine, which loads, warms up, and runs rounds on request
 timing.py, memory.py
     percentiles, warm-up and timed runs; the memory of a process
 report.py

@@ -1,4 +1,4 @@
-"""The measurement: a process for each engine, rounds by turns, and what comes of it."""
+"""The measurement: a process for each engine, alternating rounds, and the figures."""
 
 import contextlib
 import os

@@ -18,7 +18,7 @@ def peak() -> int | None:
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew, where that is possible."""
+    """Reset the peak, where that is possible."""
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
 

@@ -88,7 +88,7 @@ def measure(
     if count < 1:
         raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
     first, after = (count * i // part[1] for i in (part[0], part[0] + 1))
-    if first < after:  # engines compile and read weights at their first picture, which is no speed to report
+    if first < after:  # engines compile and read weights at their first picture, which is not a speed to report
         Pipeline(descriptor, pipeline.engine).run(dataset[first * len(dataset) // count].image)
     start = time.perf_counter()
     for number in range(first, after):

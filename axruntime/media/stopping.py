@@ -37,7 +37,7 @@ class StopGuard:
         if threading.current_thread() is threading.main_thread():
             for name in _SIGNALS:
                 number = getattr(signal, name, None)
-                # what a parent told us to ignore (nohup) stays ignored
+                # a signal that the parent process ignores (nohup) stays ignored
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._asked)
         return self

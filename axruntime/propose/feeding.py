@@ -55,7 +55,7 @@ class Evidence:
 
 
 def choose_feeding(evidence: Evidence) -> list[tuple[PreStep | None, Choice]]:
-    """The steps in order, each with its choice; None stands for a choice not to have a step."""
+    """The steps in order, each with its choice; None is the choice not to have a step."""
     return [*_sizes(evidence), _colours(evidence), _values(evidence), *_order(evidence)]
 
 

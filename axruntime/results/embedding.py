@@ -33,7 +33,7 @@ class Gallery(msgspec.Struct, frozen=True):
     def read(cls, path: Path) -> "Gallery":
         """The gallery that a JSON of earlier results makes: one entry for each picture, named as its file without suffix.
 
-        Raises AxforgeError for a file that holds no embeddings, or some of unlike lengths.
+        Raises AxforgeError for a file that holds no embeddings, or some of different lengths.
         """
         fix = "Write it by running the same model on a folder of known pictures."
         try:

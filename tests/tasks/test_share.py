@@ -22,7 +22,7 @@ def test_a_network_for_the_most_part_on_the_cpu_is_reported_when_checked_and_at_
     warning = "tiny: warning: only 43 % of the multiply-adds run on the AIPU; most of the rest:\n"
     assert warning in done.err
     named = done.err.partition(warning)[2].splitlines()
-    assert named[0].strip() == "Conv 'conv2', 57 %: it lies behind compile.check.end_nodes"
+    assert named[0].strip() == "Conv 'conv2', 57 %: it comes after compile.check.end_nodes"
     assert named[1].strip().startswith("Gemm 'gemm', less than 1 %")
     assert "model.axmodel (only 43 % of the multiply-adds run on the AIPU)" in done.out
     again = project.doit("compile:tiny")

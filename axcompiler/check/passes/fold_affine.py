@@ -77,7 +77,7 @@ def _arithmetic(op: str, x: str, constant_at: int, c: F64) -> tuple[str, F64, F6
 
 
 def _per_channel(c: F64, shape: tuple[int, ...]) -> F64 | None:
-    """`c` as one number, or one a channel (axis 1) of a value of that shape; None if it varies along another axis."""
+    """`c` as one number, or one for each channel (axis 1) of a value of that shape; None if it varies along another axis."""
     if c.size == 1:
         return c.reshape(1)
     full = (1,) * (len(shape) - c.ndim) + c.shape

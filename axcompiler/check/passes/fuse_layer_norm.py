@@ -59,7 +59,7 @@ class _WrittenOut:
         return self.nodes[-1]
 
     def is_private(self, net: Net, users: Mapping[str, list[NodeProto]]) -> bool:
-        """Whether nothing outside reads what lies between x and the result."""
+        """Whether nothing outside reads the values between x and the result."""
         inside = {id(node) for node in self.nodes}
         between = [name for node in self.nodes[:-1] for name in node.output]
         return all(name not in net.output_names and all(id(user) in inside for user in users[name]) for name in between)

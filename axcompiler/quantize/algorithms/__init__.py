@@ -1,4 +1,4 @@
-"""Algorithms of the quantize stage, one a file. Every file here is imported, and registers its algorithm."""
+"""Algorithms of the quantize stage, one in each file. Every file here is imported, and registers its algorithm."""
 
 from axforge.axcompiler.quantize.algorithm import ALGORITHMS
 from axforge.axcompiler.registry import load_modules

@@ -1,4 +1,4 @@
-"""Range schemes, one a file. Every file here is imported, and registers its scheme."""
+"""Range schemes, one in each file. Every file here is imported, and registers its scheme."""
 
 from collections.abc import Mapping
 

@@ -13,7 +13,7 @@ _APART, _INERTIA = 3, 0.2
 
 class OcSort(Sort):
     """SORT that trusts boxes more than predictions: the direction of motion counts in pairing (OCM), tracks that are left get a second
-    chance at their last box (OCR), and a track that comes back is predicted anew along the straight line it must have taken (ORU).
+    chance at their last box (OCR), and a track that comes back is predicted again along the straight line it must have taken (ORU).
     """
 
     def __init__(self, *, threshold: float, max_age: int, class_agnostic: bool) -> None:
