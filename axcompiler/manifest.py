@@ -38,7 +38,8 @@ class FloatPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BorderTensor:
     """A quantized tensor that the AIPU takes or gives.
 
-    shape: as in the ONNX. padded_shape: of the int8 NHWC buffer, its first number counts the frames that are handed over at once (one for each core).
+    shape: as in the ONNX. padded_shape: of the int8 NHWC buffer, which begins with the number of frames that are handed over at once (one
+    for each core).
     pads: 8 numbers in the order of numpy.pad, of one frame.
     """
 

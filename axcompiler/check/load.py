@@ -16,7 +16,7 @@ MAX_BYTES = 2**31 - 1
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model at `path`, weights included. External data must lie in the file's own folder.
+    """The model at `path`, weights included. External data must be in the file's own folder.
 
     Raises CompileError: no such file, no ONNX, truncated, IR or opset not supported, external data missing or outside.
     """

@@ -1,4 +1,4 @@
-"""Algorithms that rewrite the float model before it is measured, one in each file. Every file here is imported, and registers its algorithm."""
+"""Algorithms that rewrite the float model before it is measured, one in each file. Every file here is imported, and registers it."""
 
 from axforge.axcompiler.registry import load_modules
 from axforge.axcompiler.rewrites.base import REWRITES

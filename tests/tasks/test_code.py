@@ -337,6 +337,36 @@ def test_statements_are_found_however_deep(tmp_path: Path) -> None:
     assert sorted(code.imported(text, "axforge")) == list("abcdegh")
 
 
+def test_statements_that_are_picked_out_are_those_of_the_whole_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = code.sources()
+    texts = [code.essence((sources.root / file).read_text(encoding="utf-8")) for file in sources.files(("axforge.axcompiler.quantize",))]
+    texts += [code.essence(path.read_text(encoding="utf-8")) for name in code.FOLLOWED for path in (sources.root / name).rglob("*.py")]
+    picked = [sorted(code.imported(text, "axforge.a")) for text in texts]
+    monkeypatch.setattr(code, "_imports_alone", lambda text: None)
+    assert picked == [sorted(code.imported(text, "axforge.a")) for text in texts]
+    assert sum(map(len, picked)) > 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if x: import a",
+        "import a; import b",
+        "from b import a, \\\n    c",
+        "if TYPE_CHECKING and x:\n    import a",
+        "if not TYPE_CHECKING:\n    import a",
+        "if TYPE_CHECKING: import a\nimport b",
+        "if t.TYPE_CHECKING:\n    import a\n\n    import c\nelse:\n    import b",
+        "x = 'import a'\nimport b  # import c",
+        "def f():\n    from . import (\n        a,\n        b,\n    )\n",
+    ],
+)
+def test_unusual_statements_are_found_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picked = list(code.imported(text, "axforge.a"))
+    monkeypatch.setattr(code, "_imports_alone", lambda text: None)
+    assert sorted(picked) == sorted(code.imported(text, "axforge.a"))
+
+
 def test_code_that_changes_while_it_is_in_use_makes_no_key(tmp_path: Path, memory: Path) -> None:
     module(tmp_path, "axcompiler/start", "A = 1\n")
     running = code.Sources(tmp_path)
