@@ -49,6 +49,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     explain = add("explain", "say what differs: between two records, or between one and the nearest in the cache")
     explain.add_argument("one", help="a model or the key of a record (6 digits or more)")
     explain.add_argument("other", nargs="?", help="the key of another record")
+    compare = add("diff", "compare two records: what decided them, and which of their files differ (exit status 1 if anything does)")
+    compare.add_argument("one", help="the key of a record (6 digits or more)")
+    compare.add_argument("other", help="the key of another one")
     count = add("stats", "show how often results were restored")
     count.add_argument("--reset", action="store_true", help="start counting at zero")
     return top
@@ -133,6 +136,14 @@ def _explain(store: "Store", options: argparse.Namespace) -> int:
     return 0
 
 
+def _diff(store: "Store", options: argparse.Namespace) -> int:
+    from axforge.cache.diff import diff
+
+    found = diff(store, options.one, options.other)
+    _print(options, found.to_json(), found.lines())
+    return 1 if found.changes or found.outputs else 0
+
+
 def _stats(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache import stats
 
@@ -144,4 +155,4 @@ def _stats(store: "Store", options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"inspect": _inspect, "clean": _clean, "verify": _verify, "explain": _explain, "stats": _stats}
+_COMMANDS = {"inspect": _inspect, "clean": _clean, "verify": _verify, "explain": _explain, "diff": _diff, "stats": _stats}

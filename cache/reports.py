@@ -133,6 +133,15 @@ class RecordReport(TypedDict):
     log: str | None
 
 
+class DiffReport(TypedDict):
+    """What differs between two records. changes: as `explain` gives them. outputs: names of the files whose content differs."""
+
+    before: str
+    after: str
+    changes: list[dict[str, object]]
+    outputs: list[str]
+
+
 class CleanReport(TypedDict):
     """What `clean` removed or, in a dry run, would remove. by_model: records by model and stage."""
 

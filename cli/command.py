@@ -51,6 +51,8 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     add_roots(parser)
     parser.add_argument("--cluster", default="", metavar="ADDRESS", help="compile on the workers of this Dask cluster: tcp://HOST:8786")
     parser.add_argument("--force", action="store_true", help="compile again, whatever the cache holds")
+    required = "fail, and say what differs from the nearest result, rather than run a stage that is not in the cache"
+    parser.add_argument("--require-cached", action="store_true", help=required)
     parser.add_argument("--explain", action="store_true", help="say of each stage why it ran, or that it did not have to")
 
 

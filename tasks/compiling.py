@@ -53,6 +53,8 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
     found = [BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
     for plan in found:
         _refuse_to_compile_own(plan, typed)
+        if plan.options.force and plan.options.require_cached:
+            raise AxforgeError("--force runs every stage, and --require-cached none.", where=plan.model.name, fix="Give one of them.")
     if typed.everything():
         found += _others(typed, here, set(named))
     return found
@@ -89,6 +91,8 @@ class Executors:
 
     def of(self, plan: BuildPlan) -> Executor:
         """The executor of a model's stages."""
+        if plan.options.require_cached:
+            return self._by_address[""]  # nobody is to run anything
         if plan.cluster not in self._by_address:
             from axforge.tasks.cluster.executor import ClusterExecutor  # loads the cache, and with the first job Dask
 

@@ -1,4 +1,4 @@
-"""`doit cache inspect|clean|verify|explain|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
+"""`doit cache inspect|clean|verify|explain|diff|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from axforge.tasks.project.settings import PROJECT
 
 
 def task_cache() -> TaskDict:
-    """cache inspect|explain|clean|verify|stats [--json]; doit cache clean --help"""
+    """cache inspect|explain|diff|clean|verify|stats [--json]; doit cache clean --help"""
     helping = {"name": "helping", "long": "help", "short": "h", "type": bool, "default": False, "help": "how to use this"}
     return {
         "actions": [(Housekeeping(),)],

@@ -82,6 +82,16 @@ class Tier:
             store.warn(f"What the remote cache sent could not be stored ({error.strerror}); the stage runs again.")
         return None
 
+    def peek(self, store: Local, key: str) -> Record | None:
+        """The record of a key, without its contents, which are not stored; None on a miss or any trouble."""
+        try:
+            return self._record(key) if self.usable else None
+        except RemoteError as error:
+            self._note(store, error)
+        except CacheError as error:
+            self._note(store, RemoteError(f"sent a record that is not used: {error.what}", grave=False))
+        return None
+
     def fetch_blob(self, store: Local, blob: Blob) -> bool:
         """Bring one content to the local store; whether it is there now."""
         try:

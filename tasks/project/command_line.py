@@ -27,6 +27,7 @@ class ModelOptions:
     num_cal_images: int = 0
     effort: str = ""
     force: bool = False
+    require_cached: bool = False
     explain: bool = False
     cluster: str = ""
     build_root: str = ""
@@ -56,6 +57,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_cal_images", "images", "num-cal-images", int, "images to calibrate with"),
     Option("effort", "effort", "effort", str, "how long to look for the best int8 ranges: fast, normal or best (default: normal)"),
     Option("force", "force", "force", bool, "compile again, whatever the cache holds"),
+    Option(
+        "require_cached",
+        "require_cached",
+        "require-cached",
+        bool,
+        "fail, and say what differs from the nearest result, rather than run a stage that is not in the cache",
+    ),
     Option("explain", "explain", "explain", bool, "say of each stage why it ran, or that it did not have to"),
     Option("cluster", "cluster", "cluster", str, "compile and measure on the workers of a Dask cluster: tcp://HOST:8786"),
     Option("build_root", "build_root", "build-root", str, "where results go (default: AXFORGE_BUILD_ROOT, else build/)"),

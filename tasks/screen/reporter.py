@@ -2,11 +2,13 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from doit.exceptions import BaseFail, TaskFailed, UnmetDependency
 from doit.reporter import ConsoleReporter
 
+from axforge.axcompiler.stages import STAGES
 from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.project.command_line import decoded
@@ -30,7 +32,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         super().__init__(outstream, options)
         self.stream = outstream
         self.bars: Bars | None = None
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, Counter[str]] = {}  # by stage, what became of it
         self.lines: list[str] = []
         self.kinds: set[str] = set()
 
@@ -71,7 +73,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             return
         how = str(task.values.get("how", ""))
         if _stage(task):
-            self.counts[how] += 1
+            self._count(task, how)
             took = f" ({task.values.get('seconds', 0):.1f} s)" if how == "ran" else ""
             there = f" on {task.values['worker']}" if task.values.get("worker") else ""
             self._event(task, f"{HOW.get(how, how)}{there}{took}", task.values.get("reasons", []))
@@ -81,7 +83,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def skip_uptodate(self, task: DoitTask) -> None:
         """Show that a task had nothing to do."""
         if _stage(task):
-            self.counts["up to date"] += 1
+            self._count(task, "up to date")
             if _meta(task).get("explain"):
                 self._event(task, "up to date", [])
             elif self.bars is not None:
@@ -119,10 +121,15 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.bars = None
         for line in self.lines:
             self.write(line + "\n")
+        if hits := hit_line(self.counts):
+            self.write(hits + "\n")
         for message in self.runtime_errors:
             print(masked(f"ERROR: {message}"), file=sys.stderr)
         if self.kinds == {"unmet", "mistake"}:
             raise SystemExit(1)  # doit would call it 2, a bug, because a group waited for what failed
+
+    def _count(self, task: DoitTask, how: str) -> None:
+        self.counts.setdefault(_stage(task), Counter())[how] += 1
 
     def _error(self, text: str) -> None:
         with unread_output_discarded():
@@ -151,6 +158,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.bars.update("", "", 0, 0, line)
         else:
             self.write(line + "\n")
+
+
+def hit_line(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What the cache saved, stage by stage, as one line; '' if nothing was asked of it. counts: by stage, then outcome."""
+    asked = {stage.name: counts[stage.name] for stage in STAGES if stage.name in counts}
+    hits = {stage: of.get("restored", 0) for stage, of in asked.items()}
+    total = {stage: hits[stage] + of.get("ran", 0) for stage, of in asked.items()}
+    if not any(total.values()):
+        return ""
+    each = ", ".join(f"{stage} {hits[stage]}/{total[stage]}" for stage in asked if total[stage])
+    idle = sum(of.get("up to date", 0) for of in asked.values())
+    rest = f"; {idle} were up to date" if idle else ""
+    return f"cache: {sum(hits.values())} of {sum(total.values())} stages restored ({each}){rest}"
 
 
 def _meta(task: DoitTask) -> TaskMeta:

@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.stages.inputs import StageInputs, inputs_of
@@ -22,8 +24,16 @@ def open_cache(plan: BuildPlan) -> "Store":
     return open_store(plan.settings.project, warn=lambda sentence: plan.channel.say(f"cache: {sentence}"))
 
 
-def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str, force: bool) -> "Obtained":
-    """Restore the outputs of a stage, or run it and keep them."""
+def obtain(
+    store: "Store",
+    inputs: StageInputs,
+    action: "Action",
+    *,
+    scope: str,
+    force: bool,
+    refusal: Callable[[], AxforgeError] | None = None,
+) -> "Obtained":
+    """Restore the outputs of a stage, or run it and keep them. refusal: what is raised instead of running it."""
     from axforge.cache.build import obtain  # a build with nothing to do opens no cache
 
     plan, stage = inputs.plan, inputs.stage
@@ -31,7 +41,7 @@ def obtain(store: "Store", inputs: StageInputs, action: "Action", *, scope: str,
         store,
         action,
         plan.folder(stage),
-        lambda folder: _run(store, inputs, folder),
+        lambda folder: _run(store, inputs, folder, refusal),
         label=plan.model.name,
         scope=scope,
         force=force,
@@ -45,8 +55,10 @@ def obtain_stage(plan: BuildPlan, stage: Stage) -> "Obtained":
     return obtain(store, inputs, inputs.action(store), scope=plan.scope, force=plan.options.force)
 
 
-def _run(store: "Store", inputs: StageInputs, folder: Path) -> str | None:
+def _run(store: "Store", inputs: StageInputs, folder: Path, refusal: Callable[[], AxforgeError] | None) -> str | None:
     """Run the stage into an empty folder; what it prints is its log."""
+    if refusal is not None:
+        raise refusal()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         inputs.run(store, folder, inputs.plan.channel.reporter(inputs.plan.model.name, inputs.stage.name))

@@ -4,6 +4,7 @@ doit asks `unchanged` first, which looks at time stamps and small digests and im
 changed does `execute` name the action by the present content of all its inputs, and take its result from the cache or run it.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -133,11 +134,15 @@ class StageTask:
         inputs.refuse_mistakes()
         store = open_cache(self.plan)
         spec, action, quick = inputs.spec(), inputs.action(store), self._glance()
-        label, explain = self.plan.model.name, self.plan.options.explain
-        reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=explain)
+        label, options = self.plan.model.name, self.plan.options
+        search = options.explain or options.require_cached
+        reasons = why(store, action, label=label, scope=self.plan.scope, nouns=NOUNS, search=search)
+        refusal = partial(self._not_cached, reasons) if options.require_cached else None
+        if refusal is not None and store.lookup(action, count=False) is None:
+            raise refusal()
         there = self.executor.delegate(self.plan, self.stage, store, action)
         inputs.set_edits_aside(store, action)
-        result = obtain(store, inputs, action, scope=self.plan.scope, force=self.plan.options.force and there is None)
+        result = obtain(store, inputs, action, scope=self.plan.scope, force=options.force and there is None, refusal=refusal)
         for sentence in inputs.remarks():
             self.plan.channel.say(f"{label}: {sentence}")
         done = Done(
@@ -155,6 +160,13 @@ class StageTask:
             outputs=settled_snapshots(self.plan.outputs(self.stage).values()),
         )
         return done._asdict()
+
+    def _not_cached(self, reasons: "Explanation") -> AxforgeError:
+        """What --require-cached says instead of running the stage."""
+        near = reasons.nearest is not None
+        lines = [*rerun_reasons(reasons, ran=True), *([] if near else ["the cache has no other result of this stage to compare with"])]
+        what = f"The result of {self.stage.name} is not in the cache ({reasons.key[:12]}…), and --require-cached lets no stage run."
+        return AxforgeError(what, where=self.plan.model.name, fix="\n  ".join(lines))
 
 
 def rerun_reasons(reasons: "Explanation", ran: bool) -> list[str]:

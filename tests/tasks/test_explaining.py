@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tasks_support import STAGES, Project, write_picture
@@ -104,3 +105,63 @@ def test_a_stage_that_runs_is_compared_with_the_last_build_and_with_the_nearest_
     assert "\n    quantize.exclude: " in out
     assert "against the nearest in the cache (tiny): quantize.exclude" in out
     assert "against the nearest in the cache (tiny): quantize.scheme" not in out
+
+
+def test_require_cached_runs_nothing_and_names_what_differs(quick: Project) -> None:
+    done = quick.compile("--require-cached")
+    assert done.ran() == []
+    before = (quick.root / "ran.log").read_text()
+    (quick.built / "model.axmodel").unlink()
+    assert quick.compile("--require-cached").stages()["pack"] == "restored"
+    quick.describe(compile={"quantize": {"scheme": "minmax"}})
+    done = quick.doit("compile:tiny", "--require-cached")
+    assert done.status == 1
+    assert "The result of quantize is not in the cache" in done.err
+    assert "quantize.scheme: effect → minmax" in done.err
+    assert "Traceback" not in done.err
+    assert (quick.root / "ran.log").read_text() == before
+
+
+def test_require_cached_in_an_empty_cache_and_with_force(project: Project) -> None:
+    project.fake_stages()
+    done = project.doit("compile:tiny", "require_cached=1")
+    assert done.status == 1
+    assert "The result of fetch is not in the cache" in done.err
+    assert "no other result of this stage to compare with" in done.err
+    assert not (project.root / "ran.log").exists()
+    done = project.doit("compile:tiny", "--require-cached", "--force")
+    assert (done.status, "Give one of them" in done.err) == (1, True)
+
+
+def test_require_cached_with_a_damaged_content_runs_nothing_either(quick: Project, tmp_path: Path) -> None:
+    """What is found damaged only while it is restored."""
+    shutil.rmtree(quick.root / "build")
+    for path in Path(quick.environment["AXFORGE_CACHE_DIR"]).glob("v1/cas/*/*"):
+        path.chmod(0o644)
+        path.write_bytes(bytes(path.stat().st_size))
+    before = (quick.root / "ran.log").read_text()
+    done = quick.doit("compile:tiny", "--require-cached")
+    assert (done.status, "The result of fetch is not in the cache" in done.err) == (1, True)
+    assert (quick.root / "ran.log").read_text() == before
+
+
+def test_the_last_line_says_what_the_cache_saved(quick: Project) -> None:
+    assert "cache:" not in quick.doit("compile:tiny").out, "nothing was asked of it"
+    quick.describe(compile={"quantize": {"scheme": "minmax"}})
+    shutil.rmtree(quick.root / "build")
+    last = quick.doit("compile:tiny").out.splitlines()[-1]
+    assert last == "cache: 3 of 7 stages restored (fetch 1/1, check 1/1, calibrate 1/1, quantize 0/1, optimize 0/1, tile 0/1, pack 0/1)"
+
+
+def test_two_keys_are_compared(quick: Project) -> None:
+    quick.describe(compile={"quantize": {"scheme": "minmax"}})
+    quick.compile()
+    rows = json.loads(quick.doit("cache", "inspect", "tiny", "--json").out)["records"]
+    one, other = sorted(row["key"] for row in rows if row["stage"] == "quantize")
+    done = quick.doit("cache", "diff", one, other)
+    assert done.status == 1
+    assert "quantize.scheme: " in done.out
+    assert "quantized.onnx: " in done.out
+    done = quick.doit("cache", "diff", one[:8], one)
+    assert (done.status, "both gave the same bytes" in done.out) == (0, True)
+    assert "There is no record 'ffffffffff'" in quick.doit("cache", "diff", one, "f" * 10).err
