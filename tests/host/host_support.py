@@ -36,9 +36,9 @@ def shared_cache():
     return MemoryCache()
 
 
-def assert_equal_to_reference(graph, feeds, cpu, threads=1):
-    """All outputs, as codes and as real numbers, equal the reference bit for bit."""
-    engine = HostEngine(graph, threads, cpu=cpu, cache=shared_cache())
+def assert_equal_to_reference(graph, feeds, cpu, threads=1, cache=None):
+    """All outputs, as codes and as real numbers, equal the reference bit for bit. cache: of native code, if not that of the test run."""
+    engine = HostEngine(graph, threads, cpu=cpu, cache=shared_cache() if cache is None else cache)
     rng = np.random.default_rng(0)
     context = Context(engine)
     engine._free.append(context)  # `run` takes it

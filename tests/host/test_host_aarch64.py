@@ -13,6 +13,7 @@ import aarch64_model
 from graphs import KINDS, feeds_for, graphs
 from host_support import codes, conv_graph
 from hypothesis import HealthCheck, given, settings
+from test_host_matmul import product_graph
 
 from axforge.axcompiler import numerics
 from axforge.axcompiler.reference import Reference
@@ -142,6 +143,17 @@ def test_weights_at_the_edge_of_16_bits(isa, weight, shape):
     graph.constants["w"][...] = weight
     for code in (-128, 127):
         assert_emulated_equals_reference(graph, {"x": np.full(graph.tensors["x"].shape, code, np.int8)}, isa)
+
+
+@every_isa
+@pytest.mark.parametrize("swapped", [(False, False), (False, True)], ids=["", "b"])
+@pytest.mark.parametrize(
+    "shapes", [((1, 2, 13, 33), (1, 2, 33, 21)), ((2, 1, 5), (5, 17)), ((3, 40), (40, 9)), ((2, 9, 1), (2, 1, 4))], ids=str
+)
+def test_products_of_two_activations(isa, shapes, swapped):
+    graph = product_graph(*shapes, zeros=(-128, 127), swapped=swapped, multiplier=1e-4)
+    assert_emulated_equals_reference(graph, codes(graph), isa)
+    assert_emulated_equals_reference(graph, codes(graph, extreme=True), isa)
 
 
 @every_isa

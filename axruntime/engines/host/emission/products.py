@@ -19,7 +19,7 @@ def emit_product(m: Emitter, name: str, p: Product) -> None:
         _vector_product(m, name, p)
 
 
-def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
+def vector_blocking(isa: Isa, oc: int) -> tuple[int, int]:
     """(most pixels of a tile, vectors of a pixel): accumulators, weights and one pixel must fit the registers."""
     if isa.dot == "vnni512":
         vectors = min((4, 3, 2, 1), key=lambda v: (-(-oc // (16 * v)) * v, -v))
@@ -34,7 +34,7 @@ def _blocking(isa: Isa, oc: int) -> tuple[int, int]:
 
 def _vector_product(m: Emitter, name: str, p: Product) -> None:
     images, oh, run = runs(p)
-    most, vectors = _blocking(m.isa, p.weight.shape[0])
+    most, vectors = vector_blocking(m.isa, p.weight.shape[0])
     tiles = -(-run // most)
     rows = -(-run // tiles)
     epilogue = m.epilogue(p.epilogue)

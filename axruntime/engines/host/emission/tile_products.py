@@ -29,7 +29,7 @@ def tile_product(m: Emitter, name: str, p: Product) -> None:
     gather = _gather(p)
     # gathered runs follow each other
     seg = Segments((0,), len(p.seg.offsets), p.seg.length, p.seg.length) if gather else p.seg
-    across = _across(p, -(-seg.length // 64) * len(seg.offsets))
+    across = tiles_across(-(-seg.length // 64) * len(seg.offsets), p.weight.shape[0])
     epilogue = m.epilogue(p.epilogue)
     weights = packed_weights(m, p, seg, 16 * across)
     tiles = _tiles(name, p, weights.groups * len(seg.offsets))
@@ -76,9 +76,9 @@ def _pixels(m: Emitter, pixels: NDArray[np.int64]) -> TableRef:
     return TableRef("", m.consts.add(pixels.astype(np.int32)).offset, ((int(used.min()), int(used.max())),))
 
 
-def _across(p: Product, steps: int) -> int:
-    """Blocks one channel tile wide read weights half as often, which long sums are bound by; two wide store more at once."""
-    return 1 if steps >= 9 or p.weight.shape[0] <= 16 else 2
+def tiles_across(steps: int, channels: int) -> int:
+    """Channel tiles of a block: one reads weights half as often, which long sums are bound by; two store more at once."""
+    return 1 if steps >= 9 or channels <= 16 else 2
 
 
 def _cost(tiles: _Tiles, steps: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, finish64, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.features import Isa
+from axforge.axruntime.engines.host.codegen.kernels.operands import OwnOperands
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
 from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref, TableRef
 
@@ -55,7 +56,8 @@ class AmxParams(Params[A, I, R], frozen=True, kw_only=True):
 
     cfg: the tile configuration; at: int32 offsets into x and y of each of the `mtiles` tiles of `rows` pixels; pixels: of a scattered
     tile, int32 offset into y of each of 16 pixels. in_ps, out_ps: distances of pixels in bytes. Weights are `nblocks` blocks of `wstep`
-    bytes for `oc` channels, `chunk` blocks are used together.
+    bytes for `oc` channels, `chunk` blocks are used together. own: where images have weights of their own; tiles that are computed together
+    have the same then.
     """
 
     family: ClassVar[str] = "amx"
@@ -77,6 +79,7 @@ class AmxParams(Params[A, I, R], frozen=True, kw_only=True):
     mult: A
     segs: A
     pixels: A | None = None
+    own: OwnOperands[A, I, R] | None = None
     epilogue: EpilogueParams[A, I, R]
     cfg: A
 
@@ -96,9 +99,14 @@ class AmxParams(Params[A, I, R], frozen=True, kw_only=True):
         else:
             to_last += (self.rows - 1) * self.out_ps
         yield Extent(self.y, to_first, to_last + self.oc, writes=True)
-        yield Extent(self.w, 0, self.nblocks * self.wstep)
+        weights, biases = (0, 0), (0, 0)
+        if self.own is not None:
+            assert isinstance(self.own.at, TableRef)
+            weights, biases, _ = self.own.at.ranges
+            yield from self.own.extents(self.mtiles, self.rows)
+        yield Extent(self.w, weights[0], weights[1] + self.nblocks * self.wstep)
         channels = self.nblocks * 16 * self.spec.across
-        yield Extent(self.bias, 0, 4 * channels)
+        yield Extent(self.bias, biases[0], biases[1] + 4 * channels)
         yield Extent(self.mult, 0, 4 * channels)
         yield Extent(self.segs, 0, 8 * (g.count if g else self.nseg))
         yield Extent(self.cfg, 0, 64)
@@ -122,10 +130,11 @@ def build(f: Fn, params: AmxParams[Param, Param, Param]) -> None:
         m0 = (item % pairs) * high
         tiles = [f.min(m0 + i, p.mtiles - 1) for i in range(high)]
         xs = k.sources(tiles)
+        operands = (p.w, p.bias) if p.own is None else k.own(p.own, m0)
         begin = (item // pairs) * p.chunk
         with f.loop(begin, f.min(begin + p.chunk, p.nblocks)) as nb:
             slot = count.get()
-            k.product(xs, nb, f.at(k.scratch, slot * 4096))
+            k.product(xs, nb, operands, f.at(k.scratch, slot * 4096))
             k.note(slot, tiles, nb)
             count.set(slot + 1)
             with f.if_(count.get().cmp("eq", SLOTS)):
@@ -181,10 +190,16 @@ class _TileKernel:
             for i, x in enumerate(xs):
                 self._load(4 + i, self.f.at(x, off), distance)
 
-    def product(self, xs: list[Val], nb: Val, scratch: Val) -> None:
+    def own(self, own: OwnOperands[Val, Val, Val], tile: Val) -> tuple[Val, Val]:
+        """Addresses of the weights and biases of a tile."""
+        f = self.f
+        w, bias = (f.load("i64", own.at, tile * 24 + 8 * i, align=8) for i in range(2))
+        return f.at(self.p.w, w), f.at(self.p.bias, bias)
+
+    def product(self, xs: list[Val], nb: Val, operands: tuple[Val, Val], scratch: Val) -> None:
         """scratch = bias + pixels times weights. `segs` lists the byte offset of every step of 64."""
         f, p, g, wide = self.f, self.p, self.s.gather, self.s.across
-        w, bias = f.at(self.p.w, nb * p.wstep), f.at(self.p.bias, nb * 4 * self.width)
+        w, bias = f.at(operands[0], nb * p.wstep), f.at(operands[1], nb * 4 * self.width)
         for t in range(4):
             self._load(t, f.at(bias, 64 * (t % wide)), f.c(0))
         if self.s.single:
@@ -221,15 +236,25 @@ class _TileKernel:
     def _load(self, tile: int, at: Val, distance: Val) -> None:
         self.f.call("void", "llvm.x86.tileloadd64", f"i8 {tile}", at, distance)
 
+    def _terms(self, tiles: list[Val]) -> list[Val]:
+        """Addresses of the terms of each tile's pixels; none if nothing is added."""
+        f, own = self.f, self.p.own
+        if own is None or own.terms is None:
+            return []
+        return [f.at(own.terms, f.load("i64", own.at, m * 24 + 16, align=8)) for m in tiles]
+
     def finish(self, nb: Val, tiles: list[Val], scratch: Val) -> None:
         """Codes from sums, 64 at a time: two pixels of 32 channels or four of 16."""
         f, p, wide, width = self.f, self.p, self.s.across, self.width
         scales = [f.load("<16 x float>", self.p.mult, nb * 4 * width + 64 * h) for h in range(wide)]
         y = f.at(self.p.y, nb * width)
         ys = [] if self.s.scattered else [f.at(y, f.load("i32", self.p.at, m * 8 + 4).cast("sext", "i64")) for m in tiles]
+        terms = self._terms(tiles)
         left = p.oc - nb * width
         with f.loop(0, p.rows) as r:
             acc = [f.load("<16 x i32>", scratch, r * 64 + 1024 * t, align=64) for t in range(4)]
+            if terms:
+                acc = [total + f.load("i32", terms[t // wide], r * 4, align=4).splat(16) for t, total in enumerate(acc)]
             codes = finish64(f, self.e, [acc[t].cast("sitofp", "float") * scales[t % wide] for t in range(4)])
             for t, m in enumerate(tiles):
                 pixel = f.shuffle(codes, codes, range(width * t, width * (t + 1)))

@@ -24,6 +24,7 @@ from axforge.axruntime.engines.host.codegen.epilogue import (
 )
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.features import Isa
+from axforge.axruntime.engines.host.codegen.kernels.operands import OwnOperands
 from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var, lanes, vec
 from axforge.axruntime.engines.host.codegen.params import A, Extent, I, Params, R, Ref, TableRef
 
@@ -53,6 +54,7 @@ class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
 
     in_*, out_*: distances of images, rows and pixels in bytes. An image has `oh` runs of `run` pixels, in `tiles` tiles of `rows`
     pixels; `mtiles` tiles in all. Weights are `nblocks` blocks of `wstep` bytes for `oc` channels, `chunk` blocks are used together.
+    images, own: where images have weights of their own, int64 [images, 2], the byte offsets of each image in x and y, and its operands.
     """
 
     family: ClassVar[str] = "conv"
@@ -80,6 +82,8 @@ class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
     bias: A
     mult: A
     segs: A
+    images: A | None = None
+    own: OwnOperands[A, I, R] | None = None
     epilogue: EpilogueParams[A, I, R]
 
     def extents(self: "ConvParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
@@ -89,14 +93,37 @@ class ConvParams(Params[A, I, R], frozen=True, kw_only=True):
         ((first, last),) = self.segs.ranges
         low, high = span(pixels, (self.in_ns, self.in_rs, self.in_ps))
         # the bytes of the last group that are past the segment's end meet zero weights
-        yield Extent(self.x, low + first, high + last + (self.glen - 1) * isa.group, spill=isa.group - 1)
-        yield Extent(self.y, *span((*pixels, self.oc), (self.out_ns, self.out_rs, self.out_ps, 1)), writes=True)
-        yield Extent(self.w, 0, self.nblocks * self.wstep)
+        (in_first, in_last), (out_first, out_last) = ((0, 0), (0, 0)) if self.images is None else _ranges(self.images)
+        x = low + in_first + first, high + in_last + last + (self.glen - 1) * isa.group
+        yield Extent(self.x, *x, spill=isa.group - 1)
+        low, high = span((*pixels, self.oc), (self.out_ns, self.out_rs, self.out_ps, 1))
+        yield Extent(self.y, low + out_first, high + out_last, writes=True)
         channels = self.nblocks * lanes_of(isa) * self.spec.vectors
-        yield Extent(self.bias, 0, 4 * channels)
+        weights, biases = (0, 0), (0, 0)
+        if self.own is not None and self.images is not None:
+            weights, biases, _ = _ranges(self.own.at)
+            yield Extent(self.images, 0, 16 * pixels[0])
+            yield from self.own.extents(pixels[0], self.run)
+        yield Extent(self.w, weights[0], weights[1] + self.nblocks * self.wstep)
+        yield Extent(self.bias, biases[0], biases[1] + 4 * channels)
         yield Extent(self.mult, 0, 4 * channels)
         yield Extent(self.segs, 0, 8 * self.nseg)
         yield from self.epilogue.extents()
+
+
+def _ranges(table: Ref) -> tuple[tuple[int, int], ...]:
+    assert isinstance(table, TableRef)
+    return table.ranges
+
+
+class _PixelTile(msgspec.Struct, frozen=True):
+    """Addresses of a tile of pixels: its first input byte and first output pixel, its weights, biases and terms (None for none)."""
+
+    x: Val
+    y: Val
+    w: Val
+    bias: Val
+    terms: Val | None = None
 
 
 @kernel(ConvParams)
@@ -107,20 +134,25 @@ def build(f: Fn, params: ConvParams[Param, Param, Param]) -> None:
     chunks = (p.nblocks + p.chunk - 1) // p.chunk
     first, last = f.share(chunks * p.mtiles)
     with f.loop(first, last) as item:
-        x, y = _tile_address(f, p, item % p.mtiles)
+        tile = _pixel_tile(f, p, item % p.mtiles)
         begin = (item // p.mtiles) * p.chunk
         with f.loop(begin, f.min(begin + p.chunk, p.nblocks)) as nb:
-            k.block(x, y, nb)
+            k.block(tile, nb)
 
 
-def _tile_address(f: Fn, p: ConvParams[Val, Val, Val], m: Val) -> tuple[Val, Val]:
-    """Addresses of the first input byte and of the first output pixel of tile m."""
+def _pixel_tile(f: Fn, p: ConvParams[Val, Val, Val], m: Val) -> _PixelTile:
+    """Tile number m."""
     run, tile = m // p.tiles, m % p.tiles
     start = f.min(tile * p.rows, p.run - p.rows)
     image, row = run // p.oh, run % p.oh
     x = f.at(p.x, image * p.in_ns + row * p.in_rs + start * p.in_ps)
     y = f.at(p.y, image * p.out_ns + row * p.out_rs + start * p.out_ps)
-    return x, y
+    if p.own is None or p.images is None:
+        return _PixelTile(x, y, p.w, p.bias)
+    x, y = (f.at(address, f.load("i64", p.images, image * 16 + 8 * i, align=8)) for i, address in enumerate((x, y)))
+    w, bias, terms = (f.load("i64", p.own.at, image * 24 + 8 * i, align=8) for i in range(3))
+    own = None if p.own.terms is None else f.at(p.own.terms, terms + start * 4)
+    return _PixelTile(x, y, f.at(p.w, w), f.at(p.bias, bias), own)
 
 
 class _VectorKernel:
@@ -130,21 +162,21 @@ class _VectorKernel:
         self.width = self.lanes * self.s.vectors
         self.e: LoadedEpilogue = load_epilogue(f, p.epilogue, self.s.finish)
 
-    def block(self, x: Val, y: Val, nb: Val) -> None:
+    def block(self, tile: _PixelTile, nb: Val) -> None:
         """One tile of pixels times one block of channels."""
         f, s = self.f, self.s
         n0 = nb * self.width
         ty = vec(self.lanes, "i32")
-        start = [f.load(ty, self.p.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
+        start = [f.load(ty, tile.bias, n0 * 4 + 4 * v * self.lanes) for v in range(s.vectors)]
         if self.isa.dot == "smull":
             # parts of the sum of each channel, which are added at the end
             acc = [[f.var(ty, f.c(0, ty)) for _ in range(s.vectors * self.lanes)] for _ in range(s.rows)]
         else:
             acc = [[f.var(ty, start[v]) for v in range(s.vectors)] for _ in range(s.rows)]
-        w = f.var("ptr", f.at(self.p.w, nb * self.p.wstep))
+        w = f.var("ptr", f.at(tile.w, nb * self.p.wstep))
         group_bytes = self.width * self.isa.group * (2 if self.isa.dot == "pair" else 1)
         with f.loop(0, self.p.nseg) as seg:
-            px = f.at(x, f.load("i64", self.p.segs, seg * 8, align=8))
+            px = f.at(tile.x, f.load("i64", self.p.segs, seg * 8, align=8))
             with f.loop(0, self.p.glen, s.unroll) as g:
                 pg, pw = f.at(px, g * self.isa.group), w.get()
                 self._groups(pg, pw, acc, group_bytes)
@@ -152,7 +184,10 @@ class _VectorKernel:
         sums = [[total.get() for total in row] for row in acc]
         if self.isa.dot == "smull":
             sums = [[self._added(row[i : i + 4]) + start[i // 4] for i in range(0, len(row), 4)] for row in sums]
-        self._store(y, n0, sums)
+        if tile.terms is not None:
+            terms = [f.load("i32", tile.terms, 4 * r, align=4).splat(self.lanes) for r in range(s.rows)]
+            sums = [[total + term for total in row] for row, term in zip(sums, terms, strict=True)]
+        self._store(tile.y, n0, sums)
 
     def _groups(self, x: Val, w: Val, acc: list[list[Var]], group_bytes: int) -> None:
         """`unroll` groups of products."""

@@ -1,4 +1,4 @@
-"""Reductions over strided tensors of any rank: sums, maxima, dot products of two activations, softmax."""
+"""Reductions over strided tensors of any rank: sums, maxima, softmax."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -16,7 +16,7 @@ from axforge.axruntime.engines.host.codegen.walk import Walked, walk
 
 
 class ReduceSpec(msgspec.Struct, frozen=True):
-    """op: 'sum', 'max', 'dot' (two operands) or 'softmax' (one reduced axis, which the result keeps); outer, inner: numbers of axes."""
+    """op: 'sum', 'max' or 'softmax' (one reduced axis, which the result keeps); outer, inner: numbers of axes."""
 
     op: str
     outer: int
@@ -25,7 +25,7 @@ class ReduceSpec(msgspec.Struct, frozen=True):
 
 
 class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
-    """outer, inner: sizes of the axes. zeros: zero_point + 128 of each operand, for 'sum' and 'dot'.
+    """outer, inner: sizes of the axes. zero: zero_point + 128 of the operand, for 'sum'.
 
     scale, epilogue: of the sum or the quotient, for all but 'max'; exponent: int32 [256], for 'softmax'.
     """
@@ -34,17 +34,16 @@ class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
     spec: ReduceSpec
     outer: tuple[I, ...]
     inner: tuple[I, ...]
-    xs: tuple[Walked[A, I, R], ...]
+    x: Walked[A, I, R]
     y: Walked[A, I, R]
-    zeros: tuple[I, ...] = ()
+    zero: I | None = None
     scale: R | None = None
     exponent: A | None = None
     epilogue: EpilogueParams[A, I, R] | None = None
 
     def extents(self: "ReduceParams[Ref, int, np.float32]", isa: Isa) -> Iterator[Extent]:
         """Yields the bytes that a step reaches through each of its addresses."""
-        for x in self.xs:
-            yield Extent(x.at, *span((*self.outer, *self.inner), (*x.outer, *x.inner)))
+        yield Extent(self.x.at, *span((*self.outer, *self.inner), (*self.x.outer, *self.x.inner)))
         inner = self.inner if self.y.inner else ()
         yield Extent(self.y.at, *span((*self.outer, *inner), (*self.y.outer, *self.y.inner)), writes=True)
         if self.exponent is not None:
@@ -57,14 +56,14 @@ class ReduceParams(Params[A, I, R], frozen=True, kw_only=True):
 def build(f: Fn, p: ReduceParams[Param, Param, Param]) -> None:
     """The kernel; threads share the outer positions."""
     body = _ReductionBody(f, p)
-    with walk(f, p.outer, (*p.xs, p.y)) as (*xs, y):
-        body.run(xs, y)
+    with walk(f, p.outer, (p.x, p.y)) as (x, y):
+        body.run(x, y)
 
 
 class _ReductionBody:
     def __init__(self, f: Fn, p: ReduceParams[Param, Param, Param]) -> None:
         self.f, self.p, self.s = f, p, p.spec
-        self.zeros = [z.get().cast("trunc", "i32") for z in p.zeros]
+        self.zero = None if p.zero is None else p.zero.get().cast("trunc", "i32")
         self.m = None if p.scale is None else p.scale.get()
         self.e = None if p.epilogue is None else read_epilogue(f, p.epilogue, Finish(p.spec.table))
 
@@ -74,37 +73,36 @@ class _ReductionBody:
         assert self.e is not None
         return finish(self.f, self.e, [t * self.m])[0]
 
-    def run(self, xs: list[Val], y: Val) -> None:
+    def run(self, x: Val, y: Val) -> None:
         f = self.f
         if self.s.op == "softmax":
-            self._softmax(xs[0], y)
+            self._softmax(x, y)
             return
         acc = f.var("i32", f.c(0, "i32"))
-        self._loops(xs, 0, acc)
+        self._loops(x, 0, acc)
         if self.s.op == "max":
             f.store(acc.get().cast("trunc", "i8"), y)
         else:
             f.store(self._finish(acc.get().cast("sitofp", "float")), y)
 
-    def _loops(self, xs: list[Val], depth: int, acc: Var) -> None:
+    def _loops(self, x: Val, depth: int, acc: Var) -> None:
         """Nested loops over the reduced axes; the innermost adds one element to `acc`."""
         f, s = self.f, self.s
         if depth < s.inner:
             with f.loop(0, self.p.inner[depth].get()) as i:
-                self._loops([f.at(x, i * operand.inner[depth].get()) for x, operand in zip(xs, self.p.xs, strict=True)], depth + 1, acc)
+                self._loops(f.at(x, i * self.p.x.inner[depth].get()), depth + 1, acc)
             return
-        value = [f.load("i8", x).cast("zext", "i32") for x in xs]
+        value = f.load("i8", x).cast("zext", "i32")
         if s.op == "max":
-            acc.set(f.max(acc.get(), value[0]))
-        elif s.op == "sum":
-            acc.set(acc.get() + value[0] - self.zeros[0])
+            acc.set(f.max(acc.get(), value))
         else:
-            acc.set(acc.get() + (value[0] - self.zeros[0]) * (value[1] - self.zeros[1]))
+            assert self.zero is not None
+            acc.set(acc.get() + value - self.zero)
 
     def _softmax(self, x: Val, y: Val) -> None:
         f, p = self.f, self.p
         assert p.exponent is not None
-        exp, n, sx, sy = p.exponent.get(), p.inner[0].get(), p.xs[0].inner[0].get(), p.y.inner[0].get()
+        exp, n, sx, sy = p.exponent.get(), p.inner[0].get(), p.x.inner[0].get(), p.y.inner[0].get()
         best, total = f.var("i32", f.c(0, "i32")), f.var("i32", f.c(0, "i32"))
         with f.loop(0, n) as i:
             best.set(f.max(best.get(), f.load("i8", x, i * sx).cast("zext", "i32")))

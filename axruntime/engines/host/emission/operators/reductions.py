@@ -1,4 +1,4 @@
-"""Sums, maxima and softmax over axes, and products of two activations."""
+"""Sums, maxima and softmax over axes."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from axforge.axruntime.engines.host.emission.layout import View
 
 
 class Reduction(msgspec.Struct, frozen=True):
-    """A reduction `op` of `reduce.ReduceSpec` over the axes `inner` of the operands `xs`, which have as many axes as the result `y`.
+    """A reduction `op` of `reduce.ReduceSpec` over the axes `inner` of the operand `x`, which has as many axes as the result `y`.
 
     What else an operation has is said in `reduce.ReduceParams`.
     """
 
     op: str
-    xs: tuple[View, ...]
+    x: View
     y: View
     inner: tuple[int, ...]
-    zeros: tuple[int, ...] = ()
+    zero: int | None = None
     scale: np.float32 | None = None
     exponent: Ref | None = None
     epilogue: ir.Epilogue | None = None
@@ -37,7 +37,7 @@ def _emit(m: Emitter, name: str, r: Reduction) -> None:
         return
     epilogue = None if r.epilogue is None else m.epilogue(r.epilogue)
     outer = [a for a in range(len(r.y.shape)) if a not in r.inner and r.y.shape[a] != 1]
-    inner = [a for a in r.inner if r.xs[0].shape[a] != 1 or r.op == "softmax"]
+    inner = [a for a in r.inner if r.x.shape[a] != 1 or r.op == "softmax"]
 
     def walked(view: View, axes: Sequence[int]) -> Walked[Ref, int, np.float32]:
         return Walked(at=ref(view), outer=tuple(view.strides[a] for a in outer), inner=tuple(view.strides[a] for a in axes))
@@ -45,10 +45,10 @@ def _emit(m: Emitter, name: str, r: Reduction) -> None:
     params: ReduceParams[Ref, int, np.float32] = ReduceParams(
         spec=ReduceSpec(r.op, len(outer), len(inner), epilogue is not None and epilogue.table is not None),
         outer=tuple(r.y.shape[a] for a in outer),
-        inner=tuple(r.xs[0].shape[a] for a in inner),
-        xs=tuple(walked(x, inner) for x in r.xs),
+        inner=tuple(r.x.shape[a] for a in inner),
+        x=walked(r.x, inner),
         y=walked(r.y, inner if r.op == "softmax" else ()),
-        zeros=r.zeros,
+        zero=r.zero,
         scale=r.scale,
         exponent=r.exponent,
         epilogue=epilogue,
@@ -65,15 +65,15 @@ def reduce_sum(m: Emitter, op: ir.ReduceSum) -> None:
         multipliers = m.consts.add(np.full(x.shape[2] * x.shape[3], op.multiplier, np.float32))
         average(m, op, x, y, window_params(x.shape[2:]), multipliers)
         return
-    zeros, scale = (m.zero_byte(op.inputs[0]),), np.float32(op.multiplier)
-    _emit(m, op.name, Reduction("sum", (x,), y, op.axes, zeros=zeros, scale=scale, epilogue=op.epilogue))
+    zero, scale = m.zero_byte(op.inputs[0]), np.float32(op.multiplier)
+    _emit(m, op.name, Reduction("sum", x, y, op.axes, zero=zero, scale=scale, epilogue=op.epilogue))
 
 
 @emits(ir.ReduceMax)
 def reduce_max(m: Emitter, op: ir.ReduceMax) -> None:
     """The largest code."""
     x = m.view(op.inputs[0])
-    _emit(m, op.name, Reduction("max", (x,), m.view(op.outputs[0]).keepdims(op.axes, len(x.shape)), op.axes))
+    _emit(m, op.name, Reduction("max", x, m.view(op.outputs[0]).keepdims(op.axes, len(x.shape)), op.axes))
 
 
 @emits(ir.Softmax)
@@ -82,16 +82,4 @@ def softmax(m: Emitter, op: ir.Softmax) -> None:
     x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
     epilogue, scale = op.epilogue, np.float32(op.multiplier)
     exponent = m.consts.add(m.graph.constants[op.exponent])
-    _emit(m, op.name, Reduction("softmax", (x,), y, (op.axis,), scale=scale, exponent=exponent, epilogue=epilogue))
-
-
-@emits(ir.MatMul)
-def matmul(m: Emitter, op: ir.MatMul) -> None:
-    """One dot product an output element: a [..., I, 1, K] and b [..., 1, J, K] against y [..., I, J, 1]."""
-    a, b, y = m.view(op.inputs[0]), m.view(op.inputs[1]), m.view(op.outputs[0])
-    lead, rank = y.shape[:-2], len(y.shape)
-    (i, k), j = a.shape[-2:], b.shape[-1]
-    rows = a.broadcast((*lead, i, k)).insert(rank - 1, j)
-    columns = b.broadcast((*lead, k, j)).permute((*range(rank - 2), rank - 1, rank - 2)).insert(rank - 2, i)
-    zeros, scale = tuple(m.zero_byte(n) for n in op.inputs), np.float32(op.multiplier)
-    _emit(m, op.name, Reduction("dot", (rows, columns), y.insert(rank, 1), (rank,), zeros=zeros, scale=scale, epilogue=op.epilogue))
+    _emit(m, op.name, Reduction("softmax", x, y, (op.axis,), scale=scale, exponent=exponent, epilogue=epilogue))
