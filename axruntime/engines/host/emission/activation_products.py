@@ -133,7 +133,8 @@ def _blocking(isa: Isa, s: Stack) -> _Blocking:
 def _packed(m: Emitter, name: str, s: Stack, tile: _Blocking) -> tuple[Ref, Ref]:
     """The step that packs the second operand; returns its weights and biases."""
     count, b = math.prod(s.b.shape[:-2]), s.b
-    by_row = b.strides[-1] == 1 and b.shape[-1] > 1
+    columns_are_dense = b.strides[-2] == 1 or b.shape[-2] == 1
+    by_row = (b.strides[-1] == 1 and b.shape[-1] > 1) or not columns_are_dense
     weights = m.temporary((count * tile.blocks * tile.step,))
     biases = m.temporary((count * tile.blocks * tile.block * 4,))
     params: PackParams[Ref, int, np.float32] = PackParams(
