@@ -57,11 +57,16 @@ SHAPES = {
 }
 
 
+PLAIN = (False, False)
+#: every shape as it is, and those that differ in how operands are packed with the axes of either exchanged
+CASES = [(name, PLAIN) for name in SHAPES]
+CASES += [(name, swapped) for name in ("heads", "a column", "outer", "wide") for swapped in ((False, True), (True, False), (True, True))]
+
+
 @paths
-@pytest.mark.parametrize("swapped", [(False, False), (False, True), (True, False), (True, True)], ids=["", "b", "a", "both"])
-@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES.keys())
-def test_products_equal_the_reference(cpu, shapes, swapped):
-    graph = product_graph(*shapes, swapped=swapped)
+@pytest.mark.parametrize(("name", "swapped"), CASES, ids=str)
+def test_products_equal_the_reference(cpu, name, swapped):
+    graph = product_graph(*SHAPES[name], swapped=swapped)
     assert_equal_to_reference(graph, codes(graph), cpu, threads=2)
 
 
