@@ -4,16 +4,20 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from axforge.cache.digest import FileDigest, Hasher, hash_once
-from axforge.cache.disk import READ_ONLY, copy_hashing, make_folder, share, unique_name, write_bytes, written
+from axforge.cache.disk import READ_ONLY, copy_hashing, make_folder, share, unique_name, write_all, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged
 from axforge.cache.layout import Layout, Warn, is_refusal
 from axforge.cache.record import Blob
 
 #: Smaller files are copied: a link would save nothing, and these are the ones people open in editors.
 LINK_FROM = 1 << 20
+
+#: Takes a piece of a content on its way into the store.
+Sink = Callable[[bytes | memoryview], object]
 
 
 class Blobs:
@@ -52,6 +56,32 @@ class Blobs:
             make_folder(target.parent, self._durable)
             with written(target, self._layout.temporary(), durable=self._durable) as temporary:
                 write_bytes(temporary, data)
+
+    def receive(self, blob: Blob, feed: Callable[[Sink], object], xxh3: str | None = None) -> None:
+        """Store the bytes that `feed` gives its sink. Damaged, and nothing is kept, when they are not those of `blob` and of this xxh3."""
+        target, temporary = self._layout.blob(blob.sha256), self._layout.temporary()
+        make_folder(target.parent, self._durable)
+        hasher = Hasher()
+        with written(target, temporary, durable=self._durable):
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                feed(lambda piece: _both(hasher, handle, piece))
+            finally:
+                os.close(handle)
+            if (hasher.sha256, hasher.size) != (blob.sha256, blob.size) or (xxh3 is not None and hasher.xxh3 != xxh3):
+                raise Damaged("These are other bytes than those that the name says.", where=blob.sha256)
+
+    def is_sound(self, blob: Blob) -> bool:
+        """Whether the content is there and its SHA-256 is its name. A damaged one is set aside."""
+        path = self._layout.blob(blob.sha256)
+        try:
+            found = hash_once(path, strong=True)
+        except OSError:
+            return False
+        if (found.sha256, found.size) != (blob.sha256, blob.size):
+            self.set_aside(path, "its content is not what its name says")
+            return False
+        return True
 
     def _sound(self, target: Path, content: FileDigest) -> bool:
         """Whether the store has this content already, undamaged."""
@@ -130,3 +160,8 @@ class Blobs:
             write_bytes(target.with_name(target.name + ".why"), note.encode())
         except OSError as error:
             self._warn(f"No note could be left beside {target.name}: {error.strerror}.")
+
+
+def _both(hasher: Hasher, handle: int, piece: bytes | memoryview) -> None:
+    hasher.update(piece)
+    write_all(handle, piece)

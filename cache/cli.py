@@ -52,14 +52,27 @@ def parser(prog: str) -> argparse.ArgumentParser:
     compare = add("diff", "compare two records: what decided them, and which of their files differ (exit status 1 if anything does)")
     compare.add_argument("one", help="the key of a record (6 digits or more)")
     compare.add_argument("other", help="the key of another one")
+    out = add("export", "write models with all that made them into one file, for a machine without network")
+    out.add_argument("names", nargs="+", metavar="MODEL", help="a model, or the key of a record (6 digits or more)")
+    out.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the bundle to write")
+    take = add("import", "keep what is in a bundle; all of it is checked first")
+    take.add_argument("file", type=Path, help="a bundle that `export` wrote")
+    take.add_argument("--dry-run", action="store_true", help="only check it, and say what would be kept")
     count = add("stats", "show how often results were restored")
     count.add_argument("--reset", action="store_true", help="start counting at zero")
     return top
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m axforge.cache", start_dir: Path | None = None) -> int:
-    """Run a command. 0: done; 1: it could not be done, or `verify` found damage; 2: wrong usage (SystemExit, from argparse)."""
+def main(
+    argv: Sequence[str] | None = None, *, prog: str = "python -m axforge.cache", start_dir: Path | None = None, typed_in: Path | None = None
+) -> int:
+    """Run a command. 0: done; 1: it could not be done, or `verify` found damage; 2: wrong usage (SystemExit, from argparse).
+
+    typed_in: where paths that were typed begin.
+    """
     options = parser(prog).parse_args(argv)
+    for name in {"output", "file"} & set(vars(options)):
+        setattr(options, name, (typed_in or Path()) / getattr(options, name))
     try:
         store = open_store(start_dir or Path.cwd())
         return int(_COMMANDS[options.command](store, options))
@@ -144,6 +157,25 @@ def _diff(store: "Store", options: argparse.Namespace) -> int:
     return 1 if found.changes or found.outputs else 0
 
 
+def _export(store: "Store", options: argparse.Namespace) -> int:
+    from axforge.cache import text
+    from axforge.cache.bundle import export
+    from axforge.cache.lineage import lineage
+
+    data = export(store, lineage(store, options.names), options.output)
+    _print(options, data, text.export_lines(data))
+    return 0
+
+
+def _import(store: "Store", options: argparse.Namespace) -> int:
+    from axforge.cache import text
+    from axforge.cache.bundle import import_bundle
+
+    data = import_bundle(store, options.file, dry_run=options.dry_run)
+    _print(options, data, text.import_lines(data))
+    return 0
+
+
 def _stats(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache import stats
 
@@ -155,4 +187,13 @@ def _stats(store: "Store", options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"inspect": _inspect, "clean": _clean, "verify": _verify, "explain": _explain, "diff": _diff, "stats": _stats}
+_COMMANDS = {
+    "inspect": _inspect,
+    "clean": _clean,
+    "verify": _verify,
+    "explain": _explain,
+    "diff": _diff,
+    "export": _export,
+    "import": _import,
+    "stats": _stats,
+}

@@ -142,6 +142,26 @@ class DiffReport(TypedDict):
     outputs: list[str]
 
 
+class ExportReport(TypedDict):
+    """What `export` wrote into a bundle. bytes: of the file."""
+
+    file: str
+    records: int
+    contents: int
+    bytes: int
+
+
+class ImportReport(TypedDict):
+    """What `import` found in a bundle. new, bytes: the records that were not here before, and the size of their outputs."""
+
+    file: str
+    records: int
+    new: int
+    bytes: int
+    models: list[str]
+    dry_run: bool
+
+
 class CleanReport(TypedDict):
     """What `clean` removed or, in a dry run, would remove. by_model: records by model and stage."""
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +86,7 @@ class Store:
     def lookup(self, action: Action, *, count: bool = True) -> Record | None:
         """The record of an action whose contents are all here, from this cache or the remote; None on a miss."""
         key = action.key()
-        with self._in_use():
+        with self.in_use():
             record = self.record(key)
             if record is not None and not all(self.blobs.has(blob) for blob in record.contents()):
                 record = self._completed(record)
@@ -168,7 +168,7 @@ class Store:
             self.warn(f"{self.layout.root} cannot be written ({self.layout.reason}); results are not kept.")
             return unstored(record)
         try:
-            with self._in_use():
+            with self.in_use():
                 record = self._checked_against_previous(record)
                 for name, content in found.items():
                     self.blobs.keep_file(produced / name, content, private=private)
@@ -218,6 +218,19 @@ class Store:
         make_folder(target.parent, self.durable)
         with written(target, self.layout.temporary(), durable=self.durable, mode=0o644) as temporary:
             write_bytes(temporary, record.to_bytes())
+
+    def adopt(self, record: Record, bring: Callable[[Blob, str | None], object]) -> None:
+        """Keep a record that was made elsewhere. bring(content, its xxh3 or None) puts a content into the store, outputs first.
+
+        What `bring` raises passes through; OSError when the cache cannot be written.
+        """
+        weak = {output.sha256: output.xxh3 for output in record.outputs}
+        with self.in_use():
+            for blob in dict.fromkeys(record.blobs()):
+                bring(blob, weak.get(blob.sha256))
+            self.write_record(record)
+            self._use(record.key)
+        self.grown += record.size
 
     def _tell_unwritable(self, error: OSError) -> None:
         if error.errno in FULL:
@@ -270,7 +283,7 @@ class Store:
             yield
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def in_use(self) -> Iterator[None]:
         """While inside, `clean` waits."""
         if not self.layout.writable:
             yield

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 
 from axforge.cache.inspect import age_text, bytes_text, table
 from axforge.cache.record import printable
-from axforge.cache.reports import CleanReport, ContentReport, ModelReport, Overview, RecordReport, RecordRow, VerifyReport
+from axforge.cache.reports import (
+    CleanReport,
+    ContentReport,
+    ExportReport,
+    ImportReport,
+    ModelReport,
+    Overview,
+    RecordReport,
+    RecordRow,
+    VerifyReport,
+)
 
 
 def overview_lines(data: Overview) -> list[str]:
@@ -109,6 +119,18 @@ def clean_lines(data: CleanReport) -> list[str]:
     if data["kept_in_use"]:
         lines.append(f"  {data['kept_in_use']} records kept, because running builds use them")
     return lines
+
+
+def export_lines(data: ExportReport) -> list[str]:
+    """The report of `export` as lines for people."""
+    return [f"{data['file']}: {data['records']} records with {data['contents']} contents, {bytes_text(data['bytes'])}"]
+
+
+def import_lines(data: ImportReport) -> list[str]:
+    """The report of `import` as lines for people."""
+    verb = "would be kept" if data["dry_run"] else "kept"
+    lines = [f"{data['file']}: {data['new']} of {data['records']} records {verb}, {bytes_text(data['bytes'])}; the others are here already"]
+    return [*lines, f"  models: {', '.join(data['models'])}"] if data["models"] else lines
 
 
 def verify_lines(data: VerifyReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""`doit cache inspect|clean|verify|explain|diff|stats`: the cache's own commands, with what only the tasks know: what a build would do."""
+"""`doit cache …`: the cache's own commands, with what only the tasks know: what a build would do, and which results a model has now."""
 
 import json
 import sys
@@ -11,11 +11,11 @@ from axforge.tasks.project import zoo
 from axforge.tasks.project.doit_state import TaskDict
 from axforge.tasks.project.failures import say
 from axforge.tasks.project.plan import BuildPlan
-from axforge.tasks.project.settings import PROJECT
+from axforge.tasks.project.settings import PROJECT, Settings
 
 
 def task_cache() -> TaskDict:
-    """cache inspect|explain|diff|clean|verify|stats [--json]; doit cache clean --help"""
+    """cache inspect|explain|diff|clean|verify|export|import|stats [--json]; doit cache clean --help"""
     helping = {"name": "helping", "long": "help", "short": "h", "type": bool, "default": False, "help": "how to use this"}
     return {
         "actions": [(Housekeeping(),)],
@@ -61,7 +61,8 @@ def run(argv: Sequence[str], prog: str = "doit cache") -> int:
     try:
         if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
             return _explain(list(argv[1:]), prog)
-        return cli.main(argv, prog=prog, start_dir=here.project)
+        words = _export(list(argv[1:]), prog) if argv[0] == "export" else argv
+        return cli.main(words, prog=prog, start_dir=here.project, typed_in=here.typed_in)
     except SystemExit as ended:  # argparse: --help, or a wrong option that it has reported
         return int(ended.code or 0)
 
@@ -76,6 +77,29 @@ def _explains_a_build(rest: list[str]) -> bool:
     return len(plain) == 1 and plain[0] in known
 
 
+def _export(rest: list[str], prog: str) -> list[str]:
+    """The words of `export`, with the keys of all stages in place of each model of the zoo. AxforgeError if one is not compiled."""
+    import argparse  # only some commands need it
+
+    from axforge.tasks.stages.explaining import cached_keys  # only some commands need it
+
+    description = "Write models with all that made them into one file, for a machine without network."
+    parser = argparse.ArgumentParser(prog=f"{prog} export", description=description)
+    parser.add_argument("names", nargs="+", metavar="MODEL", help="a model as it would be built now, or the key of a record")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the bundle to write")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
+    options = parser.parse_args(rest)
+    here, known = PROJECT.settings(), zoo.names(PROJECT.settings())
+    keys = [key for name in options.names for key in (cached_keys(_plan(name, options.aipu_cores, here)) if name in known else [name])]
+    return ["export", *keys, "-o", options.output, *(["--json"] if options.json else [])]
+
+
+def _plan(name: str, cores: int, here: Settings) -> BuildPlan:
+    typed = PROJECT.command_line.common
+    return BuildPlan(zoo.find(name, here), replace(typed, cores=cores or typed.cores), here)
+
+
 def _explain(rest: list[str], prog: str) -> int:
     import argparse  # only `explain` of this command needs it
 
@@ -86,9 +110,7 @@ def _explain(rest: list[str], prog: str) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
     options = parser.parse_args(rest)
-    here, typed = PROJECT.settings(), PROJECT.command_line.common
-    plan = BuildPlan(zoo.find(options.model, here), replace(typed, cores=options.aipu_cores or typed.cores), here)
-    verdicts = explain(plan)
+    verdicts = explain(_plan(options.model, options.aipu_cores, PROJECT.settings()))
     if options.json:
         print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2, ensure_ascii=False))
     else:

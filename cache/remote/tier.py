@@ -5,18 +5,16 @@ checks all of it. Contents go up first and the action result last. What comes do
 A remote that is slow, down or sends wrong data costs one warning and a rebuild; after trouble it is left alone for the rest of the run.
 """
 
-import os
 from dataclasses import replace
 from typing import Protocol
 
 from axforge.cache.blobs import Blobs
-from axforge.cache.digest import Hasher, sha256
-from axforge.cache.disk import make_folder, write_all, written
-from axforge.cache.errors import CacheError
+from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError, Damaged
 from axforge.cache.key import Action, document_of, is_hash
 from axforge.cache.layout import Layout
 from axforge.cache.record import MAX_RECORD, Blob, Record, parse
-from axforge.cache.remote.base import Remote, RemoteError
+from axforge.cache.remote.base import Remote, RemoteError, Sink
 from axforge.cache.remote.protobuf import action_result, output_files
 
 RECORD_FILE = "axforge-record"
@@ -30,7 +28,6 @@ class Local(Protocol):
 
     layout: Layout
     blobs: Blobs
-    durable: bool
 
     def write_record(self, record: Record) -> None:
         """Put a record in place, whose contents are all there."""
@@ -143,29 +140,19 @@ class Tier:
 
     def _blob(self, store: Local, blob: Blob, xxh3: str | None) -> bool:
         """Download to the local store; False if the remote does not have it. RemoteError if what it sends is not what was asked for."""
-        target, temporary = store.layout.blob(blob.sha256), store.layout.temporary()
-        make_folder(target.parent, durable=False)
-        hasher = Hasher()
-        absent = False
+        there = False
+
+        def feed(sink: Sink) -> None:
+            nonlocal there
+            there = self._remote.get("cas", blob.sha256, blob.size, sink)
+
         try:
-            with written(target, temporary, durable=store.durable):
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                try:
-                    absent = not self._remote.get("cas", blob.sha256, blob.size, lambda piece: _both(hasher, handle, piece))
-                finally:
-                    os.close(handle)
-                if absent or (hasher.sha256, hasher.size) != (blob.sha256, blob.size) or (xxh3 is not None and hasher.xxh3 != xxh3):
-                    raise RemoteError(f"sent other bytes than those of {blob.sha256[:12]}…", grave=False)
-        except RemoteError:
-            if absent:
+            store.blobs.receive(blob, feed, xxh3)
+        except Damaged as error:
+            if not there:
                 return False
-            raise
+            raise RemoteError(f"sent other bytes than those of {blob.sha256[:12]}…", grave=False) from error
         return True
-
-
-def _both(hasher: Hasher, handle: int, piece: bytes) -> None:
-    hasher.update(piece)
-    write_all(handle, piece)
 
 
 def _action_result(record: Record, data: bytes) -> bytes:

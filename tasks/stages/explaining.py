@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.stages.inputs import NOUNS, inputs_of
@@ -71,6 +72,17 @@ def explain(plan: BuildPlan) -> list[StageVerdict]:
         if verdicts[-1].what in (RUN, OPEN):
             decided_by.update(dict.fromkeys(stage.outputs, blocker or stage.name))
     return verdicts
+
+
+def cached_keys(plan: BuildPlan) -> list[str]:
+    """The key of every stage as a build would name it now. AxforgeError when the result of one is not in the cache."""
+    keys = []
+    for verdict in explain(plan):
+        if verdict.reasons is None or verdict.what not in (UP_TO_DATE, RESTORED):
+            what = f"The result of {verdict.stage} is not in the cache, so what depends on it is not complete."
+            raise AxforgeError(what, where=plan.model.name, fix=f"Compile it first: doit compile:{plan.model.name}.")
+        keys.append(verdict.reasons.key)
+    return keys
 
 
 def _verdict(plan: BuildPlan, stage: Stage, store: "Store", made: dict[str, str]) -> StageVerdict:
