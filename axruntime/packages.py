@@ -21,6 +21,7 @@ _EXTRAS = {
     "scikit-image": "compile",
     "xxhash": "compile",
     "faster-coco-eval": "compile",
+    "cryptography": "sign",
     "distributed": "cluster",
     "fsspec": "remote",
 }

@@ -21,10 +21,14 @@ Sink = Callable[[bytes | memoryview], object]
 
 
 class Blobs:
-    """The contents of one cache. `durable`: survive a power cut. `link`: hand out hard links where there are no reflinks."""
+    """The contents of one cache. `durable`: survive a power cut. `link`: hand out hard links where there are no reflinks.
 
-    def __init__(self, layout: Layout, warn: Warn, *, durable: bool = True, link: bool = True) -> None:
-        self._layout, self._warn, self._durable, self._link = layout, warn, durable, link
+    suspicious: somebody may have put contents here that collide under xxh3, so everything is checked by SHA-256, and nothing is linked.
+    """
+
+    def __init__(self, layout: Layout, warn: Warn, *, durable: bool = True, link: bool = True, suspicious: bool = False) -> None:
+        self._layout, self._warn, self._durable, self._link = layout, warn, durable, link and not suspicious
+        self._suspicious = suspicious
 
     def has(self, blob: Blob) -> bool:
         """Whether content of that name and size is there (not whether it is sound)."""
@@ -86,10 +90,10 @@ class Blobs:
     def _sound(self, target: Path, content: FileDigest) -> bool:
         """Whether the store has this content already, undamaged."""
         try:
-            found = hash_once(target)
+            found = hash_once(target, strong=self._suspicious)
         except FileNotFoundError:
             return False
-        if (found.size, found.xxh3) == (content.size, content.xxh3):
+        if (found.size, found.xxh3) == (content.size, content.xxh3) and found.sha256 in ("", content.sha256):
             return True
         self.set_aside(target, "its content is not what its name says")
         return False
@@ -115,9 +119,9 @@ class Blobs:
         path = self._layout.blob(blob.sha256)
         try:
             if not self._place_shared(path, blob, xxh3, temporary):
-                hasher = Hasher(strong=False)
+                hasher = Hasher(strong=self._suspicious)
                 copy_hashing(path, temporary, hasher)
-                self._check(path, blob, xxh3, hasher.size, hasher.xxh3)
+                self._check(path, blob, xxh3, hasher)
                 os.chmod(temporary, READ_ONLY)
         except FileNotFoundError as error:
             raise Damaged("A stored content is gone.", where=str(path)) from error
@@ -130,14 +134,13 @@ class Blobs:
     def _place_shared(self, path: Path, blob: Blob, xxh3: str, temporary: Path) -> bool:
         if blob.size < LINK_FROM or not share(path, temporary, hard=self._link):
             return False
-        found = hash_once(temporary)
-        self._check(path, blob, xxh3, found.size, found.xxh3)
+        self._check(path, blob, xxh3, hash_once(temporary, strong=self._suspicious))
         if stat.S_IMODE(os.stat(temporary).st_mode) != READ_ONLY:  # a link to somebody else's file is read-only and cannot be changed
             os.chmod(temporary, READ_ONLY)
         return True
 
-    def _check(self, path: Path, blob: Blob, xxh3: str, size: int, found: str) -> None:
-        if (size, found) != (blob.size, xxh3):
+    def _check(self, path: Path, blob: Blob, xxh3: str, found: FileDigest | Hasher) -> None:
+        if (found.size, found.xxh3) != (blob.size, xxh3) or found.sha256 not in ("", blob.sha256):
             self.set_aside(path, "its content is not what its name says")
             raise Damaged("A stored content was damaged.", where=str(path))
 

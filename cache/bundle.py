@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MAGIC = b"axforge cache bundle 1\n"
 _TRAILER = 16 + 1 + 64 + 1
 _MAX_INDEX = 16 << 20
+_TRUSTED = "Ask whoever made it to build with a signing key, and name its public key in trusted_keys."
 _AGAIN = "Copy or export it again."
 
 Piece = bytes | memoryview
@@ -141,11 +142,16 @@ class Bundle:
             raise self.refused("a record is damaged")
         return parse(data, key)
 
-    def checked(self) -> int:
-        """Check all records against the contents; gives the bytes of all outputs. CacheError when anything is missing or too much."""
+    def checked(self, objection: Callable[[Record], str]) -> int:
+        """Check all records against the contents; gives the bytes of all outputs. CacheError when anything is missing or too much.
+
+        objection: why a sound record is not used here, '' if it is.
+        """
         used, total = set(self.records.values()), 0
         for key in self.records:
             record = self.record(key)
+            if why := objection(record):
+                raise CacheError(f"The bundle is not used: its record of {record.stage} {why}.", where=self.name, fix=_TRUSTED)
             total += record.size
             needed = {blob.sha256: blob.size for blob in record.blobs()}
             if missing := [blob for blob in record.contents() if blob.sha256 not in self.places]:
@@ -221,7 +227,7 @@ def import_bundle(store: "Store", file: Path, *, dry_run: bool = False) -> Impor
     if not store.layout.writable and not dry_run:
         raise CacheError(f"cannot be written ({store.layout.reason}), so nothing can be imported.", where=str(store.layout.root))
     with opened(file) as bundle:
-        total = bundle.checked()
+        total = bundle.checked(store.objection)
         if store.size_limit is not None and total > store.size_limit:
             what = f"The bundle holds {bytes_text(total)}, and the cache keeps {bytes_text(store.size_limit)}."
             raise CacheError(what, where=str(file), fix="Raise size_limit, or AXFORGE_CACHE_SIZE_LIMIT.")
@@ -242,7 +248,7 @@ def import_bundle(store: "Store", file: Path, *, dry_run: bool = False) -> Impor
 
 def _is_here(store: "Store", record: Record) -> bool:
     mine = store.record(record.key)
-    return mine is not None and all(store.blobs.is_sound(blob) for blob in mine.contents())
+    return mine is not None and not store.objection(mine) and all(store.blobs.is_sound(blob) for blob in mine.contents())
 
 
 def _keep(store: "Store", bundle: Bundle, record: Record) -> None:

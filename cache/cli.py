@@ -58,6 +58,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
     take = add("import", "keep what is in a bundle; all of it is checked first")
     take.add_argument("file", type=Path, help="a bundle that `export` wrote")
     take.add_argument("--dry-run", action="store_true", help="only check it, and say what would be kept")
+    keys = add("keygen", "make a pair of keys: FILE, which signs what a CI makes, and FILE.pub for trusted_keys")
+    keys.add_argument("file", type=Path, metavar="FILE", help="a new file; keep it secret")
     count = add("stats", "show how often results were restored")
     count.add_argument("--reset", action="store_true", help="start counting at zero")
     return top
@@ -176,6 +178,15 @@ def _import(store: "Store", options: argparse.Namespace) -> int:
     return 0
 
 
+def _keygen(store: "Store", options: argparse.Namespace) -> int:
+    from axforge.cache import trust
+
+    public = trust.generate(options.file)
+    lines = [f"{options.file}: signs, as signing_key or AXFORGE_CACHE_SIGNING_KEY", f'trusted_keys = ["{public}"]']
+    _print(options, {"file": str(options.file), "public": str(public), "id": public.id}, lines)
+    return 0
+
+
 def _stats(store: "Store", options: argparse.Namespace) -> int:
     from axforge.cache import stats
 
@@ -195,5 +206,6 @@ _COMMANDS = {
     "diff": _diff,
     "export": _export,
     "import": _import,
+    "keygen": _keygen,
     "stats": _stats,
 }

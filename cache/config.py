@@ -6,11 +6,15 @@ size_limit = "20 GB"        # AXFORGE_CACHE_SIZE_LIMIT; "none" for no limit
 link = true                 # hard links where the file system has no reflinks
 remote = "https://cache.example.org/axforge"   # AXFORGE_CACHE_REMOTE; or a folder, any fsspec URL, or several: mirrors://A,B
 mode = "ro"                 # AXFORGE_CACHE_MODE: off, ro, rw
+trusted_keys = ["ed25519:…"]        # AXFORGE_CACHE_TRUSTED_KEYS, with commas: only what they signed is used
+signing_key = "~/.axforge.pem"      # AXFORGE_CACHE_SIGNING_KEY: a file, or the PEM itself
+untrusted = false           # AXFORGE_CACHE_UNTRUSTED=1: for pull requests, keep apart what is made
 """
 
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from axforge.cache.errors import CacheError
 from axforge.cache.layout import Warn
-from axforge.cache.store import Store, to_stderr
+from axforge.cache.store import UNTRUSTED, Store, to_stderr
 
 if TYPE_CHECKING:
     from axforge.cache.remote.tier import Tier
@@ -27,17 +31,26 @@ DEFAULT_LIMIT = 20 * 10**9
 MODES = ("off", "ro", "rw")
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _KEYS: dict[str, type | tuple[type, ...]] = {"dir": str, "size_limit": (str, int), "link": bool, "remote": str, "mode": str}
+_KEYS |= {"trusted_keys": list, "signing_key": str, "untrusted": bool}
 
 
 @dataclass(frozen=True)
 class Config:
-    """dir: cache folder. size_limit: bytes or None. remote: URL or folder, '' for none. mode of the remote: off, ro or rw."""
+    """dir: cache folder. size_limit: bytes or None. remote: URL or folder, '' for none. mode of the remote: off, ro or rw.
+
+    trusted_keys: public keys whose records are used; none: everybody's. signing_key: file or PEM of the key that signs, '' for none.
+    untrusted: keep what is made apart from what others use. where: the file that says so, for errors.
+    """
 
     dir: Path
     size_limit: int | None = DEFAULT_LIMIT
     link: bool = True
     remote: str = ""
     mode: str = "ro"
+    trusted_keys: tuple[str, ...] = ()
+    signing_key: str = ""
+    untrusted: bool = False
+    where: str = ""
 
 
 def parse_size(text: str | int) -> int:
@@ -55,7 +68,7 @@ def load(start_dir: Path) -> Config:
     if unknown:
         raise CacheError(f"{unknown[0]!r} is not a setting of the cache.", where=where, fix=f"There are: {', '.join(_KEYS)}.")
     for name, value in table.items():
-        if not isinstance(value, _KEYS[name]) or (isinstance(value, bool) and name != "link"):
+        if not isinstance(value, _KEYS[name]) or (isinstance(value, bool) and _KEYS[name] is not bool):
             raise CacheError(f"{value!r} is not a value for {name!r}.", where=where)
     environ = os.environ
     mode = environ.get("AXFORGE_CACHE_MODE") or table.get("mode", "ro")
@@ -70,7 +83,28 @@ def load(start_dir: Path) -> Config:
         link=table.get("link", True),
         remote=environ.get("AXFORGE_CACHE_REMOTE", table.get("remote", "")),
         mode=mode,
+        trusted_keys=_trusted_keys(table),
+        signing_key=environ.get("AXFORGE_CACHE_SIGNING_KEY") or _beside(where, table.get("signing_key", "")),
+        untrusted=_flag("AXFORGE_CACHE_UNTRUSTED", table.get("untrusted", False)),
+        where=where,
     )
+
+
+def _trusted_keys(table: Mapping[str, Any]) -> tuple[str, ...]:
+    said = os.environ.get("AXFORGE_CACHE_TRUSTED_KEYS")
+    return tuple(filter(None, map(str.strip, said.split(",")))) if said else tuple(map(str, table.get("trusted_keys", ())))
+
+
+def _beside(where: str, path: str) -> str:
+    """A path of a configuration file, which is relative to that file."""
+    return str(Path(where).parent / Path(path).expanduser()) if path else ""
+
+
+def _flag(variable: str, otherwise: bool) -> bool:
+    said = os.environ.get(variable, "").lower()
+    if said not in ("", "0", "1", "true", "false"):
+        raise CacheError(f"{said!r} is not a value for {variable}.", fix="Write 1 or 0.")
+    return said in ("1", "true") if said else otherwise
 
 
 def _default_dir() -> Path:
@@ -121,5 +155,14 @@ def fresh_start(start_dir: Path) -> None:
 def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to_stderr) -> Store:
     """The store that the configuration of a folder asks for. CacheError for a wrong configuration; never for an unusable cache."""
     found = config or load(start_dir)
-    tier = _tier(found.remote, found.mode, os.environ.get("AXFORGE_CACHE_TOKEN", "")) if found.remote and found.mode != "off" else None
-    return Store(found.dir, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn)
+    remote, folder, trust = found.remote, found.dir, None
+    if found.untrusted:
+        from axforge.cache.remote.connect import untrusted_url  # few configurations ask for it
+
+        remote, folder = untrusted_url(remote), folder / UNTRUSTED
+    elif found.trusted_keys or found.signing_key:
+        from axforge.cache.trust import configured  # few configurations ask for it
+
+        trust = configured(found.trusted_keys, found.signing_key, found.where)
+    tier = _tier(remote, found.mode, os.environ.get("AXFORGE_CACHE_TOKEN", "")) if remote and found.mode != "off" else None
+    return Store(folder, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn, trust=trust, untrusted=found.untrusted)

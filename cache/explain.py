@@ -201,7 +201,8 @@ def why(
     """Compare an action with the last build in `scope` and, if `search` and it is not cached, with the nearest in the cache."""
     key, document = action.key(), action.as_json()
     mine: Manifests = {name: json.loads(tree.manifest()) for name, tree in action.trees()}
-    cached = store.record(key) is not None
+    record = store.record(key)
+    cached = record is not None and not store.objection(record)
 
     def against(record: Record | None) -> tuple[Change, ...]:
         return compare(record.action, document, manifests(store, record), mine, nouns) if record is not None else ()

@@ -172,6 +172,7 @@ def _record(store: "Store", entry: Entry, found: list[Entry]) -> RecordReport:
         "model": record.label,
         "used": round(entry.used),
         "provenance": dict(record.provenance),
+        "signature": _signature(store, record),
         "config": record.action["config"],
         "sdk": record.action["sdk"],
         "libraries": record.action["libraries"],
@@ -181,6 +182,13 @@ def _record(store: "Store", entry: Entry, found: list[Entry]) -> RecordReport:
         "dependents": _dependents(record, found),
         "log": _log(store, record),
     }
+
+
+def _signature(store: "Store", record: Record) -> str:
+    """Who signed a record, and whether it is used here."""
+    signed = f"signed by the key {record.signature.key}" if record.signature else "not signed"
+    objection = store.objection(record)
+    return f"{signed}; it is not used, because it {objection}" if objection else signed
 
 
 def _input(name: str, value: InputDocument, files: TreeManifest | None, found: list[Entry]) -> InputReport:

@@ -2,7 +2,8 @@
 
 record file = sha256-of-json "\\n" json "\\n"
 json = {"v": 1, "key", "action": {...}, "outputs": [{"name", "sha256", "xxh3", "size"}], "manifests": {input: {"sha256", "size"}},
-        "log": {"sha256", "size"} | null, "provenance": {"label", "started", "seconds", "host", "tool", ...}}
+        "log": {"sha256", "size"} | null, "provenance": {"label", "started", "seconds", "host", "tool", ...},
+        "signature": {"key", "value"}?}
 """
 
 import json
@@ -17,6 +18,7 @@ from axforge.cache.key import ActionDocument, Scalar, canonical, is_hash, is_out
 #: Refused beyond this: a record is some kilobytes.
 MAX_RECORD = 4 << 20
 MAX_BLOB = 1 << 40
+_HEX = frozenset("0123456789abcdef")
 #: A JSON object that has not been checked yet; what it lacks raises KeyError or TypeError.
 Document = Mapping[str, Any]
 
@@ -40,6 +42,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """key: the id of the key that made it. value: 64 bytes as hex. What it is made for is in cache.trust."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Record:
     """action: the document as JSON. provenance: free, explains and never decides. stored: False when it could not be kept."""
 
@@ -50,6 +60,7 @@ class Record:
     log: Blob | None = None
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     stored: bool = True
+    signature: Signature | None = None
 
     @property
     def stage(self) -> str:
@@ -95,6 +106,7 @@ class Record:
             "manifests": {name: {"sha256": blob.sha256, "size": blob.size} for name, blob in self.manifests.items()},
             "log": {"sha256": self.log.sha256, "size": self.log.size} if self.log else None,
             "provenance": dict(self.provenance),
+            **({"signature": {"key": self.signature.key, "value": self.signature.value}} if self.signature else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -126,7 +138,8 @@ def _from_json(data: Document) -> Record:
     _check_action(data["action"])
     manifests = {str(name): _blob(blob) for name, blob in data["manifests"].items()}
     log = None if data["log"] is None else _blob(data["log"])
-    return Record(_hash(data["key"]), data["action"], outputs, manifests, log, _provenance(data["provenance"]))
+    signature = Signature(_hash(data["signature"]["key"], 16), _hash(data["signature"]["value"], 128)) if "signature" in data else None
+    return Record(_hash(data["key"]), data["action"], outputs, manifests, log, _provenance(data["provenance"]), signature=signature)
 
 
 def _provenance(data: Document) -> dict[str, Scalar]:
@@ -159,9 +172,9 @@ def _blob(data: Document) -> Blob:
 
 
 def _hash(value: object, digits: int = 64) -> str:
-    if not (isinstance(value, str) and is_hash(value.rjust(64, "0")) and len(value) == digits):
+    if not (isinstance(value, str) and len(value) == digits and _HEX.issuperset(value)):
         raise ValueError(f"{value!r} is not a hash of {digits} hex digits")
-    return str(value)
+    return value
 
 
 def _name(value: object) -> str:

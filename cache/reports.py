@@ -123,6 +123,7 @@ class RecordReport(TypedDict):
     model: str
     used: int
     provenance: dict[str, Scalar]
+    signature: str
     config: Mapping[str, Json]
     sdk: str
     libraries: Mapping[str, str]

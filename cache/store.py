@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,12 @@ from axforge.cache.record import MAX_RECORD, Blob, Output, Record, parse, unstor
 
 if TYPE_CHECKING:
     from axforge.cache.remote.tier import Tier
+    from axforge.cache.trust import Trust
 
 #: Last use is noted at most this often (seconds): it is the file's access order, not a log.
 _TOUCH_EVERY = 60
-
+#: Below a cache folder, and below a remote: what pull requests make.
+UNTRUSTED = "untrusted"
 
 _said: set[str] = set()
 
@@ -48,6 +51,8 @@ class Store:
 
     index: folder of the stat index (default: inside root, private to host and user). remote: second tier. size_limit: bytes, None
     for no limit. link: hard links where there are no reflinks. durable: sync to disk. warn: gets each sentence once.
+
+    trust: whose records are used; None: everybody's. untrusted: what is made here is marked, and no other store uses it.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Store:
         link: bool = True,
         durable: bool = True,
         warn: Warn = to_stderr,
+        trust: "Trust | None" = None,
+        untrusted: bool = False,
     ) -> None:
         self.layout = Layout(Path(os.path.abspath(root)))
         self._said: set[str] = set()
@@ -68,7 +75,9 @@ class Store:
         self.grown = 0  # bytes of results that came in since the size limit was last looked at (see gc.keep_limit)
         self.index = index or self.layout.index
         self.files = Files(self.index)
-        self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link)
+        self.trust = trust.at_home(self.files.note("signing-key")) if trust is not None else None
+        self.untrusted = untrusted
+        self.blobs = Blobs(self.layout, self.warn, durable=durable, link=link, suspicious=trust is not None)
         self._lease = lease_in(self.layout.leases)
 
     def warn(self, sentence: str) -> None:
@@ -88,6 +97,8 @@ class Store:
         key = action.key()
         with self.in_use():
             record = self.record(key)
+            if record is not None and not self.accepts(record, "this cache"):
+                record = None
             if record is not None and not all(self.blobs.has(blob) for blob in record.contents()):
                 record = self._completed(record)
             tier = "local"
@@ -116,6 +127,19 @@ class Store:
         except CacheError as error:
             self.blobs.set_aside(path, error.what.rstrip("."))
             return None
+
+    def objection(self, record: Record) -> str:
+        """Why a record is not used here, although it is sound; '' when it is."""
+        if record.provenance.get("namespace") == UNTRUSTED and not self.untrusted:
+            return "comes from an untrusted namespace"
+        return self.trust.objection(record) if self.trust is not None else ""
+
+    def accepts(self, record: Record, source: str) -> bool:
+        """Whether a record may be used. Where not, the user is told once of each reason. source: where it is, for the sentence."""
+        why = self.objection(record)
+        if why:
+            self.warn(f"A result in {source} {why}; results like it are not used, and their stages run here.")
+        return not why
 
     def _completed(self, record: Record) -> Record | None:
         """The record, if the remote can supply what is missing here."""
@@ -170,6 +194,8 @@ class Store:
         try:
             with self.in_use():
                 record = self._checked_against_previous(record)
+                if self.trust is not None:
+                    record = self.trust.sign(record)
                 for name, content in found.items():
                     self.blobs.keep_file(produced / name, content, private=private)
                     self.files.learn(content)
@@ -191,13 +217,14 @@ class Store:
     ) -> tuple[Record, list[bytes]]:
         trees = {name: tree.manifest() for name, tree in action.trees()}
         kept = masked(log).encode() if log else b""
+        marked = {**provenance, **({"namespace": UNTRUSTED} if self.untrusted else {})}
         record = Record(
             key=action.key(),
             action=action.as_json(),
             outputs=tuple(Output(name, content.sha256, content.xxh3, content.size) for name, content in found.items()),
             manifests={name: Blob(sha256(data), len(data)) for name, data in trees.items()},
             log=Blob(sha256(kept), len(kept)) if kept else None,
-            provenance={name: masked(value) if isinstance(value, str) else value for name, value in provenance.items()},
+            provenance={name: masked(value) if isinstance(value, str) else value for name, value in marked.items()},
         )
         return record, [*trees.values(), *([kept] if kept else [])]
 
@@ -208,9 +235,7 @@ class Store:
             return record
         names = ", ".join(new.name for old, new in zip(before.outputs, record.outputs, strict=True) if old != new)
         self.warn(f"{record.stage} ({record.label or record.key[:16]}) gave other bytes than before for the same inputs: {names}.")
-        return Record(
-            record.key, record.action, record.outputs, record.manifests, record.log, {**record.provenance, "nondeterministic": names}
-        )
+        return replace(record, provenance={**record.provenance, "nondeterministic": names})
 
     def write_record(self, record: Record) -> None:
         """Put a record in place; all its contents must be there. OSError when it cannot be written."""

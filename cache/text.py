@@ -87,6 +87,7 @@ def _record_lines(data: RecordReport) -> list[str]:
         f"record {data['record']}",
         f"  stage {data['stage']} version {data['stage_version']}, {data['sdk']}",
         f"  {provenance}",
+        f"  {data['signature']}",
         f"  config {json.dumps(data['config'], ensure_ascii=False, sort_keys=True)}",
         f"  libraries {', '.join(f'{name} {version}' for name, version in sorted(data['libraries'].items())) or '-'}",
         "inputs:",

@@ -41,6 +41,8 @@ Opener = Callable[[str, str], Remote]
 SCHEMES: dict[str, Opener] = {}
 #: The scheme of a remote that takes URLs of every scheme that nobody else has registered.
 ANY = "*"
+#: The scheme of several remotes: mirrors://FIRST,SECOND.
+MIRRORS = "mirrors"
 
 
 def register(*schemes: str) -> Callable[[Opener], Opener]:

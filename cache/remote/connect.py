@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from axforge.cache.remote.base import ANY, SCHEMES, Remote
+from axforge.cache.remote.base import ANY, MIRRORS, SCHEMES, Remote
 from axforge.cache.remote.tier import Tier
 
 
@@ -21,3 +21,11 @@ def open_remote(url: str, token: str) -> Remote:
         importlib.import_module(f"{__package__}.schemes.{file.stem}")
     scheme = url.partition("://")[0] if "://" in url else ""
     return SCHEMES.get(scheme, SCHEMES[ANY])(url, token)
+
+
+def untrusted_url(url: str) -> str:
+    """Where pull requests keep what they make, and read what is trusted besides; '' for no remote."""
+    if not url:
+        return ""
+    parts = url.removeprefix(f"{MIRRORS}://").split(",") if url.startswith(f"{MIRRORS}://") else [url]
+    return f"{MIRRORS}://{parts[0].strip().rstrip('/')}/untrusted,{','.join(parts)}"

@@ -32,6 +32,9 @@ class Local(Protocol):
     def write_record(self, record: Record) -> None:
         """Put a record in place, whose contents are all there."""
 
+    def accepts(self, record: Record, source: str) -> bool:
+        """Whether a record may be used; where not, the user is told."""
+
     def warn(self, sentence: str) -> None:
         """Tell the user something that did not stop the work."""
 
@@ -59,7 +62,7 @@ class Tier:
         key = action.key()
         try:
             record = self._record(key)
-            if record is None:
+            if record is None or not store.accepts(record, f"the remote cache {self._remote.describe()}"):
                 return None
             weak = {output.sha256: output.xxh3 for output in record.outputs}
             for blob in dict.fromkeys(record.contents()):

@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from axforge.cache.store import Store
 
 
+#: Sentences of the cache that this process has shown: each stage opens a store of its own.
+_said: set[str] = set()
+
+
 def open_cache(plan: BuildPlan) -> "Store":
     """The cache that is configured for the project; its sentences reach the user at once."""
     from axforge.cache.config import open_store  # a build with nothing to do opens no cache
 
-    return open_store(plan.settings.project, warn=lambda sentence: plan.channel.say(f"cache: {sentence}"))
+    def warn(sentence: str) -> None:
+        if sentence not in _said:
+            _said.add(sentence)
+            plan.channel.say(f"cache: {sentence}")
+
+    return open_store(plan.settings.project, warn=warn)
 
 
 def obtain(

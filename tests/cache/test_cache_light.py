@@ -4,7 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = {"numpy", "onnx", "onnxruntime", "rich", "sqlite3", "fsspec", "http.client", "urllib.request", "asyncio", "xxhash", "tempfile"}
+HEAVY = {
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "rich",
+    "sqlite3",
+    "fsspec",
+    "http.client",
+    "urllib.request",
+    "asyncio",
+    "xxhash",
+    "tempfile",
+    "cryptography",
+}
 
 SCRIPT = """
 import sys

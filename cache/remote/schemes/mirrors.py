@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from axforge.cache.errors import CacheError
-from axforge.cache.remote.base import Remote, RemoteError, Sink, register
+from axforge.cache.remote.base import MIRRORS, Remote, RemoteError, Sink, register
 from axforge.cache.remote.connect import open_remote
 
-_SCHEME = "mirrors://"
+_SCHEME = f"{MIRRORS}://"
 
 
 class MirroredRemote:
@@ -72,7 +72,7 @@ class _Fed:
         return self._sink(piece)
 
 
-@register("mirrors")
+@register(MIRRORS)
 def _open(url: str, token: str) -> MirroredRemote:
     """The token goes to the first remote only: it is one remote's secret, and the first is the one that is written."""
     urls = [part.strip() for part in url.removeprefix(_SCHEME).split(",")]
