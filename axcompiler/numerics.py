@@ -172,7 +172,7 @@ def mul_scaled(a: I8, a_zero_point: int, b: I8, b_zero_point: int, multiplier: f
 def softmax_scaled(x: I8, axis: int, exponent: I32, multiplier: float) -> F32:
     """float32(e) / float32(sum of e) * multiplier, e = exponent[max(x) - x]; the sum is an exact int32."""
     wide = x.astype(np.int32)
-    e = exponent[wide.max(axis=axis, keepdims=True) - wide]
+    e = exponent[wide.max(axis=axis, keepdims=True, initial=-128) - wide]  # an axis without elements has a maximum too
     total = e.sum(axis=axis, keepdims=True, dtype=np.int32)
     return (e.astype(np.float32) / total.astype(np.float32)) * np.float32(multiplier)
 

@@ -19,7 +19,8 @@ from axforge.axcompiler.ir.ops.normalization import LayerNorm
 class Builder:
     """Grows a graph operator by operator. Every `add_*` takes an int8 tensor name and returns the new tensor's name."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, empty: bool = False) -> None:
+        self.empty = empty
         self.rng = np.random.default_rng(seed)
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[ir.Op] = []
@@ -34,6 +35,11 @@ class Builder:
 
     def flip(self, chance: float = 0.5) -> bool:
         return bool(self.rng.random() < chance)
+
+    def size(self, most: int) -> int:
+        """A size of an axis: often 1, and with `empty` sometimes 0."""
+        kind = self.rng.random()
+        return 0 if self.empty and kind < 0.07 else 1 if kind < 0.25 else self.integer(1, most)
 
     def quant(self) -> Quant:
         zero = int(self.rng.choice([-128, 127, 0, self.integer(-128, 127), self.integer(-20, 20)]))
@@ -113,13 +119,15 @@ class Builder:
     def window(self, size: int) -> tuple[int, int, int, int, int]:
         """kernel, stride, dilation, pad before, pad after that fit an axis of `size`."""
         k, s, d = self.integer(1, 4), self.integer(1, 3), self.integer(1, 2)
-        before, after = self.integer(0, k), self.integer(0, k)
+        before, after = self.integer(0 if size else 1, k), self.integer(0, k)
         while size + before + after < (k - 1) * d + 1:
             k, d = max(1, k - 1), 1
         return k, s, d, before, after
 
     def add_conv(self, x: str) -> str:
         n, c, h, w = self.shape(x)
+        if c == 0:
+            return self.add_table(x)
         (kh, sh, dh, top, bottom), (kw, sw, dw, left, right) = self.window(h), self.window(w)
         divisors = [g for g in range(1, c + 1) if c % g == 0]
         groups = int(self.rng.choice([1, c, int(self.rng.choice(divisors))]))
@@ -144,6 +152,8 @@ class Builder:
 
     def add_conv_transpose(self, x: str) -> str:
         n, c, h, w = self.shape(x)
+        if 0 in (c, h, w):
+            return self.add_table(x)
         groups = int(self.rng.choice([g for g in range(1, c + 1) if c % g == 0]))
         mg, kh, kw, sh, sw, dh, dw = (self.integer(1, n) for n in (5, 4, 4, 3, 3, 2, 2))
         extra = (self.integer(0, sh - 1), self.integer(0, sw - 1))
@@ -169,6 +179,8 @@ class Builder:
 
     def add_fully_connected(self, x: str) -> str:
         *lead, k = self.shape(x)
+        if k == 0:
+            return self.add_table(x)
         m = self.integer(1, 30)
         weight = self.weights((m, k))
         out = self.tensor((*lead, m))
@@ -207,7 +219,7 @@ class Builder:
 
     def add_matmul(self, x: str) -> str:
         shape = self.shape(x)
-        if len(shape) < 2:
+        if len(shape) < 2 or shape[-1] == 0:
             return self.add_table(x)
         j = self.integer(1, 9)
         lead = [d if self.flip(0.6) else 1 for d in shape[:-2]]
@@ -241,11 +253,13 @@ class Builder:
 
     def add_average_pool(self, x: str) -> str:
         n, c, h, w = self.shape(x)
-        if self.flip(0.3):
+        if self.flip(0.3) and h * w:
             kh, kw, sh, sw, pads = h, w, 1, 1, (0, 0, 0, 0)
         else:
-            kh, kw = self.integer(1, min(4, h)), self.integer(1, min(4, w))
-            sh, sw, pads = self.integer(1, 3), self.integer(1, 3), tuple(self.integer(0, k) for k in (kh, kw, kh, kw))
+            kh, kw = self.integer(1, min(4, h or 4)), self.integer(1, min(4, w or 4))
+            sh, sw = self.integer(1, 3), self.integer(1, 3)
+            # a window fits even where there is no image
+            pads = (*(self.integer(0 if d else k, k) for d, k in ((h, kh), (w, kw))), self.integer(0, kh), self.integer(0, kw))
         oh, ow = (h + pads[0] + pads[2] - kh) // sh + 1, (w + pads[1] + pads[3] - kw) // sw + 1
         out = self.tensor((n, c, oh, ow))
         mult = self.multipliers(kh * kw, 200.0 * kh * kw)
@@ -268,7 +282,7 @@ class Builder:
 
     def add_reduce_max(self, x: str) -> str:
         shape, keep = self.shape(x), self.flip()
-        axes = self.axes(len(shape))
+        axes = tuple(a for a in self.axes(len(shape)) if shape[a])
         out = self.tensor([1 if i in axes else d for i, d in enumerate(shape) if keep or i not in axes], self.of(x))
         return self.emit(ir.ReduceMax, [x], out, axes=axes, keepdims=keep)
 
@@ -276,7 +290,7 @@ class Builder:
         n, c, *sizes = self.shape(x)
         names, outs = [], []
         for size in sizes:
-            o = self.integer(1, 2 * size + 1)
+            o = self.integer(1, 2 * size + 1) if size else 0
             names.append((self.constant(self.rng.integers(0, size, (2, o)).astype(np.int32)), self.constant(self.lerp(o))))
             outs.append(o)
         out = self.tensor((n, c, *outs))
@@ -294,7 +308,7 @@ class Builder:
     def add_concat(self, x: str) -> str:
         shape = self.shape(x)
         axis = self.integer(0, len(shape) - 1)
-        others = [self.other([self.integer(1, 5) if i == axis else d for i, d in enumerate(shape)]) for _ in range(self.integer(1, 3))]
+        others = [self.other([self.size(5) if i == axis else d for i, d in enumerate(shape)]) for _ in range(self.integer(1, 3))]
         inputs = [x, *others, *([x] if self.flip(0.2) else [])]
         size = sum(self.shape(i)[axis] for i in inputs)
         out = self.tensor([size if i == axis else d for i, d in enumerate(shape)], self.of(x))
@@ -308,6 +322,8 @@ class Builder:
             f = int(self.rng.choice([d for d in range(1, left + 1) if left % d == 0]))
             new.append(f)
             left //= f
+        if left == 0:
+            new.append(self.integer(0, 3))
         return self.emit(ir.Reshape, [x], self.tensor([*new, left], self.of(x)))
 
     def add_transpose(self, x: str) -> str:
@@ -317,12 +333,15 @@ class Builder:
     def add_slice(self, x: str) -> str:
         starts, steps, sizes = [], [], []
         for size in self.shape(x):
-            step = int(self.rng.choice([1, 1, 2, 3, -1, -2]))
-            start = self.integer(0, size - 1)
+            step = int(self.rng.choice([1, 1, 2, 3, -1, -2, max(size - 1, 1), -max(size - 1, 1)]))
+            start = self.integer(0, max(size - 1, 0))
+            if self.flip(0.3):  # as far as the step allows
+                start = 0 if step > 0 else max(size - 1, 0)
             room = (size - 1 - start) // step if step > 0 else start // -step
             starts.append(start)
             steps.append(step)
-            sizes.append(self.integer(1, room + 1))
+            none = size == 0 or (self.empty and self.flip(0.03))
+            sizes.append(0 if none else room + 1 if self.flip(0.3) else self.integer(1, room + 1))
         steps = [step if n > 1 else 1 for step, n in zip(steps, sizes, strict=True)]
         return self.emit(ir.Slice, [x], self.tensor(sizes, self.of(x)), starts=tuple(starts), steps=tuple(steps))
 
@@ -331,7 +350,9 @@ class Builder:
         axis = self.integer(0, len(shape) - 1)
         count = shape[axis]
         kind = self.integer(0, 2)
-        if kind == 0:  # nearest resize
+        if count == 0:
+            index = np.zeros(0, np.int32)
+        elif kind == 0:  # nearest resize
             index = np.repeat(np.arange(count), self.integer(1, 3))
         elif kind == 1:  # edge padding
             index = np.clip(np.arange(-2, count + 3), 0, count - 1)
@@ -423,10 +444,14 @@ KINDS = (
 LIMIT = 60_000
 
 
-def random_graph(seed: int, kinds: Sequence[str]) -> Graph:
-    """A valid graph with operators of these kinds in turn, each on a tensor made before; what cannot follow is left out."""
-    b = Builder(seed)
-    image = [b.integer(1, 2), b.integer(1, 21), b.integer(1, 13), b.integer(1, 13)]
+def random_graph(seed: int, kinds: Sequence[str], *, empty: bool = False, branch: float = 0.3) -> Graph:
+    """A valid graph with operators of these kinds in turn, each on a tensor made before; what cannot follow is left out.
+
+    empty: axes may have size 0, which the AIPU refuses where something is made of it. branch: how often an operator reads another
+    tensor than the one made last.
+    """
+    b = Builder(seed, empty)
+    image = [b.size(2), b.size(21), b.size(13), b.size(13)]
     rank = 4 if any(k in IMAGE_KINDS for k in kinds) or b.flip(0.6) else b.integer(1, 5)
     last = b.add_input([*image, b.integer(1, 3)][-rank:] if rank != 4 else image)
     made = [last]
@@ -435,16 +460,17 @@ def random_graph(seed: int, kinds: Sequence[str]) -> Graph:
         fits = [n for n in fits if 0 < len(b.shape(n)) <= 5 and math.prod(b.shape(n)) <= LIMIT]
         if not fits:
             continue
-        source = fits[-1] if b.flip(0.7) else str(b.rng.choice(fits))
+        source = fits[-1] if not b.flip(branch) else str(b.rng.choice(fits))
         step: Callable[[str], str] = getattr(b, f"add_{kind}")
         last = step(source)
         made.append(last)
     return b.finish(last) if b.ops else random_graph(seed + 1, ("table",))
 
 
-def graphs(max_ops: int = 6, kinds: Sequence[str] = KINDS) -> st.SearchStrategy[Graph]:
-    """Strategy of random valid graphs with 1 to `max_ops` operators."""
-    return st.builds(random_graph, st.integers(0, 2**32), st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=max_ops))
+def graphs(max_ops: int = 6, kinds: Sequence[str] = KINDS, *, empty: bool = False) -> st.SearchStrategy[Graph]:
+    """Strategy of random valid graphs with 1 to `max_ops` operators; with `empty`, some of tensors without elements."""
+    chosen = st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=max_ops)
+    return st.builds(random_graph, st.integers(0, 2**32), chosen, empty=st.just(empty), branch=st.sampled_from([0.0, 0.3, 0.8]))
 
 
 def feeds_for(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:

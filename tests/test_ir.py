@@ -68,3 +68,23 @@ def test_a_registry_refuses_a_second_entry():
     with pytest.raises(TypeError, match="'one' has two entries as a number"):
         registry("one")(2)
     assert dict(registry) == {"one": 1}
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "rule"),
+    [
+        (ir.ReduceMax(name="o", inputs=("x",), outputs=("y",), axes=(1,), keepdims=False), [(3, 0)], "largest of no elements"),
+        (
+            ir.MatMul(name="o", inputs=("x", "x"), outputs=("y",), multiplier=1.0, epilogue=ir.Epilogue(0)),
+            [(2, 0), (0, 2)],
+            "sums 0 products",
+        ),
+        (ir.Slice(name="o", inputs=("x",), outputs=("y",), starts=(1,), steps=(1,)), [(0,)], "outside the operand"),
+        (ir.Slice(name="o", inputs=("x",), outputs=("y",), starts=(4,), steps=(1,)), [(3,)], "outside the operand"),
+    ],
+)
+def test_an_operator_of_no_elements_computes_nothing_of_them(op, shapes, rule):
+    """An engine would index before the first element, or divide by a size of 0."""
+    graph = ir.Graph("g", {"y": ir.Tensor((0,))}, (), (), (), {})
+    with pytest.raises(SpecError, match=rule):
+        op.result_shape(graph, [ir.Tensor(shape, quant=ir.Quant(1.0, 0)) for shape in shapes])

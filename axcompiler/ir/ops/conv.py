@@ -48,7 +48,7 @@ class Conv(Op, frozen=True, kw_only=True, tag="conv"):
         oh, ow = window_shape(x.shape, (kh, kw), self.strides, self.dilations, self.pads)
         good = self.groups >= 1 and m % self.groups == 0 and x.shape[1] == cg * self.groups
         require(good, "channels do not match weight and groups")
-        require(cg * kh * kw <= MAX_REDUCTION, f"sums {cg * kh * kw} products, at most {MAX_REDUCTION} fit 32 bits")
+        require(1 <= cg * kh * kw <= MAX_REDUCTION, f"sums {cg * kh * kw} products, 1 to {MAX_REDUCTION} fit 32 bits")
         return (x.shape[0], m, oh, ow)
 
     def evaluate(self, graph: Graph, operands: Sequence[Array]) -> Array:
@@ -92,7 +92,7 @@ class ConvTranspose(Op, frozen=True, kw_only=True, tag="conv_transpose"):
         require_shape(graph.constants, self.bias, (m,))
         require_multipliers(graph.constants, self.multiplier, (m,))
         require(all(p >= 0 for p in (*self.pads, *self.output_padding)), "padding is negative")
-        require(c // self.groups * kh * kw <= MAX_REDUCTION, "too many products are summed to fit 32 bits")
+        require(1 <= c // self.groups * kh * kw <= MAX_REDUCTION, "sums no products, or too many to fit 32 bits")
         oh, ow = self._size(x.shape, m, (kh, kw))
         return (x.shape[0], m, oh, ow)
 

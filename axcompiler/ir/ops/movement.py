@@ -106,8 +106,9 @@ class Slice(Op, frozen=True, kw_only=True, tag="slice"):
         require(len(self.starts) == len(self.steps) == len(shape) == len(x), "needs a start and a step for each axis")
         for size, n, start, step in zip(x, shape, self.starts, self.steps, strict=True):
             require(n > 1 or step == 1, "an axis of at most one element must have step 1")  # the step becomes a stride of the view
-            last = start + step * max(n - 1, 0)
-            require(step != 0 and 0 <= start < max(size, 1) and 0 <= last < max(size, 1), "reads outside the operand")
+            last = start + step * (n - 1)
+            inside = 0 <= start < size and 0 <= last < size
+            require(step != 0 and (inside if n else 0 <= start <= size), "reads outside the operand")
         return shape
 
     def evaluate(self, graph: Graph, operands: Sequence[Array]) -> Array:

@@ -38,7 +38,7 @@ class FullyConnected(Op, frozen=True, kw_only=True, tag="fully_connected"):
         require_shape(graph.constants, self.bias, (m,))
         require_multipliers(graph.constants, self.multiplier, (m,))
         require(len(x.shape) >= 1, "the operand must have an axis")
-        require(x.shape[-1] == k and k <= MAX_REDUCTION, f"the operand's last axis is {x.shape[-1]}, the weight's {k}")
+        require(x.shape[-1] == k and 1 <= k <= MAX_REDUCTION, f"the operand's last axis is {x.shape[-1]}, the weight's {k}")
         return (*x.shape[:-1], m)
 
     def evaluate(self, graph: Graph, operands: Sequence[Array]) -> Array:
@@ -68,7 +68,7 @@ class MatMul(Op, frozen=True, kw_only=True, tag="matmul"):
         """[..., I, J]."""
         a, b = (t.shape for t in operands)
         require(len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2], f"shapes {a} and {b} do not multiply")
-        require(a[-1] <= MAX_REDUCTION // 2, "too many products are summed to fit 32 bits")
+        require(1 <= a[-1] <= MAX_REDUCTION // 2, f"sums {a[-1]} products, 1 to {MAX_REDUCTION // 2} fit 32 bits")
         require_float32(self.multiplier)
         return (*broadcast_shape(a[:-2], b[:-2]), a[-2], b[-1])
 

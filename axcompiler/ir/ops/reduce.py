@@ -50,7 +50,10 @@ class ReduceMax(Op, frozen=True, kw_only=True, tag="reduce_max"):
 
     def result_shape(self, graph: Graph, operands: Sequence[Tensor]) -> Shape:
         """The operand's shape without `axes`, or with size 1 there."""
-        return _reduced(self.axes, self.keepdims, only(operands).shape)
+        x = only(operands).shape
+        shape = _reduced(self.axes, self.keepdims, x)
+        require(all(x[a] for a in self.axes), "takes the largest of no elements")
+        return shape
 
     def evaluate(self, graph: Graph, operands: Sequence[Array]) -> Array:
         """The largest code."""

@@ -56,9 +56,12 @@ class Emitter:
     # ------------------------------------------------------------ steps
 
     def step(self, name: str, params: Values, macs: int = 0) -> None:
-        """Adds a kernel call for operator `name`, after the step that fills the border of what it writes first."""
+        """Adds a kernel call for operator `name`, after the steps that fill the borders of what it is the first to touch.
+
+        An empty image is only read: no step writes it, and its border is all that a padded convolution sees.
+        """
         step = self._made(name, params, macs)
-        for root in step.writes:
+        for root in (*step.reads, *step.writes):
             self._fill_border(name, self.layouts.roots[root])
         self.steps.append(step)
 
@@ -77,7 +80,7 @@ class Emitter:
         return Step(name, params, leaves(params), extents, only_read, tuple(writes), macs, disjoint_writes)
 
     def _fill_border(self, name: str, root: Root) -> None:
-        """Before a buffer is first written: its border becomes the zero point."""
+        """Before a buffer is first touched: its border becomes the zero point."""
         if not any(root.border) or root.name in self._filled:
             return
         self._filled.add(root.name)

@@ -65,7 +65,7 @@ def make(graph: Graph, isa: Isa) -> HostPlan:
             feeds[op.name] = {n: ports.exit(n, False) for n in dict.fromkeys(op.inputs) if quantized(graph, n)}
             m.steps.append(IslandStep(op))
             feeds[op.name] |= {n: ports.entry(n, False) for n in op.outputs if quantized(graph, n)}
-        else:
+        elif any(0 not in graph.tensors[n].shape for n in op.outputs):  # of nothing, nothing is to be computed
             emits[type(op)](m, op)
     exits = {n: ports.exit(n, True) for n in dict.fromkeys(graph.outputs) if quantized(graph, n)}
     check([*(s for s in m.steps if isinstance(s, Step)), *ports.alternatives.values()], layouts.roots, m.consts)

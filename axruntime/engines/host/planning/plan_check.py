@@ -12,7 +12,7 @@ from axforge.axruntime.engines.host.codegen.params import Extent, Ref
 from axforge.axruntime.engines.host.emission.layout import Root
 from axforge.axruntime.engines.host.emission.steps import Constants, Step
 
-#: bytes past a buffer's end that a kernel may load (never write): one whole tile row
+#: bytes past the end of a buffer of the arena, or a constant, that a kernel may load (never write): one whole tile row
 SLACK = 256
 
 
@@ -34,7 +34,9 @@ def _check_extent(step: Step, e: Extent, roots: Mapping[str, Root], constants: C
     root, offset = e.ref.root, e.ref.offset
     start, end = (0, roots[root].size) if root else constants.piece(offset)
     first, last = offset + e.first, offset + e.last
-    if first < start or last > end or last + e.spill > end + SLACK:
+    # what follows a caller's array is not ours to load
+    slack = 0 if root and roots[root].array >= 0 else SLACK
+    if first < start or last > end or last + e.spill > end + slack:
         what = "writes" if e.writes else "reads"
         place = f"buffer '{root}' of {end} bytes" if root else f"constant of {end - start} bytes"
         raise _internal(step, f"it {what} bytes {first - start} to {last - start} of the {place}")
