@@ -4,9 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.packages import missing_named
+
+if TYPE_CHECKING:
+    from axforge.signatures import PublicKey
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -37,6 +41,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     diff.set_defaults(act=_diff)
     verify = commands.add_parser("verify", help="check every byte, index and rule (status 1 if one is broken)")
     verify.add_argument("file", type=Path, nargs="+", help="an .axmodel; or a compiled folder or a bundle, whose files must agree, too")
+    verify.add_argument(
+        "--key", default="", metavar="KEY", help="and that this public key (a file or ed25519:…) attested where it comes from"
+    )
     verify.set_defaults(act=_verify)
     commands.add_parser("profile", help="run it on this CPU: time, GMAC/s and share of peak of every step", add_help=False)
     return parser
@@ -90,10 +97,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     from axforge.axruntime.axmodel import AxModel
     from axforge.axruntime.deployed.opening import open_deployed
 
+    key = _public_key(arguments.key)
     for path in arguments.file:
         whole = path.is_dir() or path.suffix == ".zip"
         print(explain.verdict(open_deployed(path).model.checked() if whole else AxModel.open(path)))
+        if key is not None:
+            from axforge.axruntime.deployed import attestation
+
+            print(attestation.check(path, key).line())
     return 0
+
+
+def _public_key(given: str) -> "PublicKey | None":
+    """The key that --key names; None for ''."""
+    if not given:
+        return None
+    from axforge.signatures import SignatureProblem, read_public_key
+
+    try:
+        return read_public_key(given)
+    except SignatureProblem as problem:
+        raise AxforgeError(str(problem), fix="`doit cache keygen FILE` prints one, and writes it to FILE.pub.") from problem
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "axmodel") -> int:

@@ -4,9 +4,10 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from axforge.cache.config import open_store, parse_size
@@ -26,9 +27,14 @@ def parse_age(text: str) -> float:
     return float(match[1]) * _AGE[match[2] or "d"]
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
-    """The parser of the command line."""
-    top = argparse.ArgumentParser(prog=prog, description="The cache of build results: what is in it, why, and how to clean it.")
+def parser(prog: str, also: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The parser of the command line. also: further commands of the program `prog`, with what they do."""
+    top = argparse.ArgumentParser(
+        prog=prog,
+        description="The cache of build results: what is in it, why, and how to clean it.",
+        epilog="\n".join(["also:", *(f"  {name}\n      {what}" for name, what in also.items())]) if also else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="machine-readable output")
     commands = top.add_subparsers(dest="command", required=True)
@@ -66,13 +72,18 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 
 def main(
-    argv: Sequence[str] | None = None, *, prog: str = "python -m axforge.cache", start_dir: Path | None = None, typed_in: Path | None = None
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str = "python -m axforge.cache",
+    start_dir: Path | None = None,
+    typed_in: Path | None = None,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run a command. 0: done; 1: it could not be done, or `verify` found damage; 2: wrong usage (SystemExit, from argparse).
 
-    typed_in: where paths that were typed begin.
+    typed_in: where paths that were typed begin. also: commands that the caller runs itself, for --help.
     """
-    options = parser(prog).parse_args(argv)
+    options = parser(prog, also).parse_args(argv)
     for name in {"output", "file"} & set(vars(options)):
         setattr(options, name, (typed_in or Path()) / getattr(options, name))
     try:

@@ -13,9 +13,15 @@ from axforge.tasks.project.failures import say
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
 
+#: Commands that only the tasks have, for the help of the cache's own.
+ALSO = {
+    "attest MODEL": "write where a compiled model comes from beside it, as an in-toto statement, signed if there is a key",
+    "verify --rebuild MODEL…": "run some stages again, and compare what they give with their records",
+}
+
 
 def task_cache() -> TaskDict:
-    """cache inspect|explain|diff|clean|verify|export|import|stats [--json]; doit cache clean --help"""
+    """cache inspect|explain|diff|clean|verify|export|import|attest|keygen|stats [--json]; doit cache clean --help"""
     helping = {"name": "helping", "long": "help", "short": "h", "type": bool, "default": False, "help": "how to use this"}
     return {
         "actions": [(Housekeeping(),)],
@@ -61,8 +67,12 @@ def run(argv: Sequence[str], prog: str = "doit cache") -> int:
     try:
         if argv[0] == "explain" and _explains_a_build(list(argv[1:])):
             return _explain(list(argv[1:]), prog)
+        if argv[0] == "attest":
+            return _attest(list(argv[1:]), prog)
+        if argv[0] == "verify" and "--rebuild" in argv:
+            return _rebuild([word for word in argv[1:] if word != "--rebuild"], prog)
         words = _export(list(argv[1:]), prog) if argv[0] == "export" else argv
-        return cli.main(words, prog=prog, start_dir=here.project, typed_in=here.typed_in)
+        return cli.main(words, prog=prog, start_dir=here.project, typed_in=here.typed_in, also=ALSO)
     except SystemExit as ended:  # argparse: --help, or a wrong option that it has reported
         return int(ended.code or 0)
 
@@ -93,6 +103,47 @@ def _export(rest: list[str], prog: str) -> list[str]:
     here, known = PROJECT.settings(), zoo.names(PROJECT.settings())
     keys = [key for name in options.names for key in (cached_keys(_plan(name, options.aipu_cores, here)) if name in known else [name])]
     return ["export", *keys, "-o", options.output, *(["--json"] if options.json else [])]
+
+
+def _attest(rest: list[str], prog: str) -> int:
+    """`attest MODEL`: the statement of a compiled model."""
+    import argparse  # only some commands need it
+
+    from axforge.cache.config import load
+    from axforge.tasks import attesting  # only this command needs it
+
+    parser = argparse.ArgumentParser(prog=f"{prog} attest", description=f"{ALSO['attest MODEL'].capitalize()}.")
+    parser.add_argument("model", help="a model that is compiled")
+    parser.add_argument("--key", default="", metavar="FILE", help="the private key that signs (default: signing_key of the cache)")
+    parser.add_argument("--builder", default="", metavar="URI", help="who vouches for the build (default: urn:axforge:host:NAME)")
+    parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
+    options = parser.parse_args(rest)
+    here = PROJECT.settings()
+    key = attesting.key_for(str(here.typed(options.key)) if options.key else load(here.project).signing_key)
+    print(attesting.summary(attesting.attest(_plan(options.model, options.aipu_cores, here), key, options.builder), key))
+    return 0
+
+
+def _rebuild(rest: list[str], prog: str) -> int:
+    """`verify --rebuild MODEL…`: 1 if a stage gives other bytes than its record says."""
+    import argparse  # only some commands need it
+    import random
+
+    from axforge.tasks.rebuilding import rebuild  # only this command needs it
+
+    parser = argparse.ArgumentParser(prog=f"{prog} verify --rebuild", description=f"{ALSO['verify --rebuild MODEL…'].capitalize()}.")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="models that are compiled")
+    parser.add_argument("--sample", type=int, default=3, metavar="N", help="how many of all their stages (default: 3)")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="which ones (default: others each time)")
+    parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    options = parser.parse_args(rest)
+    found = rebuild([_plan(name, options.aipu_cores, PROJECT.settings()) for name in options.models], options.sample, options.seed)
+    if options.json:
+        print(json.dumps({"seed": options.seed, "stages": [item.to_json() for item in found]}, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([*(line for item in found for line in item.lines()), f"{len(found)} stages run again, --seed {options.seed}"]))
+    return 1 if any(item.differs for item in found) else 0
 
 
 def _plan(name: str, cores: int, here: Settings) -> BuildPlan:

@@ -7,6 +7,7 @@ from pathlib import Path
 from axforge.axcompiler import manifest
 from axforge.axcompiler.container import write_atomic
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axruntime.deployed import attestation
 from axforge.axruntime.deployed.files import FolderFiles
 from axforge.axruntime.deployed.opening import open_deployed
 from axforge.axruntime.pipeline.models import FILE as PIPELINE
@@ -25,7 +26,7 @@ def write_bundle(folder: Path, target: Path) -> Path:
     deployed, files = open_deployed(folder), FolderFiles(folder)
     if deployed.descriptor is None:
         raise AxforgeError(f"there is no {PIPELINE} in it", where=str(folder), fix="Publish the model again: doit compile:MODEL.")
-    names = [PIPELINE, manifest.FILE, manifest.MODEL_FILE, *_label_file(folder)]
+    names = [PIPELINE, manifest.FILE, manifest.MODEL_FILE, *_label_file(folder), attestation.FILE]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in names:

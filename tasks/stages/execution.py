@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import Stage
@@ -50,7 +50,7 @@ def obtain(
         store,
         action,
         plan.folder(stage),
-        lambda folder: _run(store, inputs, folder, refusal),
+        lambda folder: run_stage(store, inputs, folder) if refusal is None else _refuse(refusal),
         label=plan.model.name,
         scope=scope,
         force=force,
@@ -64,10 +64,12 @@ def obtain_stage(plan: BuildPlan, stage: Stage) -> "Obtained":
     return obtain(store, inputs, inputs.action(store), scope=plan.scope, force=plan.options.force)
 
 
-def _run(store: "Store", inputs: StageInputs, folder: Path, refusal: Callable[[], AxforgeError] | None) -> str | None:
+def _refuse(refusal: Callable[[], AxforgeError]) -> NoReturn:
+    raise refusal()
+
+
+def run_stage(store: "Store", inputs: StageInputs, folder: Path) -> str | None:
     """Run the stage into an empty folder; what it prints is its log."""
-    if refusal is not None:
-        raise refusal()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         inputs.run(store, folder, inputs.plan.channel.reporter(inputs.plan.model.name, inputs.stage.name))
