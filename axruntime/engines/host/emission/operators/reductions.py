@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from axforge.axcompiler import ir
+from axforge.axruntime.engines.host.codegen.epilogue import Finish
 from axforge.axruntime.engines.host.codegen.kernels.reduce import ReduceParams, ReduceSpec
+from axforge.axruntime.engines.host.codegen.kernels.softmax import LANES, SoftmaxParams, SoftmaxSpec
 from axforge.axruntime.engines.host.codegen.params import Ref
 from axforge.axruntime.engines.host.codegen.walk import Walked
 from axforge.axruntime.engines.host.emission.emitter import Emitter, emits, ref
@@ -78,8 +81,35 @@ def reduce_max(m: Emitter, op: ir.ReduceMax) -> None:
 
 @emits(ir.Softmax)
 def softmax(m: Emitter, op: ir.Softmax) -> None:
-    """Softmax along one axis."""
+    """Softmax along one axis: by vectors where the elements of a row are next to each other, else one element at a time."""
     x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
     epilogue, scale = op.epilogue, np.float32(op.multiplier)
-    exponent = m.consts.add(m.graph.constants[op.exponent])
-    _emit(m, op.name, Reduction("softmax", x, y, (op.axis,), scale=scale, exponent=exponent, epilogue=epilogue))
+    exponent = np.asarray(m.graph.constants[op.exponent], np.int32)
+    if y.size and x.strides[op.axis] == y.strides[op.axis] == 1:
+        _softmax_of_rows(m, op, x, y, exponent)
+        return
+    table = m.consts.add(exponent)
+    _emit(m, op.name, Reduction("softmax", x, y, (op.axis,), scale=scale, exponent=table, epilogue=epilogue))
+
+
+def _softmax_of_rows(m: Emitter, op: ir.Softmax, x: View, y: View, exponent: NDArray[np.int32]) -> None:
+    outer = [a for a in range(len(y.shape)) if a != op.axis and y.shape[a] != 1]
+    count = y.shape[op.axis]
+
+    def walked(view: View) -> Walked[Ref, int, np.float32]:
+        return Walked(at=ref(view), outer=tuple(view.strides[a] for a in outer), inner=())
+
+    small = abs(op.multiplier) < 2.0**31  # a quotient is at most 1
+    finish = Finish(op.epilogue.table is not None, op.epilogue.lo > -128 or op.epilogue.hi < 127, small)
+    params: SoftmaxParams[Ref, int, np.float32] = SoftmaxParams(
+        spec=SoftmaxSpec(count < LANES, finish),
+        outer=tuple(y.shape[a] for a in outer),
+        count=count,
+        x=walked(x),
+        y=walked(y),
+        low=m.consts.add((exponent & 255).astype(np.uint8)),
+        high=m.consts.add((exponent >> 8).astype(np.uint8)),
+        scale=np.float32(op.multiplier),
+        epilogue=m.epilogue(op.epilogue),
+    )
+    m.step(op.name, params)
