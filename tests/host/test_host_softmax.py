@@ -45,5 +45,5 @@ def test_tables_bounds_and_codes_at_the_ends(cpu):
 @paths
 def test_multipliers_at_the_end_of_their_range(cpu):
     for multiplier in (1e-30, 3e9, 1e30):
-        graph = softmax_graph((2, 37), multiplier=multiplier)
+        graph = softmax_graph((2, 37), multiplier=float(np.float32(multiplier)))
         assert_equal_to_reference(graph, codes(graph), cpu)
