@@ -185,3 +185,23 @@ def split_to(view: StridedView[B], fine: Shape) -> StridedView[B] | None:
             view = view.split(axis, parts)
             axis += len(parts)
     return view if view.shape == tuple(d for d in fine if d != 1) else None
+
+
+def reshaped(view: StridedView[B], shape: Shape) -> StridedView[B] | None:
+    """`view` with another shape and the same elements in the same order; None if no strides do that."""
+    fine = refine(view.shape, shape)
+    parts = split_to(view, fine) if fine is not None else None
+    if parts is None:
+        return None
+    sizes, steps = list(parts.shape), list(parts.strides)
+    strides: list[int] = []
+    for size in reversed(shape):
+        left, stride = size, None
+        while left > 1:
+            n, step = sizes.pop(), steps.pop()
+            if stride is not None and step != stride * (size // left):
+                return None
+            stride = step if stride is None else stride
+            left //= n
+        strides.append(1 if stride is None else stride)
+    return StridedView(view.buffer, view.offset, shape, tuple(reversed(strides)), view.kind)

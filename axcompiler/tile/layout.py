@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.program import Port
-from axforge.axcompiler.strides import Shape, refine, row_major, split_to
+from axforge.axcompiler.strides import Shape, reshaped, row_major
 from axforge.axcompiler.tile.views import View
 
 Halo = tuple[int, int, int, int]
@@ -160,26 +160,6 @@ def sliced(view: View, op: ir.Slice, shape: Shape) -> View:
     for axis, (start, step) in enumerate(zip(op.starts, op.steps, strict=True)):
         view = view.cut(axis, start, shape[axis], step)
     return view
-
-
-def reshaped(view: View, shape: Shape) -> View | None:
-    """`view` with another shape and the same elements in the same order; None if no strides do that."""
-    fine = refine(view.shape, shape)
-    parts = split_to(view, fine) if fine is not None else None
-    if parts is None:
-        return None
-    sizes, steps = list(parts.shape), list(parts.strides)
-    strides: list[int] = []
-    for size in reversed(shape):
-        left, stride = size, None
-        while left > 1:
-            n, step = sizes.pop(), steps.pop()
-            if stride is not None and step != stride * (size // left):
-                return None
-            stride = step if stride is None else stride
-            left //= n
-        strides.append(1 if stride is None else stride)
-    return View(view.buffer, view.offset, shape, tuple(reversed(strides)), view.kind)
 
 
 def layouts(graph: Graph) -> TensorLayouts:

@@ -8,9 +8,9 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.ir import Graph
 from axforge.axcompiler.isa import Opcode
 from axforge.axcompiler.numerics import Array
-from axforge.axcompiler.strides import coalesce, dense, refine, split_to
+from axforge.axcompiler.strides import coalesce, dense, refine, reshaped, split_to
 from axforge.axcompiler.tile.context import TileContext, lowers, output
-from axforge.axcompiler.tile.layout import reshaped, sliced
+from axforge.axcompiler.tile.layout import sliced
 from axforge.axcompiler.tile.lowerings.elementwise import table_copy
 from axforge.axcompiler.tile.parts import parts_of, physical
 from axforge.axcompiler.tile.tiles import shares

@@ -37,8 +37,9 @@ class Emitter:
         if name not in self._constant_views:
             codes = code_bytes(self.graph.constants[name])
             shape = self.graph.tensors[name].shape
-            stored = codes.transpose(0, 2, 3, 1) if len(shape) == 4 else codes
-            self._constant_views[name] = View("", self.consts.add(stored).offset, shape, dense_strides(shape))
+            stack = name in self.layouts.stacks
+            stored = codes.transpose(0, 2, 3, 1) if len(shape) == 4 and not stack else codes
+            self._constant_views[name] = View("", self.consts.add(stored).offset, shape, dense_strides(shape, stack=stack))
         return self._constant_views[name]
 
     def temporary(self, shape: tuple[int, ...], border: Border = (0, 0, 0, 0), fill: int = 0) -> View:

@@ -4,7 +4,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from axforge.axcompiler import ir
-from axforge.axcompiler.strides import dense
+from axforge.axcompiler.strides import dense, reshaped
 from axforge.axruntime.engines.host.emission.elementwise import ElementwiseOperation, copy, emit_elementwise, fill, flat, look_up
 from axforge.axruntime.engines.host.emission.emitter import Emitter, emits
 
@@ -26,8 +26,10 @@ def concat(m: Emitter, op: ir.Concat) -> None:
 
 @emits(ir.Reshape)
 def reshape(m: Emitter, op: ir.Reshape) -> None:
-    """One copy where one side is row-major, else two."""
+    """Nothing where the result is a view of the operand; one copy where one side is row-major, else two."""
     x, y = m.view(op.inputs[0]), m.view(op.outputs[0])
+    if y.size and reshaped(x, y.shape) == y:
+        return
     if y.is_dense():
         copy(m, op.name, x, dense(y.buffer, x.shape, offset=y.offset))
     else:
@@ -36,8 +38,10 @@ def reshape(m: Emitter, op: ir.Reshape) -> None:
 
 @emits(ir.Transpose)
 def transpose(m: Emitter, op: ir.Transpose) -> None:
-    """Permuted axes."""
-    copy(m, op.name, m.view(op.inputs[0]).permute(op.perm), m.view(op.outputs[0]))
+    """Permuted axes; nothing where one side is a view of the other."""
+    x, y = m.view(op.inputs[0]).permute(op.perm), m.view(op.outputs[0])
+    if x != y:
+        copy(m, op.name, x, y)
 
 
 @emits(ir.Slice)

@@ -64,7 +64,7 @@ def reduce_sum(m: Emitter, op: ir.ReduceSum) -> None:
     """Sums over whole images are an average pooling; others take one output at a time."""
     x = m.view(op.inputs[0])
     y = m.view(op.outputs[0]).keepdims(op.axes, len(x.shape))
-    if math.prod(x.shape) and len(x.shape) == 4 and set(op.axes) == {2, 3} and y.strides[1] == 1:
+    if math.prod(x.shape) and len(x.shape) == 4 and set(op.axes) == {2, 3} and x.strides[1] == y.strides[1] == 1:
         multipliers = m.consts.add(np.full(x.shape[2] * x.shape[3], op.multiplier, np.float32))
         average(m, op, x, y, window_params(x.shape[2:]), multipliers)
         return
