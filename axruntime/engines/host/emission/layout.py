@@ -7,7 +7,7 @@ express it and their readers can walk them.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -229,7 +229,7 @@ def place_moves(graph: Graph, out: Layouts, producers: Mapping[str, ir.Op]) -> N
                 continue
         place = _Permuted(x, op.perm) if isinstance(op, ir.Transpose) else _Reshaped(x)
         view = _moved(graph, out, op)
-        if view is not None and _walkable(view, y, readers, kept):
+        if view is not None and _walkable(view, y, readers):
             _place(out, y, place)
 
 
@@ -245,12 +245,15 @@ def _moved(graph: Graph, out: Layouts, op: ir.Transpose | ir.Reshape) -> View | 
     return x.permute(op.perm) if isinstance(op, ir.Transpose) else reshaped(x, op.output_shape(graph))
 
 
-def _walkable(view: View, name: str, readers: Mapping[str, Sequence[ir.Op]], kept: Collection[str]) -> bool:
-    """Whether all readers, also those of slices, can take the view without a copy of it, or with the one copy that they save."""
+def _walkable(view: View, name: str, readers: Mapping[str, Sequence[ir.Op]]) -> bool:
+    """Whether all readers, also those of slices, can take the view without a copy of it, or with the one copy that they save.
+
+    (What leaves the engine is converted from any strides.)
+    """
     mine = readers.get(name, ())
-    if name in kept or not all(isinstance(reader, _WALKING) for reader in mine):
+    if not all(isinstance(reader, _WALKING) for reader in mine):
         return False
-    if not all(_walkable(view, reader.outputs[0], readers, kept) for reader in mine if isinstance(reader, ir.Slice)):
+    if not all(_walkable(view, reader.outputs[0], readers) for reader in mine if isinstance(reader, ir.Slice)):
         return False
     if view.strides[-1] == 1 or view.shape[-1] == 1:
         return True
