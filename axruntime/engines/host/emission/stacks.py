@@ -17,7 +17,7 @@ def _wants_rows(op: ir.Op, rank: int) -> bool:
     return isinstance(op, ir.MatMul | LayerNorm | ir.FullyConnected) or (isinstance(op, ir.Softmax) and op.axis == rank - 1)
 
 
-class _Groups:
+class _LayoutGroups:
     """Sets of tensors that have one layout."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ def stacks(graph: Graph) -> frozenset[str]:
     Operators that compute along the last axis want their tensors so, those that compute on images want channels, and element-wise
     ones want all of theirs in one layout. Where nobody asks for either, a tensor that is reshaped is kept in row-major order.
     """
-    groups = _Groups()
+    groups = _LayoutGroups()
     wanted: dict[str, bool] = {}
     reshaped: set[str] = set()
     for op in graph.ops:

@@ -58,12 +58,12 @@ class SoftmaxParams(Params[A, I, R], frozen=True, kw_only=True):
 @kernel(SoftmaxParams)
 def build(f: Fn, p: SoftmaxParams[Param, Param, Param]) -> None:
     """The kernel; threads share the positions of the outer axes."""
-    body = _RowBody(f, p)
+    body = _SoftmaxRow(f, p)
     with walk(f, p.outer, (p.x, p.y)) as (x, y):
         body.row(x, y)
 
 
-class _RowBody:
+class _SoftmaxRow:
     def __init__(self, f: Fn, p: SoftmaxParams[Param, Param, Param]) -> None:
         self.f, self.spec = f, p.spec
         self.count, self.scale = p.count.get(), p.scale.get()
