@@ -202,7 +202,7 @@ def _index(stream: IO[bytes], size: int) -> tuple[dict[str, str], dict[str, Span
         raise ValueError("its index is not what its checksum says")
     index = json.loads(text)
     if index["v"] != 1:
-        raise ValueError(f"it has version {index['v']!r}")
+        raise ValueError("it has another version")
     places: dict[str, Span] = {}
     at = len(_MAGIC)
     for name, number in index["contents"]:

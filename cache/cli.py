@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from axforge.cache.config import open_store, parse_size
 from axforge.cache.errors import CacheError
+from axforge.cache.record import printable
 
 if TYPE_CHECKING:
     from axforge.cache.store import Store
@@ -98,7 +99,7 @@ def main(
 
 
 def _print(options: argparse.Namespace, data: object, lines: list[str]) -> None:
-    print(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) if options.json else "\n".join(lines), flush=True)
+    print(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) if options.json else "\n".join(map(printable, lines)), flush=True)
 
 
 def _inspect(store: "Store", options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from axforge.cache.key import ActionDocument, Scalar, canonical, is_hash, is_out
 #: Refused beyond this: a record is some kilobytes.
 MAX_RECORD = 4 << 20
 MAX_BLOB = 1 << 40
+_DEEPEST = 50
 _HEX = frozenset("0123456789abcdef")
 #: A JSON object that has not been checked yet; what it lacks raises KeyError or TypeError.
 Document = Mapping[str, Any]
@@ -64,8 +65,8 @@ class Record:
 
     @property
     def stage(self) -> str:
-        """Name of the stage."""
-        return str(self.action["stage"])
+        """Name of the stage, as it may be shown."""
+        return printable(str(self.action["stage"]))
 
     @property
     def label(self) -> str:
@@ -162,9 +163,22 @@ def _check_action(action: Document) -> None:
     for name, kind in kinds.items():
         if not isinstance(action[name], kind):
             raise ValueError(f"{name} is not a {kind.__name__}")
+    if not _is_shallow(action):
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
     for value in action["inputs"].values():
         if not is_hash(value["tree"] if "tree" in value else value["sha256"]):
             raise ValueError("an input is not a SHA-256")
+
+
+def _is_shallow(value: object) -> bool:
+    """Whether JSON is nested so little that whoever walks it may use recursion."""
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        items = [item for part in level for item in (part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())]
+        level = [item for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def _blob(data: Document) -> Blob:

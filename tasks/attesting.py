@@ -4,7 +4,7 @@ Everything is taken from the cache's records of the seven stages: what they read
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from axforge.axcompiler.container import write_atomic
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import BY_NAME
 from axforge.axruntime.deployed import attestation
+from axforge.cache.errors import masked
 from axforge.cache.key import Json, canonical
 from axforge.cache.record import Record
 from axforge.signatures import PrivateKey, SignatureProblem, envelope, read_key
@@ -63,7 +64,7 @@ def statement(plan: BuildPlan, records: Sequence[Record], builder: str) -> dict[
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
-                "externalParameters": {"model": plan.model.name, "cores": plan.cores, "descriptor": plan.model.raw},
+                "externalParameters": {"model": plan.model.name, "cores": plan.cores, "descriptor": _shown(plan.model.raw)},
                 "internalParameters": {record.stage: {"key": record.key, "config": record.action["config"]} for record in records},
                 "resolvedDependencies": [*_inputs(records), *_libraries(records)],
             },
@@ -116,6 +117,15 @@ def _libraries(records: Sequence[Record]) -> list[Json]:
     """The distributions whose version decides bytes, as package URLs."""
     versions = {name: version for record in records for name, version in record.action["libraries"].items()}
     return [{"name": name, "uri": f"pkg:pypi/{name.lower().replace('_', '-')}@{versions[name]}"} for name in sorted(versions)]
+
+
+def _shown(value: Json) -> Json:
+    """A descriptor without credentials in its addresses."""
+    if isinstance(value, Mapping):
+        return {name: _shown(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def _moment(seconds: float) -> str:

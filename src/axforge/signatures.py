@@ -12,6 +12,7 @@ import binascii
 import hashlib
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,8 @@ def _content(path: Path) -> bytes:
         with open(handle, "rb") as stream:
             return stream.read(_MAX_KEY_FILE)
     except OSError as error:
-        raise SignatureProblem(f"The key {path} cannot be read: {error.strerror}.") from error
+        shown = "that was given" if re.fullmatch(r"[A-Za-z0-9+/=\s]{40,}", str(path)) else path  # a secret, and not the name of a file
+        raise SignatureProblem(f"The key {shown} cannot be read: {error.strerror}.") from error
 
 
 # ---------------------------------------------------------------------- DSSE

@@ -18,6 +18,7 @@ from axforge.cache.errors import CacheError
 from axforge.cache.gc import Wanted, clean
 from axforge.cache.key import canonical
 from axforge.cache.lineage import lineage
+from axforge.cache.record import parse
 from axforge.cache.store import Store
 from axforge.cache.verify import verify
 
@@ -132,7 +133,7 @@ def test_the_forger_forges_what_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("v", 2), "has version 2"),
+        (put("v", 2), "has another version"),
         (put("contents", []), "do not come to its own"),
         (lambda index: index["contents"].append(["0" * 64, 1 << 39]), "do not come to its own"),
         (lambda index: index["contents"].append(["0" * 64, 1 << 99]), "not a content"),
@@ -180,6 +181,24 @@ def test_a_record_that_names_a_path_is_refused(tmp_path: Path, name: str) -> Non
 
     record, *contents = parts(tmp_path)
     refused(tmp_path, forged([rewritten(record, rename), *contents]), "malformed")
+
+
+def test_a_record_that_is_nested_deeply_is_refused(tmp_path: Path) -> None:
+    """Depths below and above what json and Python's recursion bear."""
+    for depth in (40, 60, 300, 450, 900, 5000):
+        config = '{"a":' * depth + "1" + "}" * depth
+        text = f'{{"action":{{"config":{config},"inputs":{{}},"libraries":{{}},"outputs":["x"],"sdk":"","stage":"s","stage_version":1}},'
+        text += f'"key":"{"0" * 64}","log":null,"manifests":{{}},"outputs":[],"provenance":{{}},"v":1}}'
+        with pytest.raises(CacheError, match="malformed" if depth > 50 else "another action"):
+            parse(sha256(text.encode()).encode() + b"\n" + text.encode() + b"\n", "0" * 64)
+
+
+def test_nothing_of_a_bundle_commands_the_terminal(tmp_path: Path) -> None:
+    def evil(data: dict[str, Any]) -> None:
+        data["action"]["stage"] = "\x1b[2J"
+        data["key"] = sha256(b"axforge action 1\n" + canonical(data["action"]))
+
+    refused(tmp_path, forged([rewritten(parts(tmp_path)[0], evil)]), r"a content of \?\[2J is not in it")
 
 
 def test_a_record_with_other_sizes_or_without_its_content_is_refused(tmp_path: Path) -> None:

@@ -266,6 +266,13 @@ def test_a_record_without_a_signature_has_the_bytes_that_it_had(tmp_path: Path) 
     assert len(outputs_for(b"model")["big.bin"]) == BIG
 
 
+def test_a_secret_that_is_not_a_file_is_not_shown() -> None:
+    secret = CI.pem().decode().splitlines()[1]
+    with pytest.raises(SignatureProblem) as caught:
+        read_key(secret)
+    assert secret[:20] not in str(caught.value)
+
+
 def test_generate_says_where_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="cannot be written"):
         generate(tmp_path / "absent" / "key")
