@@ -4,7 +4,8 @@ import msgspec
 
 
 class Remedy(msgspec.Struct, frozen=True):
-    """What could be done for a tensor. gain: what it adds to the signal-to-noise ratio of the outputs, in dB (mean of their units)."""
+    """What could be done for a tensor. gain: what it adds to the signal-to-noise ratio of the outputs, in dB (mean of
+    their units, median of the samples)."""
 
     what: str
     gain: float

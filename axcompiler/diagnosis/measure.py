@@ -81,7 +81,8 @@ class _Measuring:
 
     def run(self) -> Diagnosis:
         error, plain = OutputError(self._real), OutputError(self._plain)
-        all_on = self._error(error, [self._model.run(example) for example in self._examples])
+        each = self._errors(error, [self._model.run(example) for example in self._examples])
+        all_on = np.asarray(each.mean(axis=0), np.float64)
         weights = self._error(error, self._plain)
         local = self._local()
         alone = np.stack([self._alone(plain, k) for k in range(len(self._names))]) if self._names else np.zeros((0, len(weights)))
@@ -90,16 +91,20 @@ class _Measuring:
         tried = set(np.argsort(-shares, kind="stable")[:TRIED].tolist())
         findings = []
         for k, (quantizer, share) in enumerate(zip(self._model.quantizers, shares.tolist(), strict=True)):
-            remedies = self._remedies(error, all_on, quantizer) if k in tried else ()
+            remedies = self._remedies(error, each, quantizer) if k in tried else ()
             findings.append(_finding(quantizer, local[quantizer.name], share, remedies))
         units = [UnitReport(u.output, u.axis, len(u.indices), 0.0).name for u in error.units]
         outputs = [OutputFinding(n, decibels(float(e)), decibels(float(w))) for n, e, w in zip(units, all_on, weights, strict=True)]
         share_of_weights = float((weights / total).mean()) if weights.size else 0.0
         return Diagnosis(len(self._examples), tuple(outputs), share_of_weights, tuple(findings), _calibration(list(local.values())))
 
+    def _errors(self, judge: OutputError, outputs: Sequence[dict[str, Array]]) -> F64:
+        """The error of each unit of the outputs in each sample: [samples, units]."""
+        return np.asarray([judge.of(i, found) for i, found in enumerate(outputs)], np.float64)
+
     def _error(self, judge: OutputError, outputs: Sequence[dict[str, Array]]) -> F64:
         """The error of each unit of the outputs, mean of the samples."""
-        return np.asarray(np.mean([judge.of(i, found) for i, found in enumerate(outputs)], axis=0), np.float64)
+        return np.asarray(self._errors(judge, outputs).mean(axis=0), np.float64)
 
     def _alone(self, judge: OutputError, k: int) -> F64:
         """The error with quantizer `k` alone."""
@@ -107,19 +112,20 @@ class _Measuring:
         off = self._names[:k] + self._names[k + 1 :]
         return self._error(judge, [self._model.run(example, off=off) for example in self._examples[:_ALONE]])
 
-    def _remedies(self, judge: OutputError, all_on: F64, quantizer: Quantizer) -> tuple[Remedy, ...]:
+    def _remedies(self, judge: OutputError, before: F64, quantizer: Quantizer) -> tuple[Remedy, ...]:
         """What raises the ratio of the outputs, the best first."""
         self._progress(len(self._names), len(self._names), f"trying remedies for {quantizer.name}")
         exclude = f'float32: "exclude": ["{quantizer.maker}"]' if quantizer.maker else "a float32 input"
-        found = [self._remedy(judge, all_on, exclude, off=[quantizer.name])]
+        found = [self._remedy(judge, before, exclude, off=[quantizer.name])]
         for what, quant in self._ranges(quantizer):
-            found.append(self._remedy(judge, all_on, what, other={quantizer.name: quant}))
+            found.append(self._remedy(judge, before, what, other={quantizer.name: quant}))
         return tuple(sorted((remedy for remedy in found if remedy.gain >= LEAST_GAIN), key=lambda remedy: -remedy.gain))
 
-    def _remedy(self, judge: OutputError, all_on: F64, what: str, off: Sequence[str] = (), other: dict[str, Quant] | None = None) -> Remedy:
-        errors = self._error(judge, [self._model.run(example, off=off, other=other) for example in self._examples])
-        ratios = np.log10(np.maximum(all_on, 1e-30)) - np.log10(np.maximum(errors, 1e-30))
-        return Remedy(what, round(10 * float(ratios.mean()), 2) if ratios.size else 0.0)
+    def _remedy(self, judge: OutputError, before: F64, what: str, off: Sequence[str] = (), other: dict[str, Quant] | None = None) -> Remedy:
+        """The gain is the median of the samples, because the noise of few samples may be most of the sum, and be helped by chance."""
+        errors = self._errors(judge, [self._model.run(example, off=off, other=other) for example in self._examples])
+        ratios = np.log10(np.maximum(before, 1e-30)) - np.log10(np.maximum(errors, 1e-30))
+        return Remedy(what, round(10 * float(np.median(ratios.mean(axis=1))), 2) if ratios.size else 0.0)
 
     def _ranges(self, quantizer: Quantizer) -> Iterator[tuple[str, Quant]]:
         """The ranges by other schemes that differ from the tensor's own and from each other."""
