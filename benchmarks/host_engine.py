@@ -43,7 +43,7 @@ from axforge.axruntime.bench.worker import random_feeds
 from axforge.axruntime.engines.host import HostEngine
 from axforge.axruntime.engines.host.codegen.features import PATHS, cpu_flags
 
-Feeds = Mapping[str, NDArray[np.float32]]
+Feeds = Mapping[str, NDArray[np.generic]]
 MODELS = ("yolov5s", "yolov8n", "resnet50", "mobilenet_v2", "efficientnet_lite0")
 OURS = "aipu-host"
 #: of the random inputs
@@ -90,7 +90,8 @@ def _quantized(name: str, root: Path, folder: Path) -> None:
     files = {n: folder / n for n in names}
     if files["graph.axgraph"].exists():
         return
-    subprocess.run([sys.executable, str(shape / "fill_weights.py"), name, str(files["model.onnx"])], check=True)
+    if not files["model.onnx"].exists():
+        subprocess.run([sys.executable, str(shape / "fill_weights.py"), name, str(files["model.onnx"])], check=True)
     check.run(files, stages.CheckConfig(), folder, silent)
     samples = [_inputs(files["checked.onnx"], seed) for seed in range(4)]
     calibrate.run(files, stages.CalibrateConfig(), folder, silent, samples=samples)
@@ -108,9 +109,10 @@ def without_islands(graph: Graph) -> Graph:
 
 
 def _inputs(path: Path, seed: int) -> Feeds:
-    rng = np.random.default_rng(seed)
-    model = onnx.load(path, load_external_data=False)
-    return {i.name: rng.random([d.dim_value for d in i.type.tensor_type.shape.dim], dtype=np.float32) for i in model.graph.input}
+    types = {i.name: i.type.tensor_type for i in onnx.load(path, load_external_data=False).graph.input}
+    shapes = {name: tuple(d.dim_value for d in t.shape.dim) for name, t in types.items()}
+    dtypes = {name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)).name for name, t in types.items()}
+    return random_feeds({name: (shape, dtypes[name]) for name, shape in shapes.items()}, {}, seed)
 
 
 def _ort_quantize(source: Path, target: Path) -> None:
