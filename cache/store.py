@@ -20,7 +20,7 @@ from axforge.cache.digest import FileDigest, Hasher, hash_file, sha256
 from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged, masked
 from axforge.cache.files import Files
-from axforge.cache.key import Action, Scalar
+from axforge.cache.key import Action, Scalar, is_hash
 from axforge.cache.layout import Layout, Warn, is_refusal
 from axforge.cache.lease import lease_in
 from axforge.cache.lock import acquire, held
@@ -143,11 +143,19 @@ class Store:
 
     def _completed(self, record: Record) -> Record | None:
         """The record, if the remote can supply what is missing here."""
-        missing = [blob for blob in record.contents() if not self.blobs.has(blob)]
-        if self.remote is not None and self.layout.writable and all(self.remote.fetch_blob(self, blob) for blob in missing):
+        if self.remote is not None and self.layout.writable and self.remote.complete(self, record):
             return record
         self.warn(f"A content of {record.stage} ({record.label or record.key[:16]}) is gone from the cache; the stage runs again.")
         return None
+
+    def alike(self, record: Record) -> Iterator[Path]:
+        """Contents of the newest other record of the same stage and model: what changed in part has the rest in common with them."""
+        kin, used = None, 0.0
+        for path in self.layout.ac.glob("*/*"):
+            known = self.record(path.name) if is_hash(path.name) and path.name != record.key else None
+            if known is not None and (known.stage, known.label) == (record.stage, record.label) and path.stat().st_mtime > used:
+                kin, used = known, path.stat().st_mtime
+        yield from (self.layout.blob(blob.sha256) for blob in (kin.contents() if kin else ()))
 
     def restore(self, record: Record, dest: Path) -> None:
         """Put all outputs of a record into folder `dest`, read-only, each by a rename after all have been checked.
