@@ -1,8 +1,8 @@
 """`Model`: a compiled model as a Python object. Light to import: NumPy and the engine are loaded when a model is opened."""
 
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,9 +14,11 @@ from axforge.axruntime.packages import missing_named, require
 if TYPE_CHECKING:
     from axforge.axcompiler.manifest import Manifest
     from axforge.axruntime.deployed.opening import Deployed
+    from axforge.axruntime.media.source import FrameSource
     from axforge.axruntime.pipeline.descriptor import Descriptor
     from axforge.axruntime.pipeline.pipeline import Pipeline
     from axforge.axruntime.results.result import PipelineResult
+    from axforge.axruntime.streaming.flow import Flight
 
 #: Steps of pre-processing that only a picture can go through.
 _PICTURE_STEPS = frozenset({"resize", "centercrop", "convert_color"})
@@ -111,10 +113,48 @@ class Model:
 
         from axforge.axruntime.media.accept import picture_of
 
-        with self._use, self._alone, missing_named():
+        with self._running(), missing_named():
             pipeline = self._pipeline or self._make_pipeline()
             image = picture_of(picture, features=not _PICTURE_STEPS & {step.tag() for step in pipeline.descriptor.preprocessing})
             return replace(pipeline.run(image), picture=image)
+
+    def stream(self, source: Path | str, *, frames: int | None = None) -> "Iterator[PipelineResult]":
+        """What the model sees in each frame of a source, in order, each result with its `picture`.
+
+            for found in model.stream("street.mp4"):
+                print(found.brief())
+
+        source: a picture, a folder, a glob, a video, `usb:N`, an address, `fakevideo:WxH`. frames: at most so many.
+
+        Frames are decoded, pre-processed, run and post-processed at the same time; a few wait between the steps, so memory does not grow
+        with the length of the source. A tracker follows objects through the stream. Leaving the loop ends the threads.
+
+        Raises AxforgeError, for a source that is not there before the first frame, and for one that breaks off after the frames before.
+        """
+        from msgspec.structs import replace
+
+        from axforge.axruntime.media.opening import open_source
+
+        for flight in self.flights(open_source(str(source), frames=frames)):
+            if flight.frame is not None and flight.result is not None:
+                yield replace(flight.result, picture=flight.frame.image)
+
+    def flights(self, source: "FrameSource") -> "Iterator[Flight]":
+        """The frames of an open source with their results and the time of each step, as `stream` makes them."""
+        from axforge.axruntime.pipeline.candidates import StreamMemory
+        from axforge.axruntime.pipeline.pipeline import Pipeline
+        from axforge.axruntime.streaming.flow import FrameFlow, Intake
+
+        with missing_named():
+            pipeline = Pipeline(self._described(), self._engine, StreamMemory())
+            with FrameFlow(pipeline, Intake().flights(source), during=self._running) as flow:
+                yield from flow
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """While the engine runs: it is not closed, and runs nothing else if it cannot."""
+        with self._use, self._alone:
+            yield
 
     def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
         """The network alone: its outputs by name.
@@ -124,7 +164,7 @@ class Model:
 
         Raises AxforgeError on a missing or unknown input, or another shape.
         """
-        with self._use, self._alone:
+        with self._running():
             return self._engine.run(self._checked(feeds), raw=raw)
 
     def save(self, path: Path | str) -> Path:
@@ -159,12 +199,15 @@ class Model:
     def _make_pipeline(self) -> "Pipeline":
         from axforge.axruntime.pipeline.pipeline import Pipeline
 
+        self._pipeline = Pipeline(self._described(), self._engine)
+        return self._pipeline
+
+    def _described(self) -> "Descriptor":
         if self.descriptor is None:
             names = ", ".join(self.inputs)
             fix = f"Put its model.json beside it, or feed arrays: model.run({{name: array}}) with {names}."
             raise AxforgeError("the model has no pipeline, so it takes no pictures", where=self._deployed.where, fix=fix)
-        self._pipeline = Pipeline(self.descriptor, self._engine)
-        return self._pipeline
+        return self.descriptor
 
     def _checked(self, feeds: object) -> dict[str, Array]:
         names = ", ".join(self.inputs)

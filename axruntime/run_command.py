@@ -39,9 +39,10 @@ def run(options: RunOptions, out: TextIO) -> int:
     count = 0
     with Model(options.model, threads=options.threads, engine=options.engine) as model, ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(options, source, model.name)]
-        for frame in source:
+        for flight in model.flights(source):
+            if (frame := flight.frame) is None or (result := flight.result) is None:
+                continue
             count += 1
-            result = model(frame.image)
             print(_json(frame, result) if options.json else _words(frame, result, alone=source.total == 1), file=out, flush=True)
             for sink in sinks:
                 sink.add(frame, result)

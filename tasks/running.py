@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
@@ -17,9 +18,9 @@ from axforge.tasks.screen.tally import Stopwatch, Tally
 if TYPE_CHECKING:
     from axforge.axruntime.engines import Engine
     from axforge.axruntime.evaluate.datasets import Dataset
-    from axforge.axruntime.media.source import Frame, FrameSource
-    from axforge.axruntime.pipeline.pipeline import Pipeline
-    from axforge.axruntime.results.result import PipelineResult
+    from axforge.axruntime.media.source import FrameSource
+    from axforge.axruntime.streaming.flow import Flight
+    from axforge.axruntime.streaming.timing import TimingTable
 
 #: Pictures that could not be used and are named on the screen; the JSON names all.
 _NAMED = 10
@@ -83,10 +84,13 @@ class Run:
     def __init__(self, plan: BuildPlan, text: str, pipe: str) -> None:
         from axforge.axruntime.media.opening import open_source  # loads NumPy
         from axforge.axruntime.media.recording import Recording, result_files
+        from axforge.axruntime.streaming.flow import Intake
+        from axforge.axruntime.streaming.timing import StreamTiming
 
         self.plan, self.text, self.pipe = plan, text, pipe
         address = where(text, plan)
-        skip = None if plan.options.strict else self._skip
+        self.intake, self.timing = Intake(), StreamTiming()
+        skip = None if plan.options.strict else self.intake.skip
         self.source: FrameSource = open_source(address, frames=plan.options.frames or None, dataset=self._dataset, skip=skip)
         header = {"model": plan.model.name, "pipe": pipe, "source": masked(text)}
         if plan.settings.typed(text).exists() or address != text:
@@ -101,36 +105,32 @@ class Run:
         """Run all frames. Raises AxforgeError, and `Stopped` when a signal asks for it; the recording is whole then."""
         from axforge.axruntime.pipeline.candidates import StreamMemory
         from axforge.axruntime.pipeline.pipeline import Pipeline
+        from axforge.axruntime.streaming.flow import FrameFlow
 
         pipeline = Pipeline(self.plan.descriptor, engine, StreamMemory())
+        lenient = not (self.plan.options.strict or self.source.video or self.source.total == 1)
         with self.recording, counting(f"{self.plan.model.name} on {self.pipe}") as progress:
-            for frame in self.source:
-                result = self._result(pipeline, frame)
-                if result is not None:
-                    self._keep(frame, result, pipeline.engine_seconds)
-                progress(self.recording.count + self.recording.skipped, self.source.total or 0, "")
+            with FrameFlow(pipeline, self.intake.flights(self.source), lenient=lenient) as flow:
+                for flight in flow:
+                    self._take(flight)
+                    progress(self.recording.count + self.recording.skipped, self.source.total or 0, "")
             if not self.recording.count:
                 none = (
                     f"None of {self.recording.skipped} pictures can be used." if self.recording.skipped else "The source gave no picture."
                 )
                 raise AxforgeError(none, where=masked(self.text), fix=self._first_reason)
 
-    def _keep(self, frame: "Frame", result: "PipelineResult", engine_seconds: float) -> None:
-        """Write a result and count it: both or neither."""
-        with self.recording.guard.held():
-            self.recording.add(frame, result)
-            self.tally.add(frame, result)
-            self.watch.lap(engine_seconds)
-
-    def _result(self, pipeline: "Pipeline", frame: "Frame") -> "PipelineResult | None":
-        """The result of one frame; None of a picture among many that the pipeline refuses."""
-        try:
-            return pipeline.run(frame.image)
-        except AxforgeError as e:
-            if self.plan.options.strict or self.source.video or self.source.total == 1:
-                raise
-            self._skip(Skipped(frame.index, frame.name, e.what))
-            return None
+    def _take(self, flight: "Flight") -> None:
+        """Write a result and count it (both or neither), or note that there is none."""
+        if flight.skipped is not None:
+            self._skip(flight.skipped)
+        elif flight.frame is not None and flight.result is not None:
+            start = time.perf_counter()
+            with self.recording.guard.held():
+                self.recording.add(flight.frame, flight.result)
+                self.tally.add(flight.frame, flight.result)
+                self.watch.lap(flight.engine_seconds)
+                self.timing.add(flight, time.perf_counter() - start)
 
     def report(self) -> None:
         """Print the table, the speed and where everything was written."""
@@ -148,6 +148,15 @@ class Run:
             else:
                 print(f"{title}: nothing found")
             print("\n".join(lines), flush=True)
+            for timing in self._timings():
+                table(timing.title, timing.head, timing.rows)
+                print(timing.sentence, flush=True)
+
+    def _timings(self) -> "list[TimingTable]":
+        """The tables that --show-stats and --show-stream-timing ask for."""
+        options = self.plan.options
+        wanted = ((options.show_stats, self.timing.steps), (options.show_stream_timing, self.timing.delays))
+        return [make() for asked, make in wanted if asked]
 
     def _skip(self, skipped: Skipped) -> None:
         self.recording.skip(skipped)

@@ -18,7 +18,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("cache",),
     ("axruntime.propose", "axruntime.bench", "axruntime.evaluate", "axruntime.explain"),
     ("axruntime.model",),
-    ("axruntime.deployed",),
+    ("axruntime.deployed", "axruntime.streaming"),
     ("axruntime.pipeline",),
     ("axruntime.media",),
     ("axruntime.results",),

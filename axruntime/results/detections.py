@@ -1,13 +1,17 @@
 """Boxes around objects, their mean average precision, and the true boxes it compares them with."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Self, TypedDict
 
 import msgspec
 
 from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.packages import missing_named
 from axforge.axruntime.results.drawing import boxes_on
 from axforge.axruntime.results.result import Cell, Column, Metric, PipelineResult, ResultTable, TruthKind, mean
+
+if TYPE_CHECKING:
+    from supervision import Detections as SupervisionDetections
 
 #: The score from which a box of the float model is one that the compiled model should find.
 SURE = 0.5
@@ -189,6 +193,15 @@ class Detections(PipelineResult, frozen=True):
             colours = [track if track >= 0 else colour for track, colour in zip(tracks, colours, strict=True)]
             names = tuple(f"{name} #{track}" if track >= 0 else name for track, name in zip(tracks, names, strict=True))
         return boxes_on(image, self.boxes.tolist(), colours, names, self.scores.tolist())
+
+    def to_supervision(self) -> "SupervisionDetections":
+        """The boxes as `supervision.Detections`: labels in `data["class_name"]`, and track ids where a tracker gave them."""
+        with missing_named():
+            from supervision import Detections as Theirs  # slow to load, and few programs want it
+        ids = self.class_ids.astype(int)
+        names = np.array(self.labels, dtype=str)
+        scores = self.scores.astype(np.float32)
+        return Theirs(self.boxes.astype(np.float32), None, scores, ids, self.track_ids, data={"class_name": names})
 
     def _tracks(self) -> list[int]:
         return [] if self.track_ids is None else self.track_ids.tolist()

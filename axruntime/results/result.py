@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
 
@@ -10,6 +10,10 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, Image, np
 from axforge.axruntime.packages import missing_named
 from axforge.axruntime.results.drawing import ground_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from supervision import Detections as SupervisionDetections
 
 #: What a dataset knows about a sample: its class, the boxes in it, or the class of each pixel.
 TruthKind = Literal["class", "boxes", "mask"]
@@ -109,6 +113,18 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """The result as the text of a JSON document; null replaces numbers that JSON cannot write (NaN, infinity)."""
         return msgspec.json.encode(self.as_json()).decode()
+
+    def to_dataframe(self) -> "DataFrame":
+        """The rows of `table` as a pandas DataFrame, in full precision: a line for each class, box or whatever the result consists of."""
+        with missing_named():
+            from pandas import DataFrame  # slow to load, and few programs want it
+        found = self.table()
+        return DataFrame(list(found.rows), columns=found.head())
+
+    def to_supervision(self) -> "SupervisionDetections":
+        """The result as `supervision.Detections`, for its annotators, zones and counters. Raises AxforgeError for results without boxes."""
+        what = f"a {type(self).__name__} has no boxes, which supervision works with"
+        raise AxforgeError(what, fix="Use .table(), .to_dataframe() or .to_json().")
 
     def as_json(self) -> dict[str, object]:
         """The result as JSON, with its kind as "type"."""

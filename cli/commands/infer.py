@@ -22,6 +22,8 @@ def parser(prog: str) -> Parser:
     found.add_argument(
         "--strict", action="store_true", help="stop at a picture of a folder or list that cannot be read, instead of skipping it"
     )
+    found.add_argument("--show-stats", action="store_true", help="show the time of each step a frame, and which is the bottleneck")
+    found.add_argument("--show-stream-timing", action="store_true", help="show percentiles of the latency, and the jitter")
     add_compilation(found)
     return found
 

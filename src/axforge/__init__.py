@@ -3,6 +3,7 @@
     from axforge import Model, compile
 
     Model(path)              a compiled model, ready to run: help(axforge.Model)
+    stream(model, source)    typed results of the frames of a video: help(axforge.stream)
     compile(onnx, samples)   compiles an ONNX model and gives a Model: help(axforge.compile)
 
 The packages are the folders at the top of the repository; links in `src/axforge` give them their import names:
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from axforge.axcompiler.errors import AxforgeError
     from axforge.axruntime.model import Model
-    from axforge.library import compile
+    from axforge.library import compile, stream
 
 __version__ = "0.1.0"
-__all__ = ["AxforgeError", "Model", "__version__", "compile"]
+__all__ = ["AxforgeError", "Model", "__version__", "compile", "stream"]
 #: Where they are, without the namespace: a whole name would count as code that every stage runs (tasks/stages/code.py).
-_HOMES = {"AxforgeError": "axcompiler.errors", "Model": "axruntime.model", "compile": "library"}
+_HOMES = {"AxforgeError": "axcompiler.errors", "Model": "axruntime.model", "compile": "library", "stream": "library"}
 
 
 def __getattr__(name: str) -> object:

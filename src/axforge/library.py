@@ -1,7 +1,7 @@
-"""`axforge.compile`: the compiler and the fast engine together. It is here because the compiler may not know the engine."""
+"""`axforge.compile` and `axforge.stream`. They are here because the compiler may not know the engine, and for a call of one line."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from axforge.axcompiler.api import Options, Samples
     from axforge.axruntime.model import Model
+    from axforge.axruntime.results.result import PipelineResult
 
 
 def compile(
@@ -43,3 +44,20 @@ def compile(
         path = api.compile(model, samples, options, workdir=workdir or folder, progress=progress).axmodel
         data = path.read_bytes()
     return Model.of(Deployed(str(path), data, AxModel.of(data, path), None, None), threads=threads)
+
+
+def stream(model: "Model | Path | str", source: Path | str, *, frames: int | None = None) -> "Iterator[PipelineResult]":
+    """What a compiled model sees in each frame of a source: `Model(model).stream(source)`, with the model closed at the end.
+
+        for found in axforge.stream("build/yolox_nano/yolox_nano/1", "traffic.mp4"):
+            print(found.boxes, found.scores, found.labels)
+
+    model: a Model, which stays open, or what `Model` takes. Raises AxforgeError, as `Model` and `Model.stream` do.
+    """
+    from axforge.axruntime.model import Model
+
+    if isinstance(model, Model):
+        yield from model.stream(source, frames=frames)
+        return
+    with Model(model) as opened:
+        yield from opened.stream(source, frames=frames)

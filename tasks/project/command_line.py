@@ -36,6 +36,8 @@ class ModelOptions:
     frames: int = 0
     save_output: str = ""
     strict: bool = False
+    show_stats: bool = False
+    show_stream_timing: bool = False
     fail_above: str = ""
     junit: str = ""
     layers: bool = False
@@ -75,6 +77,10 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("save_output", "save", "save-output", str, "where to write the annotated picture, video or folder"),
     Option("strict", "strict", "strict", bool, "stop at a picture of a folder or list that cannot be read, instead of skipping it"),
 )
+STREAM_OPTIONS: tuple[Option, ...] = (
+    Option("show_stats", "show_stats", "show-stats", bool, "show the time of each step a frame, and which is the bottleneck"),
+    Option("show_stream_timing", "show_stream_timing", "show-stream-timing", bool, "show percentiles of the latency, and the jitter"),
+)
 ACCURACY_OPTIONS: tuple[Option, ...] = (
     Option(
         "fail_above",
@@ -86,9 +92,9 @@ ACCURACY_OPTIONS: tuple[Option, ...] = (
     Option("junit", "junit", "junit", str, "also write the verdicts into this file, as JUnit XML"),
     Option("layers", "layers", "layers", bool, "show which tensors the loss comes from and what would help; needs no data set"),
 )
-ALL_OPTIONS = OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS
+ALL_OPTIONS = OPTIONS + RUN_OPTIONS + STREAM_OPTIONS + ACCURACY_OPTIONS
 #: The options of each group of tasks.
-OF_GROUP = {"compile": OPTIONS, "infer": OPTIONS + RUN_OPTIONS, "accuracy": ALL_OPTIONS}
+OF_GROUP = {"compile": OPTIONS, "infer": OPTIONS + RUN_OPTIONS + STREAM_OPTIONS, "accuracy": OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS}
 
 
 def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:

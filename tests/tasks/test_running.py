@@ -50,6 +50,13 @@ def test_engines_give_the_same_answer(project: Project, pipe: str) -> None:
     assert len(list((project.root / "out" / "pictures").glob("*.png"))) == 4
 
 
+def test_the_time_of_each_step_and_the_delays_are_shown(project: Project) -> None:
+    done = project.doit("infer:tiny:fakevideo:40x30", "--pipe", "onnx", "--frames", "5", "--show-stats", "--show-stream-timing")
+    assert done.status == 0, done.out + done.err
+    for words in ("Time per step", "pre-process", "draw and write", "the bottleneck is", "Stream timing", "latency", "Jitter"):
+        assert words in done.out
+
+
 def test_a_list_of_pictures_becomes_a_table(project: Project) -> None:
     (project.root / "some.txt").write_text("pictures/img_2.png\npictures/img_0.png\n")
     done = project.doit("infer:tiny:some.txt", "--pipe", "onnx", "--save-output", "out/found.csv")
