@@ -73,7 +73,7 @@ def _constants(header: GraphHeader, data: Buffer, where: str) -> dict[str, NDArr
     view, at = memoryview(data), 0
     out: dict[str, NDArray[np.generic]] = {}
     for name, (dtype, shape) in header.constants.items():
-        if dtype not in _DTYPES or len(shape) > 8 or not all(0 <= d < spec.MAX_ELEMENTS for d in shape):
+        if dtype not in _DTYPES or len(shape) > spec.MAX_RANK or not all(0 <= d < spec.MAX_ELEMENTS for d in shape):
             raise FormatError(f"constant '{name}' has an impossible type {dtype}{list(shape)}", where=where)
         count = 1
         for d in shape:

@@ -109,6 +109,11 @@ class Runner(Generic[T]):
         self._observe = observe
         self._holding: set[Property[Any]] = set()
 
+    def require(self, one: Property[T]) -> None:
+        """Check a property of the model as it came, before any pass; exceptions are those of the property."""
+        one.check(self.ir)
+        self._holding.add(one)
+
     def run(self, passes: Iterable[Pass[T]]) -> T:
         """Run each pass once, in order."""
         for one in passes:

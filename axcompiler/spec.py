@@ -11,8 +11,9 @@ import numpy as np
 from axforge.axcompiler.ir import Graph, Quant, Tensor
 from axforge.axcompiler.ir.rules import MAX_ELEMENTS, SpecError, is_float32, require
 
-__all__ = ["MAX_ELEMENTS", "SpecError", "check"]
+__all__ = ["MAX_ELEMENTS", "MAX_RANK", "SpecError", "check"]
 
+MAX_RANK = 8
 #: what a tensor may hold: types that NumPy and onnxruntime both have
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
@@ -61,7 +62,8 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
     plain = tensor.quant is None and tensor.dtype != "int8"
     require(tensor.dtype in DTYPES, f"tensor '{name}' has type '{tensor.dtype}'")
     least = -1 if plain else 0
-    require(len(tensor.shape) <= 8 and all(least <= d < MAX_ELEMENTS for d in tensor.shape), f"tensor '{name}' has shape {tensor.shape}")
+    possible = len(tensor.shape) <= MAX_RANK and all(least <= d < MAX_ELEMENTS for d in tensor.shape)
+    require(possible, f"tensor '{name}' has shape {tensor.shape}")
     require(abs(math.prod(tensor.shape)) < MAX_ELEMENTS, f"tensor '{name}' of shape {tensor.shape} has more elements than 32 bits count")
     if tensor.quant:
         _check_quant(name, tensor, tensor.quant)

@@ -11,7 +11,10 @@ The same inputs give the same bytes. `extra` is stage-specific and never decides
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from axforge.axcompiler.errors import CompileError
 
 #: progress(done, total, note): called from time to time by a stage; done <= total, in any unit.
 Progress = Callable[[int, int, str], None]
@@ -60,6 +63,12 @@ class CalibrateConfig:
     split_channels: bool = True
     algorithms: dict[str, AlgorithmOptions] = field(default_factory=dict)
     statistics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises CompileError for a number of bins that no histogram can have, or that would fill the memory."""
+        if not 2 <= self.bins <= 1 << 20:
+            fix = "Give 2 to 1,048,576; without it, 2,048 are used."
+            raise CompileError(f"a histogram cannot have {self.bins} bins", where="compile.calibrate.bins", fix=fix)
 
 
 @dataclass(frozen=True)
@@ -114,9 +123,19 @@ class Stage:
     config: type[Any]
 
     def run(self) -> Callable[..., None]:
-        """The stage's function (imports its package)."""
+        """The stage's function (imports its package). Raises AxforgeError where the model needs more memory or depth than there is."""
         function: Callable[..., None] = importlib.import_module(f"{__package__}.{self.name}").run
-        return function
+        return partial(_within_limits, self.name, function)
+
+
+def _within_limits(name: str, function: Callable[..., None], *arguments: Any, **extra: Any) -> None:
+    """Calls a stage. Where memory or the stack ends depends on the model and on the machine, so it is no defect and gets a sentence."""
+    try:
+        function(*arguments, **extra)
+    except (MemoryError, RecursionError) as e:
+        needs = "more memory than there is" if isinstance(e, MemoryError) else "deeper nesting than is supported"
+        fix = "Use a machine with more memory, or a smaller model." if isinstance(e, MemoryError) else "Export the model again."
+        raise CompileError(f"the model needs {needs}", where=f"stage {name}", fix=fix) from e
 
 
 _ONNX, _GRAPH = ("onnx", "onnxruntime", "numpy", "msgspec"), ("numpy", "msgspec")

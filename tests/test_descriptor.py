@@ -181,3 +181,17 @@ def test_the_tables_of_steps_in_the_documentation_are_not_stale() -> None:
     text = (ZOO.resolve().parent / PAGE).read_text(encoding="utf-8")
     assert page_text(text) == text, "python -m axforge.axruntime.pipeline.documents"
     assert page_text(text.replace("| `nms` |", "| `old` |")) == text, "the tables are where the generator looks for them"
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, '{"a":' * 100_000, '{"name": "m", "compile": {"a": {"b": ' + "[" * 100_000], ids=["lists", "objects", "inside"]
+)
+def test_json_without_end_of_nesting_is_refused(text):
+    with pytest.raises(AxforgeError, match=r"nested too deeply|invalid JSON"):
+        parse_descriptor(text.encode(), "model.json")
+
+
+@pytest.mark.parametrize("bins", [0, -1, 1, 2**40])
+def test_a_number_of_bins_that_no_histogram_has_is_refused(bins):
+    with pytest.raises(AxforgeError, match=f"cannot have {bins} bins"):
+        parse(compile={"calibrate": {"bins": bins}})

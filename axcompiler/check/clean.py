@@ -26,7 +26,7 @@ def clean(model: onnx.ModelProto, pinned: Mapping[str, Sequence[int]], where: st
         if isinstance(one, ConvertOpset):  # the report names the nodes as they were before onnx rewrote them
             original = {n.name: n.op_type for n in runner.ir.graph.node}
         runner.apply(one)
-    net = _sorted(from_model(runner.ir))
+    net = _sorted(from_model(runner.ir), where)
     _simplify(net, pinned, where, observe)
     present = {n.name for n in net.nodes}
     for name, op_type in original.items():
@@ -87,22 +87,41 @@ def _until_stable(runner: Runner[Net], one: RepeatedPass, where: str) -> bool:
     return changed
 
 
-def _sorted(net: Net) -> Net:
-    """Name the nodes and put them in an order in which each value is made before it is read; the file's order where that is one."""
+def _sorted(net: Net, where: str) -> Net:
+    """Name the nodes and put them in an order in which each value is made before it is read; the file's order where that is one.
+
+    The order is that of rounds through the file: each node comes in the first round in which all that it reads is there.
+    """
     name_nodes(net.nodes)
-    made = {o for n in net.nodes for o in n.output}
-    done: set[str] = set()
-    waiting, ordered = list(net.nodes), []
-    while waiting:
-        rest = []
-        for node in waiting:
-            if all(name in done or name not in made for name in reads(node)):
-                ordered.append(node)
-                done.update(node.output)
-            else:
-                rest.append(node)
-        if len(rest) == len(waiting):
-            raise CompileError("the graph has a cycle", where=rest[0].name, fix="Export the model again.")
-        waiting = rest
-    net.nodes = ordered
+    made_by = {o: i for i, n in enumerate(net.nodes) for o in n.output if o}
+    sources = [{made_by[name] for name in reads(n) if name in made_by} for n in net.nodes]
+    users: list[list[int]] = [[] for _ in net.nodes]
+    for i, read in enumerate(sources):
+        for j in read:
+            users[j].append(i)
+    rounds, waiting = [0] * len(net.nodes), [len(read) for read in sources]
+    ready = [i for i, count in enumerate(waiting) if not count]
+    for i in ready:  # grows
+        rounds[i] = max((rounds[j] + (j > i) for j in sources[i]), default=0)
+        for user in users[i]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+    if len(ready) < len(net.nodes):
+        first = next(n.name for n, count in zip(net.nodes, waiting, strict=True) if count)
+        raise CompileError("the graph has a cycle", where=first, fix="Export the model again.")
+    _refuse_unmade(net, where)
+    net.nodes = [net.nodes[i] for i in sorted(ready, key=lambda i: (rounds[i], i))]
     return net
+
+
+def _refuse_unmade(net: Net, where: str) -> None:
+    """Raises CompileError for a value that nothing makes; ONNX's checker does not look into functions."""
+    known = net.names()
+    for node in net.nodes:
+        for name in node.input:
+            if name and name not in known:
+                what = f"the model is not valid ONNX: '{node.name}' reads '{name}', which nothing makes"
+                raise CompileError(what, where=where, fix="Export the model again, or ask who made it.")
+    if not net.inputs:
+        raise CompileError("the model has no input, so its results never change", where=where, fix="Export it with its inputs.")

@@ -1,18 +1,31 @@
 """Reads an ONNX file, or says in a sentence why it cannot be used."""
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from axforge.axcompiler.errors import CompileError
-from axforge.axcompiler.onnx_graph.tensors import tensors
+from axforge.axcompiler.onnx_graph.tensors import nodes, tensors, with_inner
 
 #: oldest opset of the default domain that is understood
 MIN_OPSET = 9
 #: protobuf's limit on one message, and so on `model.onnx` with its weights inside
 MAX_BYTES = 2**31 - 1
+#: most nodes of a model; its functions may call each other, and so double with every line of the file
+MAX_NODES = 200_000
+_ONNX = ("", "ai.onnx")
+#: domain, name and overload of a function
+_Key = tuple[str, str, str]
+#: attributes that say where or how far; ONNX's own checks compute with them in types that overflow
+_GEOMETRY = frozenset(
+    {
+        *("axes", "axis", "perm", "group", "blocksize", "repeats", "num_outputs"),
+        *("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape"),
+    }
+)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -48,7 +61,52 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
         what = "the file is truncated: it holds no graph" if looks_onnx else "this is not an ONNX file"
         raise CompileError(what, where=where, fix="Export the model again, or copy it again from where it came from.")
     check_versions(model, where)
+    _check_nodes(model, where)
     return model
+
+
+def _check_nodes(model: onnx.ModelProto, where: str) -> None:
+    """Raises CompileError where a model is too long, and for attributes that ONNX's own checker lets through."""
+    count = expanded(model)
+    if count > MAX_NODES:
+        what = f"the model has {count:,} nodes, its functions written out; at most {MAX_NODES:,} are supported"
+        raise CompileError(what, where=where, fix="Split it into smaller models.")
+    for node in nodes(model):
+        at = f"{where}: {node.op_type} '{node.name}'"
+        if node.op_type == "Constant" and node.domain in _ONNX and len(node.attribute) != 1:
+            raise CompileError(f"a Constant has one value, and this one {len(node.attribute)}", where=at, fix="Export the model again.")
+        for attribute in node.attribute:
+            # an axis, a window or a padding: the sizes that follow from it would fit no counter
+            if attribute.name in _GEOMETRY and any(abs(i) >= 2**31 for i in (attribute.i, *attribute.ints)):
+                what = f"attribute '{attribute.name}' is {attribute.i or list(attribute.ints)}, which no tensor is large enough for"
+                raise CompileError(what, where=at, fix="Export the model again.")
+
+
+def expanded(model: onnx.ModelProto) -> int:
+    """How many nodes the main graph has when the calls of the model's functions are replaced by their bodies.
+
+    A function that calls itself counts once: ONNX's checker refuses it.
+    """
+    bodies = {(f.domain, f.name, f.overload): list(with_inner(f.node)) for f in model.functions}
+    sizes = dict.fromkeys(bodies, 1)
+    for key in _callees_first(bodies):
+        sizes[key] = sum(sizes.get((n.domain, n.op_type, n.overload), 1) for n in bodies[key])
+    return sum(sizes.get((n.domain, n.op_type, n.overload), 1) for n in with_inner(model.graph.node))
+
+
+def _callees_first(bodies: Mapping[_Key, Sequence[onnx.NodeProto]]) -> Iterator[_Key]:
+    """The functions, each after those that it calls; without recursion, since calls may be nested thousands deep."""
+    begun: set[_Key] = set()
+    for root in bodies:
+        stack = [(root, False)]
+        while stack:
+            key, finished = stack.pop()
+            if finished:
+                yield key
+            elif key not in begun:
+                begun.add(key)
+                calls = {(n.domain, n.op_type, n.overload) for n in bodies[key]}
+                stack += [(key, True), *((called, False) for called in sorted(calls) if called in bodies)]
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -1,13 +1,18 @@
 """Finds the shapes and types of all values of a model."""
 
+import math
+
 import onnx
 from onnx import ValueInfoProto, helper, shape_inference
 
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.ir.rules import MAX_ELEMENTS
 from axforge.axcompiler.onnx_graph.net import Net, to_model
 
 #: constants above this are weights: no shape depends on their values
 LARGE = 1 << 14
+#: operators of which ONNX's inference makes the elements themselves, as many as their operands ask for
+_MAKES_ELEMENTS = frozenset({"ConstantOfShape", "Range"})
 
 
 def infer(net: Net, where: str) -> None:
@@ -18,10 +23,14 @@ def infer(net: Net, where: str) -> None:
         if output.type.HasField("tensor_type"):
             _forget_symbols(output)
     try:
-        model = shape_inference.infer_shapes(_without_weights(net), check_type=True, strict_mode=True, data_prop=True)
+        plain = _without_weights(net)
+        if any(n.op_type in _MAKES_ELEMENTS for n in net.nodes):
+            _refuse_large(shape_inference.infer_shapes(plain, check_type=True, strict_mode=True), where)
+        model = shape_inference.infer_shapes(plain, check_type=True, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as e:
         detail = " ".join(str(e).split())
         raise CompileError(f"the shapes or types in the model contradict each other: {detail}", where=where) from e
+    _refuse_large(model, where)
     net.outputs = [_merge(before, after) for before, after in zip(declared, model.graph.output, strict=True)]
     net.shapes, net.types = {}, {}
     for name, constant in net.constants.items():
@@ -31,6 +40,19 @@ def infer(net: Net, where: str) -> None:
     net.value_info = sorted(
         (v for v in model.graph.value_info if v.name in net.shapes and v.name not in net.constants), key=lambda v: v.name
     )
+
+
+def _refuse_large(model: onnx.ModelProto, where: str) -> None:
+    """Raises CompileError for a value of `MAX_ELEMENTS` elements and more."""
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        sizes = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        if math.prod(sizes) >= MAX_ELEMENTS or any(d >= MAX_ELEMENTS for d in sizes):
+            shape = "x".join(map(str, sizes))
+            raise CompileError(
+                f"tensor '{value.name}' has shape {shape}; a tensor may have 2,147,483,647 elements",
+                where=where,
+                fix="Export the model for smaller inputs, or pin their shapes: compile.check.input_shapes in model.json.",
+            )
 
 
 def _without_weights(net: Net) -> onnx.ModelProto:

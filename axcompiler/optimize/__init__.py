@@ -8,7 +8,10 @@ from typing import Any
 import onnx
 
 from axforge.axcompiler import graphfile, islands
+from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.ir import Graph
+from axforge.axcompiler.ir.rules import SpecError
+from axforge.axcompiler.optimize.graph_edit import WELL_FORMED
 from axforge.axcompiler.optimize.passes import PASSES
 from axforge.axcompiler.passes import Observer, Pass, PassResult, Runner, ignore
 from axforge.axcompiler.qdq.assemble import build
@@ -33,7 +36,12 @@ def optimize(model: onnx.ModelProto, progress: Progress = silent, observe: Obser
         progress(next(done), steps, one.name)
         observe(one, result)
 
-    graph = Runner(build(model), after).run(PASSES)
+    runner = Runner(build(model), after)
+    try:
+        runner.require(WELL_FORMED)
+    except SpecError as e:  # shape inference and onnxruntime let some contradictions through
+        raise CompileError(f"an operator cannot do what the model asks for: {e}", fix="Export the model again, or ask who made it.") from e
+    graph = runner.run(PASSES)
     for name in sorted(graph.islands):
         islands.session(graph.islands[name])  # better refused here than on the device
     progress(steps, steps, "")

@@ -73,6 +73,11 @@ def _plain(known: Qdq, name: str) -> Tensor:
             f"'{name}' is a tensor of {kind}, which cannot pass into or out of the AIPU or a compiled model",
             fix="Convert the model's inputs and outputs to float32.",
         )
+    if len(view.sizes[name]) > spec.MAX_RANK:
+        raise CompileError(
+            f"'{name}' passes between the AIPU and the CPU (or into or out of the model) and has {len(view.sizes[name])} axes",
+            fix=f"Such a tensor may have {spec.MAX_RANK} axes: reshape it before it gets there.",
+        )
     return Tensor(view.sizes[name], view.dtypes[name])
 
 

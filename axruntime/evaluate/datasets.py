@@ -145,7 +145,7 @@ class Coco(Dataset):
                 self._boxes.setdefault(int(row["image_id"]), []).append(box)
         except OSError as e:
             raise AxforgeError(f"the annotations cannot be read: {e.strerror}", where=str(path), fix="Put them there.") from e
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
             raise AxforgeError(f"this is not an annotation file of COCO: {e!r}", where=str(path), fix="Copy the file again.") from e
         self._images = folder / split if (folder / split).is_dir() else folder / "images" / split
         _require_some(len(self._files), path)

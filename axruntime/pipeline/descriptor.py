@@ -127,6 +127,8 @@ def parse_descriptor(data: bytes, where: str) -> Descriptor:
             raise problems.explain(e, data, Descriptor, where) from None  # reads on, and may find what is not even JSON
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise AxforgeError(f"invalid JSON: {e}", where=where, fix="Correct the file; any JSON checker shows the place.") from None
+    except RecursionError:
+        raise AxforgeError("the JSON is nested too deeply", where=where, fix="A model.json has at most six levels.") from None
     _check_compile(descriptor.compile, where)
     return descriptor
 

@@ -42,7 +42,7 @@ class Gallery(msgspec.Struct, frozen=True):
             vectors = np.array([frame["result"]["vector"] for frame in frames], np.float64)
         except OSError as e:
             raise AxforgeError(f"the gallery cannot be read: {e.strerror}", where=str(path), fix=fix) from e
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
             raise AxforgeError(f"this is not a JSON of embeddings of one length: {e!r}", where=str(path), fix=fix) from e
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise AxforgeError("the gallery has no embedding, or one that is not finite", where=str(path), fix=fix)

@@ -52,7 +52,7 @@ def find(name: str, settings: Settings) -> ZooModel:
 def _load(path: Path) -> Document:
     try:
         raw = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AxforgeError(
             f"The model's descriptor cannot be read: {error}.", where=str(path), fix="Write it as JSON; docs/models.md describes it."
         ) from error
