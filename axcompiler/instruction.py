@@ -34,15 +34,15 @@ class WeightUse(Enum):
 
 @dataclass(frozen=True)
 class InstructionWork:
-    """One instruction for the cycle count: elements and bytes of its operands by name, and the rate of the slowest memory it reaches.
+    """One instruction for the cycle count. elements: of its operands by name; columns: of the last axis of `out`.
 
-    columns: elements of the last axis of `out`. rate: bytes per cycle, of DMA instructions only.
+    transfer: cycles that a DMA instruction moves bytes, undisturbed. words: of L1 that hold one vector, of products only.
     """
 
     elements: Mapping[str, int]
-    bytes: Mapping[str, int]
     columns: int
-    rate: int
+    transfer: int
+    words: int
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def _up(work: int, rate: int) -> int:
 
 
 def _dma(work: InstructionWork, target: Target) -> int:
-    """dma.start_cycles + bytes of out / bytes per cycle of the slower memory"""
-    return target.dma.start_cycles + _up(work.bytes["out"], work.rate)
+    """dma.start_cycles + bytes of the words touched / bytes per cycle, of the slower memory"""
+    return target.dma.start_cycles + work.transfer
 
 
 def _gather(work: InstructionWork, target: Target) -> int:
@@ -47,12 +47,13 @@ def _gather(work: InstructionWork, target: Target) -> int:
 
 def _load(work: InstructionWork, target: Target) -> int:
     """bytes of a / array.load_bytes_per_cycle"""
-    return _up(work.bytes["a"], target.array.load_bytes_per_cycle)
+    return _up(work.elements["a"], target.array.load_bytes_per_cycle)
 
 
 def _vectors(work: InstructionWork, target: Target) -> int:
-    """pixels * array.cycles_per_vector"""
-    return work.elements["out"] // work.columns * target.array.cycles_per_vector
+    """pixels * the larger of array.cycles_per_vector and bytes of the words touched / array.read_bytes_per_cycle"""
+    read = _up(work.words * target.word_bytes, target.array.read_bytes_per_cycle)
+    return work.elements["out"] // work.columns * max(target.array.cycles_per_vector, read)
 
 
 def _window(work: InstructionWork, target: Target) -> int:

@@ -27,6 +27,7 @@ class Array(TargetSection, frozen=True, forbid_unknown_fields=True):
     columns: Positive
     cycles_per_vector: Positive
     load_bytes_per_cycle: Positive
+    read_bytes_per_cycle: Positive
     load_hidden: bool
 
 
@@ -51,11 +52,13 @@ class Memories(TargetSection, frozen=True, forbid_unknown_fields=True):
 
 
 class Dma(TargetSection, frozen=True, forbid_unknown_fields=True):
-    """Bytes per cycle by the slower end of a copy; cycles before the first byte."""
+    """Bytes per cycle of one core's copy by its slower end, and of all copies together; cycles before the first byte."""
 
     l1_bytes_per_cycle: Positive
     l2_bytes_per_cycle: Positive
     ddr_bytes_per_cycle: Positive
+    l2_total_bytes_per_cycle: Positive
+    ddr_total_bytes_per_cycle: Positive
     start_cycles: Natural
     gather_cycles: Natural
 
@@ -88,7 +91,9 @@ class Target(TargetSection, frozen=True, forbid_unknown_fields=True):
     dma: Dma
     vector: Vector
     depthwise: Depthwise
+    issue_cycles: Natural
     sync_cycles: Natural
+    pcie_bytes_per_cycle: Positive
     host_cycles: Natural
 
 
