@@ -99,9 +99,25 @@ def make_port(graph: Graph, name: str, written: bool) -> tuple[Port, TensorLayou
     return Port(padded, pads, zero), TensorLayout(name, top * row + left * wide, strides, halo)
 
 
-def internal_layout(shape: Shape) -> tuple[Shape, int]:
+def matrix_stacks(graph: Graph) -> set[str]:
+    """Tensors of four axes that are stacks of matrices, as in attention, instead of images.
+
+    A product makes or reads them, and nothing that computes over rows and columns of pixels does.
+    """
+    stacks: set[str] = set()
+    images: set[str] = set()
+    for op in graph.ops:
+        names = [*op.inputs, *op.outputs]
+        if isinstance(op, ir.MatMul):
+            stacks.update(names)
+        elif not isinstance(op, ir.Softmax | ir.Reshape | ir.Transpose | ir.Slice | ir.Add | ir.Mul | ir.Table):
+            images.update(names)
+    return {name for name in stacks - images if len(graph.tensors[name].shape) == 4}
+
+
+def internal_layout(shape: Shape, image: bool) -> tuple[Shape, int]:
     """Logical strides and bytes of a tensor that only the AIPU touches: images as N, H, W, padded C; all else row-major."""
-    if len(shape) != 4:
+    if not image:
         return row_major(shape), max(1, math.prod(shape))
     n, c, h, w = shape
     p = pitch(c)
@@ -112,7 +128,7 @@ class _Planner:
     """Decides which tensors share a buffer."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.hosts = graph, host_tensors(graph)
+        self.graph, self.hosts, self.stacks = graph, host_tensors(graph), matrix_stacks(graph)
         self.of: dict[str, TensorLayout] = {}
         self.sizes: dict[str, int] = {}
         self.ports: dict[str, Port] = {}
@@ -130,7 +146,8 @@ class _Planner:
             self.ports[name], self.of[name] = make_port(self.graph, name, self.hosts[name])
             self.sizes[name] = max(1, math.prod(self.ports[name].shape))
         else:
-            strides, self.sizes[name] = internal_layout(self.graph.tensors[name].shape)
+            shape = self.graph.tensors[name].shape
+            strides, self.sizes[name] = internal_layout(shape, len(shape) == 4 and name not in self.stacks)
             self.of[name] = TensorLayout(name, 0, strides)
         return self.of[name]
 

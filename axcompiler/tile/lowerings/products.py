@@ -74,23 +74,36 @@ ACTIVATION_DEPTH = 256
 
 @lowers(ir.MatMul)
 def lower_matmul(ctx: TileContext, op: ir.MatMul) -> None:
-    """a [.., I, K] @ b [.., K, J]: each product of the leading axes by itself, b in the array."""
+    """a [.., I, K] @ b [.., K, J]: each product of the leading axes by itself, b in the array; or all of it transposed."""
     em, y = ctx.emitter, ctx.view(output(op))
     lead = y.shape[:-2]
     a, b = (ctx.view(n) for n in op.inputs)
     a, b = a.broadcast((*lead, *a.shape[-2:])), b.broadcast((*lead, *b.shape[-2:]))
+    zeros = (ctx.zero(op.inputs[0]), ctx.zero(op.inputs[1]))
+    if _scattered(_transposed(b), _transposed(a), _transposed(y)) < _scattered(a, b, y):
+        a, b, y, zeros = _transposed(b), _transposed(a), _transposed(y), (zeros[1], zeros[0])
     block = Parameters.pack(ctx, op.epilogue, None, np.full(1, op.multiplier, np.float32))
     jobs = list(np.ndindex(*lead))
     if len(jobs) >= em.cores:
         works = [(jobs[s:e], (0, y.shape[-2])) for s, e in shares(len(jobs), em.cores)]
     else:
         works = [(jobs, r) for r in shares(y.shape[-2], em.cores)]
-    zeros = (ctx.zero(op.inputs[0]), ctx.zero(op.inputs[1]))
     for core, (indices, rows) in enumerate(works):
         params = Parameters.load(ctx, core, block, op.epilogue, 0, 1)
         product = _Product(ctx, core, params, zeros, rows, a.shape[-1], y.shape[-1])
         for index in indices:
             product.run(*(_index(v, index) for v in (y, a, b)))
+
+
+def _transposed(view: View) -> View:
+    """The last two axes exchanged."""
+    rank = len(view.shape)
+    return view.permute((*range(rank - 2), rank - 1, rank - 2))
+
+
+def _scattered(*views: View) -> int:
+    """Elements that would be copied one by one, because a row of theirs is not in one piece in memory."""
+    return sum(view.size for view in views if view.strides[-1] != 1)
 
 
 def _index(view: View, index: Sequence[int]) -> View:
