@@ -9,6 +9,7 @@ from axforge.axcompiler.ir import Graph, Island
 from axforge.axcompiler.numerics import Array
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.sim.cycles import Cycles, count_cycles
+from axforge.axruntime.prediction.boards import Prediction, predict
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> str:
@@ -47,9 +48,15 @@ def dump(model: AxModel) -> str:
         + table(sorted((k, v) for k, v in (memory if isinstance(memory, dict) else {}).items() if isinstance(v, int)), ("what", "bytes")),
         "layers\n" + _layers(model, cycles),
         f"a frame: {cycles.total:,} cycles, {cycles.total / cycles.clock_hz * 1e3:.3f} ms, about {cycles.frames_per_second:,.0f} frames/s, "
-        f"{cycles.utilisation:.1%} of the arrays' peak (estimate of the cycle model, see docs/aipu.md)",
+        f"{cycles.utilisation:.1%} of the arrays' peak, {cycles.latency_ms:.3f} ms with transfers (cycle model, see docs/aipu.md)",
+        *_predicted(predict(model.graph, model.program, model.target)),
     ]
     return "\n\n".join(parts)
+
+
+def _predicted(predictions: Sequence[Prediction]) -> list[str]:
+    """The lines on the vendor's boards, together."""
+    return ["\n".join(f"predicted: {one}" for one in predictions)] if predictions else []
 
 
 def _layers(model: AxModel, cycles: Cycles) -> str:
@@ -63,7 +70,7 @@ def _layers(model: AxModel, cycles: Cycles) -> str:
 
 def as_json(model: AxModel) -> str:
     """The same for programs."""
-    cycles = count_cycles(model.program, model.target)
+    cycles, predicted = count_cycles(model.program, model.target), predict(model.graph, model.program, model.target)
     document = {
         "meta": model.meta,
         "sections": model.sizes,
@@ -73,8 +80,10 @@ def as_json(model: AxModel) -> str:
             "total": cycles.total,
             "frames_per_second": cycles.frames_per_second,
             "utilisation": cycles.utilisation,
+            "latency_ms": cycles.latency_ms,
             "layers": cycles.layers,
         },
+        "predicted": {p.board.name: {"low": p.low, "likely": p.likely, "high": p.high} for p in predicted},
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
 

@@ -193,7 +193,17 @@ class Publish:
         finally:
             beside.unlink(missing_ok=True)
         share = share_of(self.plan)
-        return {"outputs": {str(self.target): snapshot(str(self.target))}, "remark": "" if share.enough else share.summary()}
+        said = ["" if share.enough else share.summary(), self.predicted()]
+        return {"outputs": {str(self.target): snapshot(str(self.target))}, "remark": "; ".join(filter(None, said))}
+
+    def predicted(self) -> str:
+        """How many frames per second the first of the vendor's boards makes of it; "" where none has such an AIPU."""
+        from axforge.axruntime.axmodel import AxModel  # loads NumPy; a build with nothing to do repeats what was said
+        from axforge.axruntime.prediction.boards import predict
+
+        model = AxModel.open(self.plan.axmodel, program=False)
+        predictions = predict(model.graph, model.program, model.target)
+        return f"predicted: {predictions[0]}" if predictions else ""
 
 
 def shown(path: Path, plan: BuildPlan) -> str:

@@ -17,7 +17,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("cache",),
     ("axruntime.propose", "axruntime.bench", "axruntime.evaluate", "axruntime.explain"),
-    ("axruntime.model",),
+    ("axruntime.prediction", "axruntime.model"),
     ("axruntime.deployed", "axruntime.streaming"),
     ("axruntime.pipeline",),
     ("axruntime.media",),
