@@ -2,10 +2,11 @@
 
 compile   compile:MODEL, compile:MODEL:STAGE       ONNX to .axmodel, stage by stage, through the cache
 infer     infer:MODEL:SOURCE                       run a model on pictures and videos
+serve     serve:MODEL                              answer HTTP requests with a model
 accuracy  accuracy, accuracy:MODEL                 fp32 against compiled
 cache     cache inspect|explain|clean|verify       what is kept, and why something ran
 """
 
-from axforge.tasks import DOIT_CONFIG, task_accuracy, task_cache, task_compile, task_infer, task_usage
+from axforge.tasks import DOIT_CONFIG, task_accuracy, task_cache, task_compile, task_infer, task_serve, task_usage
 
-__all__ = ["DOIT_CONFIG", "task_accuracy", "task_cache", "task_compile", "task_infer", "task_usage"]
+__all__ = ["DOIT_CONFIG", "task_accuracy", "task_cache", "task_compile", "task_infer", "task_serve", "task_usage"]

@@ -114,7 +114,7 @@ class Model:
         from axforge.axruntime.media.accept import picture_of
 
         with self._running(), missing_named():
-            pipeline = self._pipeline or self._make_pipeline()
+            pipeline = self.pipeline()
             image = picture_of(picture, features=not _PICTURE_STEPS & {step.tag() for step in pipeline.descriptor.preprocessing})
             return replace(pipeline.run(image), picture=image)
 
@@ -196,10 +196,11 @@ class Model:
         state = ", closed" if self._use.ended else ""
         return f"<Model {self.name}: {task}{classes}, takes {takes}, on {self._engine.name}{state}>"
 
-    def _make_pipeline(self) -> "Pipeline":
+    def pipeline(self) -> "Pipeline":
+        """The pipeline of single pictures, for whoever does its parts in places of their own. Raises AxforgeError when there is none."""
         from axforge.axruntime.pipeline.pipeline import Pipeline
 
-        self._pipeline = Pipeline(self._described(), self._engine)
+        self._pipeline = self._pipeline or Pipeline(self._described(), self._engine)
         return self._pipeline
 
     def _described(self) -> "Descriptor":

@@ -18,6 +18,7 @@ _EXTRAS = {
     "matplotlib": "compile",
     "onnx": "compile",
     "pandas": "results",
+    "prometheus-client": "serve",
     "rich": "compile",
     "scikit-image": "compile",
     "xxhash": "compile",
@@ -25,7 +26,9 @@ _EXTRAS = {
     "cryptography": "sign",
     "distributed": "cluster",
     "fsspec": "remote",
+    "starlette": "serve",
     "supervision": "results",
+    "uvicorn": "serve",
 }
 
 

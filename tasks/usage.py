@@ -7,6 +7,7 @@ axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running i
 
   doit compile:MODEL                     compile a model                   doit compile:efficientnet_lite0-imagenet
   doit infer:MODEL:SOURCE                compile if needed, and run it     doit infer:efficientnet_lite0-imagenet:sample:grace_hopper
+  doit serve:MODEL                       answer HTTP requests with it, and show a page to try it
   doit accuracy[:MODEL]                  fp32 against compiled, with a verdict
   doit cache inspect|explain|clean|verify   what is kept, and why something ran
 

@@ -30,10 +30,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return decode_image(data, str(path))
 
 
-def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
-    """As `read_image`, from bytes."""
+def decode_image(data: bytes, where: str, *, most: int | None = None) -> NDArray[np.uint8]:
+    """As `read_image`, from bytes. most: pixels of a picture that is decoded at all; None: as many as Pillow allows."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if most is not None and image.width * image.height > most:
+                what = f"the picture is too large: it has {image.width} x {image.height} pixels, and at most {most:,} are decoded"
+                raise AxforgeError(what, where=where, fix="Make it smaller, or cut it into tiles.")
             return pixels_of(image, where)
     except _DAMAGED as e:
         raise _undecodable(e, where) from e

@@ -24,6 +24,8 @@ Inputs = Mapping[str, tuple[tuple[int, ...], str]]
 class Pipeline:
     """Runs pictures through a model. `engine_seconds` sums the time spent in the engine alone.
 
+    raw: whether the engine is to give its quantized outputs as codes.
+
     memory: of the stream whose frames are run, in order, for steps that follow objects; None: each picture is by itself.
     """
 
@@ -34,7 +36,7 @@ class Pipeline:
         self._input = only_input(engine.inputs, descriptor.name)
         quant = engine.quantization.get(self._input)
         first = next(iter(descriptor.postprocessing), None)
-        self._raw = isinstance(first, Decoder) and first.reads_codes
+        self.raw = isinstance(first, Decoder) and first.reads_codes
         self._feeder = CodeFeeder(descriptor.preprocessing, *quant) if quant else None
 
     def run(self, image: Array) -> PipelineResult:
@@ -48,11 +50,19 @@ class Pipeline:
 
     def infer(self, prepared: Prepared) -> dict[str, Output]:
         """The network's outputs by name: float32, or codes where the decoder takes them."""
-        feeds = {self._input: fit_input(prepared.tensor, self._input, self.engine.inputs)}
+        feeds = self.feeds(prepared)
         start = time.perf_counter()
-        outputs = self.engine.run(feeds, raw=self._raw)
+        outputs = self.engine.run(feeds, raw=self.raw)
         self.engine_seconds += time.perf_counter() - start
-        if not self._raw:
+        return self.outputs(outputs)
+
+    def feeds(self, prepared: Prepared) -> dict[str, Array]:
+        """What the engine is fed, for whoever runs it (with `raw`) in another place. Raises AxforgeError when it does not fit."""
+        return {self._input: fit_input(prepared.tensor, self._input, self.engine.inputs)}
+
+    def outputs(self, outputs: Mapping[str, Array]) -> dict[str, Output]:
+        """What `finish` takes of what the engine gave."""
+        if not self.raw:
             return dict(outputs)
         quants = self.engine.quantization
         return {name: Codes(value, *quants[name]) if value.dtype == np.int8 else value for name, value in outputs.items()}

@@ -7,7 +7,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
+from axforge.axruntime.results.result import Column, ColumnTypes, Metric, PipelineResult, ResultTable, TruthKind
 
 
 class TopAccuracy(Metric["Classification", int]):
@@ -56,6 +56,7 @@ class Classification(PipelineResult, frozen=True):
 
     task = "classification"
     metric = TopAccuracy
+    column_types: ClassVar[ColumnTypes] = {"class_ids": ("int64", (-1,)), "scores": ("float64", (-1,)), "labels": ("object", (-1,))}
     class_ids: tuple[int, ...]
     scores: tuple[float, ...]
     labels: tuple[str, ...]

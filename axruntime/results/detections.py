@@ -8,7 +8,7 @@ import msgspec
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.packages import missing_named
 from axforge.axruntime.results.drawing import boxes_on
-from axforge.axruntime.results.result import Cell, Column, Metric, PipelineResult, ResultTable, TruthKind, mean
+from axforge.axruntime.results.result import Cell, Column, ColumnTypes, Metric, PipelineResult, ResultTable, TruthKind, mean
 
 if TYPE_CHECKING:
     from supervision import Detections as SupervisionDetections
@@ -160,6 +160,12 @@ class Detections(PipelineResult, frozen=True):
 
     task = "detection"
     metric = MeanAveragePrecision
+    column_types: ClassVar[ColumnTypes] = {
+        "boxes": ("float64", (-1, 4)),
+        "scores": ("float64", (-1,)),
+        "class_ids": ("int64", (-1,)),
+        "labels": ("object", (-1,)),
+    }
     boxes: Array
     scores: Array
     class_ids: Array

@@ -10,7 +10,7 @@ import msgspec
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind
+from axforge.axruntime.results.result import Column, ColumnTypes, Metric, PipelineResult, ResultTable, TruthKind
 
 #: Rows compared with all others at once: bounds the memory that a large dataset takes.
 _ROWS = 1024
@@ -112,6 +112,7 @@ class Embedding(PipelineResult, frozen=True):
 
     task = "embedding"
     metric = Retrieval
+    column_types: ClassVar[ColumnTypes] = {"vector": ("float64", (-1,))}
     vector: Array
     matches: tuple[Match, ...] = ()
 

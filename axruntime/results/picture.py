@@ -1,13 +1,16 @@
 """A picture that a network made."""
 
+from typing import ClassVar
+
 from axforge.axruntime.lazy import Array
-from axforge.axruntime.results.result import Column, PipelineResult, ResultTable
+from axforge.axruntime.results.result import Column, ColumnTypes, PipelineResult, ResultTable
 
 
 class Picture(PipelineResult, frozen=True):
     """A picture that the network made: uint8 RGB [H, W, 3]. luminance: what it gave, float32 [H, W], for measuring."""
 
     task = "super-resolution"
+    column_types: ClassVar[ColumnTypes] = {"image": ("uint8", (-1, -1, 3))}
     image: Array
     luminance: Array
 

@@ -1,7 +1,7 @@
 """What every kind of result says of itself, in one class: how it is written, drawn, printed and judged. Light to import."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: What a dataset knows about a sample: its class, the boxes in it, or the class of each pixel.
 TruthKind = Literal["class", "boxes", "mask"]
+#: NumPy type and shape of arrays, by name.
+ColumnTypes = Mapping[str, tuple[str, tuple[int, ...]]]
 Cell = str | int | float
 R = TypeVar("R")
 T = TypeVar("T")
@@ -92,11 +94,13 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a pipeline gives for one picture. Every number keeps the precision it was computed with; `as_json` loses none of it.
 
     picture: the source picture, where the caller may want to see the result on it (a run over many frames keeps none).
+    column_types: NumPy type ("object" for text) and shape, -1 where free, of the fields that `columns` gives.
     task: what model.json may call the task of a model that gives this; '' for none. metric: what judges it; None where nothing does.
     """
 
     task: ClassVar[str] = ""
     metric: ClassVar[type[Metric[Any, Any]] | None] = None
+    column_types: ClassVar[ColumnTypes] = {}
     picture: Array | None = None
 
     def __repr__(self) -> str:
@@ -113,6 +117,10 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """The result as the text of a JSON document; null replaces numbers that JSON cannot write (NaN, infinity)."""
         return msgspec.json.encode(self.as_json()).decode()
+
+    def columns(self) -> dict[str, Array]:
+        """The result as arrays by name, where its kind has any: of detections boxes, scores, class_ids and labels."""
+        return {name: np.asarray(getattr(self, name), dtype=dtype) for name, (dtype, _) in self.column_types.items()}
 
     def to_dataframe(self) -> "DataFrame":
         """The rows of `table` as a pandas DataFrame, in full precision: a line for each class, box or whatever the result consists of."""

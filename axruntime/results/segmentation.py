@@ -9,7 +9,7 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.results.drawing import class_colour, panel_below
-from axforge.axruntime.results.result import Column, Metric, PipelineResult, ResultTable, TruthKind, label, mean
+from axforge.axruntime.results.result import Column, ColumnTypes, Metric, PipelineResult, ResultTable, TruthKind, label, mean
 
 #: Value of a pixel in a true mask that is not judged.
 IGNORED = 255
@@ -117,6 +117,7 @@ class Segmentation(PipelineResult, frozen=True):
 
     task = "segmentation"
     metric = IntersectionOverUnion
+    column_types: ClassVar[ColumnTypes] = {"mask": ("int32", (-1, -1))}
     mask: Array
     labels: tuple[str, ...]
 

@@ -6,6 +6,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "look for mistakes in a model before anything is compiled"),
     "compile": ("compile", "compile models: ONNX to an int8 .axmodel"),
     "infer": ("infer", "run a model on pictures and videos; it is compiled first if needed"),
+    "serve": ("serve", "answer HTTP requests with a model, and show a page to try it"),
     "run": ("run", "run a compiled folder, zip or .axmodel, wherever it was copied to"),
     "accuracy": ("accuracy", "measure what int8 costs: fp32 against compiled"),
     "bench": ("bench", "measure how fast a model runs on this CPU"),

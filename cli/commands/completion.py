@@ -13,7 +13,7 @@ EXAMPLES = (
     "axforge completion fish | source           in ~/.config/fish/config.fish",
 )
 #: Commands whose first word is the name of a model.
-WITH_MODELS = ("accuracy", "bench", "check", "compile", "infer", "info")
+WITH_MODELS = ("accuracy", "bench", "check", "compile", "infer", "info", "serve")
 
 SHELLS = ("bash", "zsh", "fish")
 BASH = """\

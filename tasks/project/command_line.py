@@ -13,7 +13,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.project.suggest import nearest
 
 #: Tasks of this project that take `:NAME`.
-GROUPS = ("compile", "infer", "accuracy")
+GROUPS = ("compile", "infer", "serve", "accuracy")
 #: doit's commands that look at many tasks unless some are named.
 COMMANDS = ("list", "info", "clean", "forget", "ignore", "reset-dep", "tabcompletion", "dumpdb", "strace", "help")
 
@@ -38,6 +38,8 @@ class ModelOptions:
     strict: bool = False
     show_stats: bool = False
     show_stream_timing: bool = False
+    host: str = ""
+    port: int = 0
     fail_above: str = ""
     junit: str = ""
     layers: bool = False
@@ -81,6 +83,10 @@ STREAM_OPTIONS: tuple[Option, ...] = (
     Option("show_stats", "show_stats", "show-stats", bool, "show the time of each step a frame, and which is the bottleneck"),
     Option("show_stream_timing", "show_stream_timing", "show-stream-timing", bool, "show percentiles of the latency, and the jitter"),
 )
+SERVE_OPTIONS: tuple[Option, ...] = (
+    Option("host", "host", "host", str, "address to listen at (default: 127.0.0.1; 0.0.0.0 for other machines too)"),
+    Option("port", "port", "port", int, "port to listen at (default: 8000)"),
+)
 ACCURACY_OPTIONS: tuple[Option, ...] = (
     Option(
         "fail_above",
@@ -92,9 +98,14 @@ ACCURACY_OPTIONS: tuple[Option, ...] = (
     Option("junit", "junit", "junit", str, "also write the verdicts into this file, as JUnit XML"),
     Option("layers", "layers", "layers", bool, "show which tensors the loss comes from and what would help; needs no data set"),
 )
-ALL_OPTIONS = OPTIONS + RUN_OPTIONS + STREAM_OPTIONS + ACCURACY_OPTIONS
+ALL_OPTIONS = OPTIONS + RUN_OPTIONS + STREAM_OPTIONS + SERVE_OPTIONS + ACCURACY_OPTIONS
 #: The options of each group of tasks.
-OF_GROUP = {"compile": OPTIONS, "infer": OPTIONS + RUN_OPTIONS + STREAM_OPTIONS, "accuracy": OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS}
+OF_GROUP = {
+    "compile": OPTIONS,
+    "infer": OPTIONS + RUN_OPTIONS + STREAM_OPTIONS,
+    "serve": OPTIONS + RUN_OPTIONS[:1] + SERVE_OPTIONS,
+    "accuracy": OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS,
+}
 
 
 def doit_params(options: Iterable[Option]) -> list[dict[str, Any]]:
@@ -133,7 +144,7 @@ class CommandLine:
             return self.in_full
         if self.command != "run":
             return not self.models()
-        return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer")) for task in self.tasks)
+        return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer", "serve")) for task in self.tasks)
 
     def root(self, name: str) -> str:
         """`build_root` or `data_root` as an option or a variable says it; they hold for the whole run. '' if nothing says it."""

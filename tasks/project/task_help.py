@@ -8,6 +8,7 @@ from axforge.tasks.project.command_line import GROUPS, OF_GROUP
 _USES = {
     "compile": "doit compile:MODEL [OPTION …]     or, up to a stage, compile:MODEL:STAGE",
     "infer": "doit infer:MODEL:SOURCE [OPTION …]     SOURCE: a picture, folder, video, sample:NAME, fakevideo:640x480 or an address",
+    "serve": "doit serve:MODEL [OPTION …]     answers HTTP requests until Ctrl-C (docs/serving.md)",
     "accuracy": "doit accuracy:MODEL [OPTION …]     or accuracy, for all models whose data are there",
 }
 

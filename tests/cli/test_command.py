@@ -38,7 +38,7 @@ def test_help_of_commands_that_others_answer(axforge: Axforge, command: str) -> 
     assert axforge(command, "--help").out.startswith(f"usage: axforge {command}")
 
 
-@pytest.mark.parametrize("command", ["compile", "infer"])
+@pytest.mark.parametrize("command", ["compile", "infer", "serve"])
 def test_every_option_of_the_tasks_is_an_option_of_the_command(axforge: Axforge, command: str) -> None:
     shown = axforge(command, "--help").out
     assert all(f"--{option.flag}" in shown for option in command_line.OF_GROUP[command])

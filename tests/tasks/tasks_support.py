@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 STAGES = ("fetch", "check", "calibrate", "quantize", "optimize", "tile", "pack")
 
 DODO = """\
-from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_usage
+from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_serve, task_usage
 
 models_in("models")
 """
