@@ -19,6 +19,7 @@ ELSEWHERE = {
         "python -m pip install -e '.[compile]' && doit infer:efficientnet_lite0-imagenet:sample:grace_hopper",
     ): "installs packages",
     ("README.md", "python -m pip install -e '.[test]' && python -m pytest -n 2"): ".ci/run types it word for word",
+    ("serving.md", "axforge serve my.onnx"): "runs until it is stopped; tests/test_python_pages.py serves a bundle",
     ("deploy.md", "axmodel bundle build/yolox_nano/yolox_nano/1 -o yolox_nano.zip"): "tests/test_deploy_page.py runs it",
     ("deploy.md", "axmodel run yolox_nano.zip street.jpg --save-output seen.png"): "tests/test_deploy_page.py runs it",
     (
