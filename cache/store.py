@@ -20,7 +20,7 @@ from axforge.cache.digest import FileDigest, Hasher, hash_file, sha256
 from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged, masked
 from axforge.cache.files import Files
-from axforge.cache.key import Action, Scalar, is_hash
+from axforge.cache.key import Action, Scalar, canonical, is_hash
 from axforge.cache.layout import Layout, Warn, is_refusal
 from axforge.cache.lease import lease_in
 from axforge.cache.lock import acquire, held
@@ -150,11 +150,16 @@ class Store:
 
     def alike(self, record: Record) -> Iterator[Path]:
         """Contents of the newest other record of the same stage and model: what changed in part has the rest in common with them."""
-        kin, used = None, 0.0
+        said = [canonical({name: value})[1:-1] for name, value in (("stage", record.action["stage"]), ("label", record.label))]
+        newest, used = "", 0.0
         for path in self.layout.ac.glob("*/*"):
-            known = self.record(path.name) if is_hash(path.name) and path.name != record.key else None
-            if known is not None and (known.stage, known.label) == (record.stage, record.label) and path.stat().st_mtime > used:
-                kin, used = known, path.stat().st_mtime
+            try:
+                changed, text = path.stat().st_mtime, path.read_bytes()
+            except OSError:
+                continue  # cleaned meanwhile
+            if path.name != record.key and changed > used and all(words in text for words in said):
+                newest, used = path.name, changed
+        kin = self.record(newest) if is_hash(newest) else None  # only this one is parsed: there may be thousands
         yield from (self.layout.blob(blob.sha256) for blob in (kin.contents() if kin else ()))
 
     def restore(self, record: Record, dest: Path) -> None:
