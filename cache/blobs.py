@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from axforge.cache.digest import FileDigest, Hasher, hash_once
+from axforge.cache.digest import FileDigest, Hasher, hash_once, open_regular
 from axforge.cache.disk import READ_ONLY, copy_hashing, make_folder, share, unique_name, write_all, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged
 from axforge.cache.layout import Layout, Warn, is_refusal
@@ -93,6 +93,11 @@ class Blobs:
             found = hash_once(target, strong=self._suspicious)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self.set_aside(target, "it is not a regular file")
+            return False
         if (found.size, found.xxh3) == (content.size, content.xxh3) and found.sha256 in ("", content.sha256):
             return True
         self.set_aside(target, "its content is not what its name says")
@@ -104,7 +109,8 @@ class Blobs:
         if blob.size > limit:
             raise Damaged(f"{blob.size} bytes are more than this kind of content may have.", where=str(path))
         try:
-            data = path.read_bytes()
+            with open_regular(path) as stream:
+                data = stream.read(limit + 1)
         except OSError as error:
             raise Damaged(f"A stored content cannot be read: {error.strerror}.", where=str(path)) from error
         hasher = Hasher()
@@ -126,7 +132,7 @@ class Blobs:
         except FileNotFoundError as error:
             raise Damaged("A stored content is gone.", where=str(path)) from error
         except OSError as error:
-            if error.errno == errno.EIO:
+            if error.errno in (errno.EIO, errno.EINVAL):
                 self.set_aside(path, "the disk cannot read it")
                 raise Damaged("A stored content cannot be read.", where=str(path)) from error
             raise

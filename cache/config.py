@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axforge.cache.digest import sha256
 from axforge.cache.errors import CacheError
 from axforge.cache.layout import Warn
 from axforge.cache.store import UNTRUSTED, Store, to_stderr
@@ -155,7 +156,7 @@ def fresh_start(start_dir: Path) -> None:
 def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to_stderr) -> Store:
     """The store that the configuration of a folder asks for. CacheError for a wrong configuration; never for an unusable cache."""
     found = config or load(start_dir)
-    remote, folder, trust = found.remote, found.dir, None
+    remote, folder, trust, index = found.remote, found.dir, None, None
     if found.untrusted:
         from axforge.cache.remote.connect import untrusted_url  # few configurations ask for it
 
@@ -164,5 +165,9 @@ def open_store(start_dir: Path, *, config: Config | None = None, warn: Warn = to
         from axforge.cache.trust import configured  # few configurations ask for it
 
         trust = configured(found.trusted_keys, found.signing_key, found.where)
+        # others may write to the cache folder, and put another one in the place of a folder in it: what is only ours is kept elsewhere
+        index = _default_dir() / "private" / sha256(os.fsencode(os.path.abspath(folder)))[:16]
     tier = _tier(remote, found.mode, os.environ.get("AXFORGE_CACHE_TOKEN", "")) if remote and found.mode != "off" else None
-    return Store(folder, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn, trust=trust, untrusted=found.untrusted)
+    return Store(
+        folder, index=index, remote=tier, size_limit=found.size_limit, link=found.link, warn=warn, trust=trust, untrusted=found.untrusted
+    )

@@ -4,6 +4,7 @@ SHA-256 names whatever may cross a trust border: actions, outputs, inputs in a k
 "are these the bytes this machine has seen before": it finds changes and damage, and is never believed across a border.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -133,10 +134,19 @@ def read_into(stream: IO[bytes], hasher: Hasher, write: Callable[[memoryview], o
             write(view[:count])
 
 
+def open_regular(path: str | Path) -> IO[bytes]:
+    """A file for reading, unbuffered. Never waits: OSError (EINVAL) for a named pipe or whatever else is not a regular file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(handle, "rb", buffering=0)
+
+
 def hash_once(path: str | Path, *, strong: bool = False) -> FileDigest:
     """Hash what is in a file now. OSError when it cannot be read. For stored contents, which are compared with what they should be."""
     hasher = Hasher(strong=strong)
-    with open(path, "rb", buffering=0) as stream:
+    with open_regular(path) as stream:
         read_into(stream, hasher)
     return FileDigest(hasher.size, hasher.xxh3, hasher.sha256)
 

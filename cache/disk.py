@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from axforge.cache.digest import Hasher, read_into
+from axforge.cache.digest import Hasher, open_regular, read_into
 
 #: Not enough room, in its several names (a quota, a file-size limit).
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -115,14 +115,14 @@ def copy_hashing(source: Path, target: Path, hasher: Hasher) -> None:
     """Copy to a new file `target`, feeding `hasher` with the bytes that were written."""
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(source, "rb", buffering=0) as stream:
+        with open_regular(source) as stream:
             read_into(stream, hasher, lambda piece: write_all(handle, piece))
     finally:
         os.close(handle)
 
 
 def _reflink(source: Path, target: Path) -> None:
-    with open(source, "rb", buffering=0) as stream:
+    with open_regular(source) as stream:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.ioctl(handle, _FICLONE, stream.fileno())

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from stat import S_ISDIR
 
 from axforge.cache import digest
 from axforge.cache.digest import FileDigest, Stat, file_stat, hash_file
@@ -164,11 +165,13 @@ class Files:
 
 
 def _private(root: Path | None) -> Path | None:
-    """The folder, made for this user alone; None when it cannot be had or belongs to somebody else (who could forge entries)."""
+    """The folder, made for this user alone; None when it cannot be had, or when somebody else could forge entries in it."""
     if root is None:
         return None
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return root if root.stat().st_uid == os.geteuid() and os.access(root, os.R_OK | os.W_OK | os.X_OK) else None
+        status = os.lstat(root)  # a link could lead to a folder of ours that others may write to
+        own = S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        return root if own and os.access(root, os.R_OK | os.W_OK | os.X_OK) else None
     except OSError:
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.cache import stats
+from axforge.cache.digest import open_regular
 from axforge.cache.disk import write_bytes
 from axforge.cache.errors import CacheError
 from axforge.cache.lease import leased
@@ -218,7 +219,7 @@ def _usage(store: "Store", added: int) -> int:
     """Estimate of stored bytes: what the last count gave, and a line for each result since."""
     file = _usage_file(store)
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         total = sum(status.st_size for status in contents(store).values())
         _note_usage(store, total)
@@ -227,7 +228,8 @@ def _usage(store: "Store", added: int) -> int:
         os.write(handle, f"{added}\n".encode())
     finally:
         os.close(handle)
-    lines = file.read_text(encoding="ascii", errors="replace").split()
+    with open_regular(file) as stream:
+        lines = stream.read().decode("ascii", errors="replace").split()
     return sum(int(line) for line in lines if line.isdigit())
 
 

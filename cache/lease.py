@@ -4,6 +4,7 @@ import atexit
 import os
 from pathlib import Path
 
+from axforge.cache.digest import open_regular
 from axforge.cache.disk import unique_name, write_all
 from axforge.cache.lock import acquire, is_held
 
@@ -56,7 +57,8 @@ def leased(folder: Path) -> set[str]:
     keys: set[str] = set()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_held(path):
-            keys.update(path.read_text(encoding="ascii", errors="replace").split())
+            with open_regular(path) as stream:
+                keys.update(stream.read().decode("ascii", errors="replace").split())
         else:
             path.unlink(missing_ok=True)
     return keys

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from axforge.cache.digest import open_regular
 from axforge.cache.disk import host, unique_name, write_bytes
 
 
@@ -45,8 +46,9 @@ class Counters:
 def note(folder: Path, event: str, size: int, seconds: float, stage: str, label: str) -> None:
     """Add one event. Lost, not raised, if it cannot be written: counters decide nothing."""
     line = f"{int(time.time())} {event} {size} {seconds:.3f} {stage} {' '.join(label.split())}\n"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # no link and no pipe is followed
     try:
-        handle = os.open(folder / host(), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(folder / host(), flags, 0o666)
     except OSError:
         return
     try:
@@ -57,8 +59,17 @@ def note(folder: Path, event: str, size: int, seconds: float, stage: str, label:
         os.close(handle)
 
 
+def _text(path: Path) -> str:
+    """The content of a file; nothing where there is none, or something that is not a file."""
+    try:
+        with open_regular(path) as stream:
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def _events(path: Path) -> Iterator[tuple[str, int, float]]:
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _text(path).splitlines():
         words = line.split(" ")
         try:
             if words[1] in ("local", "remote", "ran"):
@@ -81,7 +92,7 @@ def read(folder: Path) -> Counters:
 
 def _add_total(total: Counters, path: Path) -> None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_text(path))
         for name in asdict(total):
             setattr(total, name, getattr(total, name) + type(getattr(total, name))(data[name]))
     except (ValueError, KeyError, TypeError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from axforge.cache import stats
 from axforge.cache.blobs import Blobs
-from axforge.cache.digest import FileDigest, Hasher, hash_file, sha256
+from axforge.cache.digest import FileDigest, Hasher, hash_file, open_regular, sha256
 from axforge.cache.disk import FULL, READ_ONLY, copy_hashing, host, make_folder, sweep, unique_name, write_bytes, written
 from axforge.cache.errors import CacheError, Damaged, masked
 from axforge.cache.files import Files
@@ -117,7 +117,7 @@ class Store:
         """The local record for a key; a damaged one is set aside and counts as none."""
         path = self.layout.record(key)
         try:
-            with open(path, "rb") as stream:
+            with open_regular(path) as stream:
                 return parse(stream.read(MAX_RECORD + 1), key)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -154,7 +154,8 @@ class Store:
         newest, used = "", 0.0
         for path in self.layout.ac.glob("*/*"):
             try:
-                changed, text = path.stat().st_mtime, path.read_bytes()
+                with open_regular(path) as stream:
+                    changed, text = path.stat().st_mtime, stream.read(MAX_RECORD)
             except OSError:
                 continue  # cleaned meanwhile
             if path.name != record.key and changed > used and all(words in text for words in said):

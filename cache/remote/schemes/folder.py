@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from axforge.cache.digest import open_regular
 from axforge.cache.disk import unique_name
 from axforge.cache.remote.base import RemoteError, Sink, register
 
@@ -24,7 +25,7 @@ class FolderRemote:
         """Download a stored content or record into `sink`; see Remote."""
         try:
             count = 0
-            with open(self._root / kind / name, "rb") as stream:
+            with open_regular(self._root / kind / name) as stream:
                 for piece in _pieces(stream.fileno()):
                     count += len(piece)
                     if count > limit:
