@@ -26,6 +26,12 @@ CI = PrivateKey.generate()
 STRANGER = PrivateKey.generate()
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is private to a user is kept here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
 def signed(tmp_path: Path, key: PrivateKey | None, root: str = "c") -> Record:
     """A result in a cache, made and signed by the owner of `key`."""
     store, _ = make_store(tmp_path / root, trust=Trust([], key) if key else None)

@@ -24,6 +24,12 @@ KEY, OTHER = PrivateKey.generate(), PrivateKey.generate()
 FILES = ("model.axmodel", "manifest.json", "model.json")
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is private to a user is kept here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A compiled project of stand-ins with a signed statement."""

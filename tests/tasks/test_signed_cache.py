@@ -3,9 +3,16 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from tasks_support import STAGES, Project
 
 from axforge.cache.trust import generate
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is private to a user is kept here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
 def test_a_build_says_once_that_unsigned_results_are_not_used(project: Project, tmp_path: Path) -> None:
