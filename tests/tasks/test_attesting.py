@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import SSlibKey
 from tasks_support import STAGES, Project, answer, make_project
 
 from axforge.axcompiler.errors import AxforgeError
@@ -86,6 +89,17 @@ def test_the_same_records_give_the_same_statement(attested: Project) -> None:
     assert again.status == 1, "with a signing key, unsigned records are not used"
     attested.doit("cache", "attest", "tiny", "--key", str(attested.root.parent / "key.pem"), "--builder", BUILDER)
     assert (attested.built / attestation.FILE).read_bytes() == before
+
+
+def test_a_library_of_in_toto_reads_and_verifies_it(attested: Project) -> None:
+    """Not our own reader: the one that in-toto and TUF use."""
+    document = Envelope.from_dict(json.loads((attested.built / attestation.FILE).read_bytes()))
+    key = SSlibKey(KEY.public.id, "ed25519", "ed25519", {"public": KEY.public.raw.hex()})
+    assert list(document.verify([key], 1)) == [KEY.public.id]
+    assert json.loads(document.payload) == statement(attested)
+    other = SSlibKey(KEY.public.id, "ed25519", "ed25519", {"public": OTHER.public.raw.hex()})
+    with pytest.raises(VerificationError):
+        document.verify([other], 1)
 
 
 def check(project: Project, key: PublicKey = KEY.public) -> attestation.Attested:
