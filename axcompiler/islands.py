@@ -4,8 +4,9 @@ One function for every engine, so that islands cannot differ between them.
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +23,44 @@ class Session(Protocol):
     def run(self, names: list[str], feeds: dict[str, Array]) -> list[Array]:
         """The results called `names`."""
         ...
+
+
+#: seconds that one run of a model with a Loop may take: its condition may never become false
+LONGEST_RUN = 30.0
+#: what is in the bytes of a node whose op_type (field 4) is Loop
+_LOOP = b"\x22\x04Loop"
+
+
+class _BoundedSession:
+    """A session whose runs end after `LONGEST_RUN` seconds."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def run(self, names: list[str], feeds: dict[str, Array]) -> list[Array]:
+        """The results called `names`. Raises AxforgeError when the time is over."""
+        import onnxruntime as ort
+
+        options = ort.RunOptions()
+        timer = threading.Timer(LONGEST_RUN, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            results: list[Array] = self._inner.run(names, feeds, options)
+        except Exception as e:  # onnxruntime's exceptions have no common base
+            if not options.terminate:
+                raise
+            fix = "Give the Loop an end, or a number of rounds that takes less time."
+            raise AxforgeError(f"a Loop of the model was still running after {LONGEST_RUN:g} s", fix=fix) from e
+        finally:
+            timer.cancel()
+        return results
+
+
+def bounded(inner: Any, model: bytes) -> Session:
+    """The onnxruntime session `inner` of `model`; with a limit of time if there is a Loop in it, which alone can run for ever."""
+    found: Session = _BoundedSession(inner) if _LOOP in model else inner
+    return found
 
 
 def session(model: bytes, threads: int = 1) -> Session:
@@ -45,7 +84,7 @@ def session(model: bytes, threads: int = 1) -> Session:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return bounded(ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]), model)
     except Exception as e:  # onnxruntime's exceptions have no common base
         raise AxforgeError(
             f"onnxruntime cannot run a part of the model that is for the CPU: {_first_line(e)}",
@@ -82,6 +121,8 @@ class Islands:
         feeds = {name: np.asarray(to_real(value, tensors[name])) for name, value in zip(op.inputs, values, strict=True)}
         try:
             results = self._sessions[op.island].run(list(op.outputs), feeds)
+        except AxforgeError:
+            raise
         except Exception as e:  # onnxruntime's exceptions have no common base
             raise AxforgeError(f"onnxruntime failed in '{op.name}', a part of the model that runs on the CPU: {_first_line(e)}") from e
         return [self._result(op, name, np.asarray(r), tensors[name]) for name, r in zip(op.outputs, results, strict=True)]

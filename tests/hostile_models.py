@@ -367,11 +367,16 @@ def looped(trips: int) -> onnx.ModelProto:
         [
             helper.make_tensor_value_info("i", 7, []),
             helper.make_tensor_value_info("go", 9, []),
-            helper.make_tensor_value_info("a", 1, None),
+            helper.make_tensor_value_info("a", 1, [4]),
         ],
-        [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("b", 1, None)],
+        [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("b", 1, [4])],
     )
-    return model([node("Loop", ["n", "go", "x"], ["y"], body=body)], {"x": [4]}, ["y"], {"n": np.int64(trips), "go": np.bool_(True)})
+    return model(
+        [node("Loop", ["n", "go", "x"], ["l"], body=body), node("Reshape", ["l", "four"], ["y"])],
+        {"x": [4]},
+        ["y"],
+        {"n": np.int64(trips), "go": np.bool_(True), "four": np.array([4], np.int64)},
+    )
 
 
 variants("rounds of a loop", [0, -1, 3], looped)

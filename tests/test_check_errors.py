@@ -1,5 +1,6 @@
 """check: what cannot be compiled is refused with a sentence that says what, where and how to mend it; nothing is written."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,12 @@ def test_an_operator_that_nobody_has_is_named(tmp_path: Path) -> None:
     message = refusal(save(proto, tmp_path))
     assert "com.acme.MyOp" in message
     assert "Export the model" in message
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.bin"])
+def test_a_pipe_is_no_model_and_no_data(tmp_path: Path, name: str) -> None:
+    """Reading one would wait for a writer that never comes."""
+    path = external(tmp_path, "weights.bin", b"all")
+    (path.parent / name).unlink()
+    os.mkfifo(path.parent / name)
+    assert "not a regular file" in refusal(path)

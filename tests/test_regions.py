@@ -1,13 +1,16 @@
 """One-input regions: what is found, what is left apart, and that a region is a function of its input alone."""
 
 import numpy as np
+import onnx_models
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from qdq_models import Model, plain_run
 
 from axforge.axcompiler.onnx_graph.views import view
-from axforge.axcompiler.placement.regions import absorbed, bounds, regions
+from axforge.axcompiler.placement import regions as module
+from axforge.axcompiler.placement.regions import LARGEST, absorbed, bounds, regions
 
 
 def found(model):
@@ -124,3 +127,20 @@ def test_each_region_of_a_random_model_is_a_function_of_its_input(steps, data):
         cut.input(region.input, (2, 3))
         (result,) = plain_run(cut.build(region.output), {region.input: values[region.input]})
         np.testing.assert_array_equal(result, values[region.output])
+
+
+@pytest.mark.parametrize(("operands", "most"), [([], 3), ([np.float32(2)], 3), ([np.ones(4, np.float32)], 3), (["y"], LARGEST + 3)])
+def test_long_chains_are_searched_in_time_that_is_linear_in_their_nodes(monkeypatch, operands, most):
+    """One function, a function of numbers, one that never fits, and one of two tensors; the last searches back from every node."""
+    count, asked = 2000, []
+    nodes, constants, at = [], {}, "x"
+    for i in range(count):
+        others = [o if isinstance(o, str) else f"c{i}" for o in operands]
+        constants |= {f"c{i}": o for o in operands if not isinstance(o, str)}
+        nodes.append(helper.make_node("Mul" if others else "Sigmoid", [at, *others], [f"t{i}"], f"n{i}"))
+        at = f"t{i}"
+    seen = view(onnx_models.model(nodes, {"x": [1, 4], "y": [1, 4]}, [at], constants))
+    elementwise = module._elementwise
+    monkeypatch.setattr(module, "_elementwise", lambda *args: asked.append(1) or elementwise(*args))
+    assert all(len(r.nodes) <= LARGEST + 1 for r in regions(seen))
+    assert len(asked) <= most * count

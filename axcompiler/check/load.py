@@ -1,6 +1,7 @@
 """Reads an ONNX file, or says in a sentence why it cannot be used."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,9 +36,10 @@ def load_model(path: Path) -> onnx.ModelProto:
     """
     where = path.name
     try:
+        _size_of(path)
         data = path.read_bytes()
     except OSError as e:
-        raise CompileError(f"the model cannot be read: {e.strerror}", where=where, fix="Give the path of an ONNX file.") from e
+        raise CompileError(f"the model cannot be read: {e.strerror or e}", where=where, fix="Give the path of an ONNX file.") from e
     model = parse(data, where)
     _load_external(model, path.parent, where)
     if model.ByteSize() > MAX_BYTES:
@@ -141,7 +143,7 @@ def _load_external(model: onnx.ModelProto, folder: Path, where: str) -> None:
         path = _inside(folder, location, f"{where}: weight '{tensor.name}'")
         try:
             offset, length = int(info.get("offset") or 0), int(info["length"]) if info.get("length") else -1
-            size = path.stat().st_size
+            size = _size_of(path)
             if offset < 0 or offset > size or (length >= 0 and offset + length > size):
                 raise CompileError(
                     f"the external data file '{location}' has {size} bytes and should have at least {offset + max(length, 0)}",
@@ -159,6 +161,14 @@ def _load_external(model: onnx.ModelProto, folder: Path, where: str) -> None:
             ) from e
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a regular file. Raises OSError for anything else: reading a pipe or a device would wait, or never end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a regular file")
+    return found.st_size
 
 
 def _inside(folder: Path, location: str, where: str) -> Path:

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.errors import AxforgeError, CompileError
+from axforge.axcompiler.islands import bounded
 
 
 class FloatSession:
@@ -29,16 +30,18 @@ class FloatSession:
         if simulated:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             left_out = ["WeightBiasQuantization"]  # it would round the float weights of a layer that reads a DequantizeLinear
+        data = model.SerializeToString()
         try:
-            self._session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
-            )
+            inner = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out)
         except Exception as e:  # onnxruntime raises many types that share no base but this
             raise CompileError(f"onnxruntime cannot run the model: {' '.join(str(e).split())}", where=where) from e
+        self._session = bounded(inner, data)
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[np.generic]], sample: int) -> dict[str, NDArray[np.float32]]:
         """The outputs `names` by name. Raises CompileError, naming the number of the sample."""
         try:
             return dict(zip(names, self._session.run(list(names), dict(feeds)), strict=True))
+        except AxforgeError:
+            raise
         except Exception as e:  # as above
             raise CompileError(f"onnxruntime failed on sample {sample}: {' '.join(str(e).split())}", where=self._where) from e

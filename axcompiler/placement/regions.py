@@ -15,6 +15,9 @@ import numpy as np
 from axforge.axcompiler.onnx_graph.views import ModelView, NodeView
 from axforge.axcompiler.operators import find, find_elementwise, refusal
 
+#: most nodes of a region. Networks have a dozen in one; the limit keeps the search linear in the nodes of a model that is all regions
+LARGEST = 256
+
 
 @dataclass(frozen=True)
 class Region:
@@ -49,37 +52,44 @@ def _elementwise(view: ModelView, i: int) -> bool:
 
 def _grow(view: ModelView, last: int, taken: set[int]) -> Region | None:
     """The largest one-input region that ends in node `last`: operands are followed backwards, the one made last first."""
-    best: Region | None = None
     inside, stuck = {last}, set[str]()
     frontier = _operands(view, last)
     output = view.nodes[last].outputs[0]
-    while True:
-        if len(frontier) == 1 and _fits(view, inside, next(iter(frontier)), output):
-            best = Region(tuple(sorted(inside)), next(iter(frontier)), output)
+    found: tuple[int, str] | None = None
+    order = [last]
+    # an operand that is no number, or two that stay outside, and the region never fits again
+    while _numbers(view, order[-1]) and len(order) <= LARGEST:
+        if len(frontier) == 1 and _fits(view, next(iter(frontier)), output):
+            found = len(order), next(iter(frontier))
         open_ones = [name for name in frontier - stuck if name in view.makers]
-        if not open_ones:
-            return best
+        if not open_ones or len(frontier) - len(open_ones) > 1:
+            break
         name = max(open_ones, key=lambda n: view.makers[n])
         maker = view.makers[name]
         if maker in taken or not _elementwise(view, maker) or name in view.outputs or not set(view.users[name]) <= inside:
             stuck.add(name)
             continue
         inside.add(maker)
+        order.append(maker)
         frontier = (frontier - {name}) | _operands(view, maker)
+    return None if found is None else Region(tuple(sorted(order[: found[0]])), found[1], output)
+
+
+def _numbers(view: ModelView, i: int) -> bool:
+    """Whether the constants of node `i` are nothing but numbers."""
+    return all(np.size(view.constants[n]) == 1 for n in view.nodes[i].inputs if n in view.constants)
 
 
 def _operands(view: ModelView, i: int) -> set[str]:
     return {name for name in view.nodes[i].inputs if name and name not in view.constants}
 
 
-def _fits(view: ModelView, inside: set[int], source: str, output: str) -> bool:
-    """Whether the region maps float32 to float32 of the same shape, with nothing but numbers as constants."""
+def _fits(view: ModelView, source: str, output: str) -> bool:
+    """Whether the region maps float32 to float32 of the same shape."""
     if view.dtypes.get(source) != "float32" or view.dtypes.get(output) != "float32":
         return False
     shape = view.shapes.get(source)
-    if shape is None or view.shapes.get(output) != shape or 0 in shape:
-        return False
-    return all(np.size(view.constants[n]) == 1 for i in inside for n in view.nodes[i].inputs if n in view.constants)
+    return shape is not None and view.shapes.get(output) == shape and 0 not in shape
 
 
 def absorbed(view: ModelView, region: Region) -> int | None:

@@ -92,7 +92,8 @@ def plan(qdq: Qdq, decision: Decision | None = None) -> Partition:
     aipu, whys = _aipu_units(qdq)
     if decision is not None:
         aipu, whys = _as_decided(qdq, aipu, whys, decision)
-    floats = [i for i in range(len(qdq.view.nodes)) if i not in qdq.read and i not in {n for unit in aipu for n in unit.nodes}]
+    running = {n for unit in aipu for n in unit.nodes}
+    floats = [i for i in range(len(qdq.view.nodes)) if i not in qdq.read and i not in running]
     visible = _float_visible(qdq, floats)
     names = _names(qdq, visible)
     items: list[Item] = [_with_tensors(qdq, unit, names) for unit in aipu]
@@ -121,8 +122,9 @@ def _aipu_units(qdq: Qdq) -> tuple[list[AipuItem], dict[int, str]]:
     for i in range(len(view.nodes)):
         if i not in qdq.read and i not in in_region:
             _node_unit(qdq, i, follower.get(i), units, whys)
+    running = {n for unit in units for n in unit.nodes}
     for maker, region in follower.items():
-        if not any(maker in unit.nodes for unit in units):
+        if maker not in running:
             _region_unit(qdq, region, units, whys)
     return units, whys
 

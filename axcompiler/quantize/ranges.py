@@ -1,6 +1,6 @@
 """A scale and zero point for every int8 activation, from the plan and the statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,8 @@ def chosen(plan: Plan, statistics: Statistics, scheme: RangeScheme, functions: M
 
     Raises CompileError if a range was not measured.
     """
-    return {name: _measured(plan, statistics, scheme, name, functions.get(name)) for name in plan.sources}
+    added = _added_values(plan)
+    return {name: _measured(plan, statistics, scheme, name, functions.get(name), added.get(name, ())) for name in plan.sources}
 
 
 def assign(plan: Plan, statistics: Statistics, own: Mapping[str, Bounds]) -> dict[str, Quant]:
@@ -58,7 +59,9 @@ def quant_for(bounds: Bounds) -> Quant:
     return Quant(scale, int(np.clip(np.rint(-128 - lo / scale), -128, 127)))
 
 
-def _measured(plan: Plan, statistics: Statistics, scheme: RangeScheme, name: str, function: Function | None) -> Bounds:
+def _measured(
+    plan: Plan, statistics: Statistics, scheme: RangeScheme, name: str, function: Function | None, added: Sequence[float]
+) -> Bounds:
     fixed = _fixed(plan, name)
     if fixed is not None:
         return fixed
@@ -69,7 +72,8 @@ def _measured(plan: Plan, statistics: Statistics, scheme: RangeScheme, name: str
         return snapped(extremes(measured))
     if name in plan.entering or name in plan.leaving:
         return extremes(measured)
-    return _with_padding(plan, name, scheme.choose(measured, function))
+    lo, hi = scheme.choose(measured, function)
+    return min((lo, *added)), max((hi, *added))
 
 
 def _range_of(plan: Plan, statistics: Statistics, name: str) -> Bounds:
@@ -99,15 +103,15 @@ def snapped(bounds: Bounds) -> Bounds:
     return bounds
 
 
-def _with_padding(plan: Plan, name: str, bounds: Bounds) -> Bounds:
-    """Padding with a constant brings that number into the tensor (and its copies)."""
-    lo, hi = bounds
+def _added_values(plan: Plan) -> dict[str, list[float]]:
+    """Padding with a constant brings that number into the tensor (and its copies): the numbers, by tensor."""
+    added: dict[str, list[float]] = {}
     for k in plan.aipu:
         operator, node = plan.parts[k].operator, plan.view.nodes[plan.parts[k].nodes[0]]
-        value = operator.added_value(node) if operator is not None and plan.source.get(node.inputs[0]) == name else None
-        if value is not None:
-            lo, hi = min(lo, value), max(hi, value)
-    return lo, hi
+        value = operator.added_value(node) if operator is not None else None
+        if value is not None and node.inputs[0] in plan.source:
+            added.setdefault(plan.source[node.inputs[0]], []).append(value)
+    return added
 
 
 class _Groups:

@@ -9,6 +9,7 @@ begin, and the bytes to come. Repeated searches prefer other blocks among equals
 Work is limited by numbers of partial plans, never by a clock, and all arithmetic is of integers.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,8 +56,11 @@ def peak(blocks: Sequence[Lifetime], offsets: dict[str, int]) -> int:
 
 def lower_bound(blocks: Sequence[Lifetime]) -> int:
     """The most bytes that are live in one layer: no plan can need less."""
-    layers = {b.first for b in blocks}
-    return max((sum(b.size for b in blocks if b.first <= layer <= b.last) for layer in sorted(layers)), default=0)
+    change: dict[int, int] = {}
+    for b in blocks:
+        change[b.first] = change.get(b.first, 0) + b.size
+        change[b.last + 1] = change.get(b.last + 1, 0) - b.size
+    return max(itertools.accumulate(change[layer] for layer in sorted(change)), default=0)
 
 
 def allocate(blocks: Sequence[Lifetime], capacity: int) -> Plan:
@@ -122,19 +126,24 @@ def first_fit(blocks: Sequence[Lifetime], capacity: int) -> Plan:
 
 def _place(blocks: Sequence[Lifetime], capacity: int) -> Plan:
     """`first_fit` in the given order."""
-    placed: list[tuple[int, Lifetime]] = []
+    offsets: dict[str, int] = {}
     spilled: list[Lifetime] = []
+    # [first, last, offset, end] of each block that has its place
+    placed = np.empty((4, len(blocks)), np.int64)
     for block in blocks:
+        first, last, begin, end = placed[:, : len(offsets)]
+        meets = np.flatnonzero((first <= block.last) & (last >= block.first))
         at = 0
-        for offset, other in sorted(((o, p) for o, p in placed if p.meets(block)), key=lambda pair: pair[0]):
-            if at + block.size <= offset:
+        for i in meets[begin[meets].argsort(kind="stable")].tolist():
+            if at + block.size <= begin[i]:
                 break
-            at = max(at, offset + other.size)
+            at = max(at, int(end[i]))
         if at + block.size > capacity:
             spilled.append(block)
         else:
-            placed.append((at, block))
-    return {block.name: at for at, block in placed}, spilled
+            placed[:, len(offsets)] = block.first, block.last, at, at + block.size
+            offsets[block.name] = at
+    return offsets, spilled
 
 
 # ---------------------------------------------------------------- beam search

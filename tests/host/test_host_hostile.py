@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from host_support import assert_equal_to_reference
-from hostile_models import HOSTILE
+from hostile_models import HOSTILE, looped
 
-from axforge.axcompiler import api
+from axforge.axcompiler import api, islands
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import QuantizeConfig
 
@@ -40,3 +40,13 @@ def test_a_hostile_model_is_compiled_or_refused_with_a_sentence(name: str, tmp_p
     path.write_bytes(HOSTILE[name]().SerializeToString())
     said = verdict(path, tmp_path, runs=list(HOSTILE).index(name) % 6 == 0)
     assert said == "compiled" or len(said) > len("refused: a word")
+
+
+def test_a_loop_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(islands, "LONGEST_RUN", 0.3)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(looped(2**62).SerializeToString())
+    assert "still running after 0.3 s" in verdict(path, tmp_path, runs=True)
+    (tmp_path / "short").mkdir()
+    path.write_bytes(looped(3).SerializeToString())
+    assert verdict(path, tmp_path / "short", runs=True) == "compiled"
