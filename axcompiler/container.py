@@ -12,6 +12,7 @@ Reading executes nothing; every offset, length and digest is checked before a by
 import hashlib
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,18 +90,47 @@ def decode(data: Buffer, magic: bytes, versions: range, *, where: str, kind: str
 
 
 def mapped(path: Path) -> memoryview:
-    """The file at `path`, mapped into memory. Raises FormatError when there is no such file, or it is empty."""
+    """The bytes of the file at `path`, which stay what they are whatever happens to the file.
+
+    Where the system has memory files, they are in one that is mapped, so that pages which are not needed for a while can be given back.
+    A mapping of the file itself would end the process with SIGBUS when somebody truncates the file.
+    Raises FormatError when there is no such file, or it is empty.
+    """
     try:
-        with path.open("rb") as f:
-            if os.fstat(f.fileno()).st_size == 0:
+        with open(path, "rb", opener=_without_waiting) as f:
+            found = os.fstat(f.fileno())
+            if found.st_size == 0 and not stat.S_ISFIFO(found.st_mode):
                 raise FormatError("the file is empty", where=str(path), fix="Compile the model again.")
-            return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+            if not stat.S_ISREG(found.st_mode):
+                raise FormatError("this is not a regular file", where=str(path), fix="Give the path of a compiled model.")
+            if not hasattr(os, "memfd_create"):
+                return memoryview(f.read())
+            return _copied(f.fileno(), found.st_size, path)
     except OSError as e:
         raise FormatError(f"cannot be read: {e.strerror}", where=str(path)) from e
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe too, without waiting for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _copied(file: int, size: int, path: Path) -> memoryview:
+    memory = os.memfd_create("axmodel")
+    try:
+        done = 0
+        while done < size:
+            count = os.sendfile(memory, file, done, size - done)
+            if count == 0:
+                raise FormatError("the file became shorter while it was read", where=str(path), fix="Load it again.")
+            done += count
+        return memoryview(mmap.mmap(memory, size, access=mmap.ACCESS_READ))
+    finally:
+        os.close(memory)
+
+
 def read(path: Path, magic: bytes, versions: range, *, kind: str) -> dict[str, memoryview]:
-    """Memory-mapped sections of the container at `path`. Raises FormatError as `decode` and `mapped` do."""
+    """Sections of the container at `path`. Raises FormatError as `decode` and `mapped` do."""
     return decode(mapped(path), magic, versions, where=str(path), kind=kind)
 
 

@@ -1,5 +1,9 @@
 """A container gives back what was put in, and refuses every damaged byte with a FormatError."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,3 +61,32 @@ def test_writing_leaves_no_temporary_file(tmp_path):
     container.write_atomic(tmp_path / "a", b"2")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"2"
+
+
+def test_a_file_that_is_truncated_while_it_is_used_keeps_its_bytes(tmp_path):
+    """In a process of its own: a mapping of the file would end it with SIGBUS."""
+    path = tmp_path / "f"
+    sections = {"a": bytes(range(256)) * 4096}
+    path.write_bytes(container.encode(MAGIC, 1, sections))
+    script = (
+        "import sys, pathlib; from axforge.axcompiler import container; path = pathlib.Path(sys.argv[1]);"
+        "found = container.read(path, b'TESTFILE', range(1, 2), kind='.test'); path.write_bytes(b'');"
+        "assert bytes(found['a']) == bytes(range(256)) * 4096"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(container.encode(MAGIC, 1, SECTIONS))
+    real = os.sendfile
+    monkeypatch.setattr(os, "sendfile", lambda *args: path.write_bytes(b"") or real(*args))
+    with pytest.raises(FormatError, match="became shorter"):
+        container.mapped(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_regular_file_is_refused(tmp_path, make):
+    make(tmp_path / "f")
+    with pytest.raises(FormatError, match=r"not a regular file|Is a directory"):
+        container.mapped(tmp_path / "f")

@@ -36,7 +36,7 @@ _RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
 
 
 def _forget_pages(graph: Graph) -> None:
-    """Gives back the memory of a mapped file whose weights have been packed; what is read again comes back from the file."""
+    """Gives back the pages of a mapped file whose weights have been packed; what is read again comes back (`container.mapped`)."""
     for value in graph.constants.values():
         owner: object = value
         while isinstance(owner, np.ndarray) and owner.base is not None:
