@@ -218,10 +218,19 @@ def manifests(store: "Store", record: Record) -> Manifests:
     for name, blob in record.manifests.items():
         if store.blobs.has(blob):
             try:
-                found[name] = json.loads(store.blobs.read(blob))
-            except (CacheError, ValueError):
-                continue
+                found[name] = _manifest(store.blobs.read(blob))
+            except (CacheError, ValueError, KeyError, TypeError, RecursionError):
+                continue  # damaged, or not one: whoever made the record may have written anything
     return found
+
+
+def _manifest(data: bytes) -> TreeManifest:
+    """A list of files, its shape checked. ValueError, KeyError or TypeError if it is not one."""
+    document = json.loads(data)
+    items = [(name, content) for name, content in document["items"]]
+    if not all(isinstance(text, str) for item in items for text in item):
+        raise ValueError("an item is not a name and a hash")
+    return {"names_matter": document["names_matter"] is True, "items": items}
 
 
 def nearest(store: "Store", document: ActionDocument, key: str) -> Record | None:

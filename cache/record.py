@@ -168,6 +168,10 @@ def _check_action(action: Document) -> None:
     for value in action["inputs"].values():
         if not is_hash(value["tree"] if "tree" in value else value["sha256"]):
             raise ValueError("an input is not a SHA-256")
+        if "tree" in value and type(value["count"]) is not int:
+            raise ValueError("a count is not a number")
+    if not all(isinstance(version, str) for version in action["libraries"].values()):
+        raise ValueError("the version of a library is not a text")
 
 
 def _is_shallow(value: object) -> bool:

@@ -1,14 +1,19 @@
 """Why a stage runs: each kind of change, in words and as data, against the last build and against the nearest record."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cache_support import build, make_action, make_store, tree_of
 
+from axforge.cache import inspect
+from axforge.cache.digest import sha256
+from axforge.cache.errors import CacheError
 from axforge.cache.explain import by_name, compare, why
 from axforge.cache.gc import Wanted, clean
-from axforge.cache.key import Action
+from axforge.cache.key import Action, key_of
+from axforge.cache.record import Blob, parse
 
 IMAGES = {f"img_{i:04}.jpg": b"%d" % i for i in range(50)}
 
@@ -118,3 +123,31 @@ def test_equal_actions_do_not_differ_and_any_other_pair_does() -> None:
     for value in (1.0, True, "1", None, [1], {"x": 1}):
         other = Action("s", 1, {"a": "ab" * 32}, {"v": value}, ("o",)).as_json()
         assert compare(base, other) != (), value
+
+
+@pytest.mark.parametrize("data", [b"3", b"[]", b"{}", b'{"items": 3}', b'{"names_matter": 1, "items": [3]}', b"[" * 9999, b"\xff"])
+def test_a_list_of_files_that_is_none_explains_nothing_and_breaks_nothing(tmp_path: Path, data: bytes) -> None:
+    """Whoever may write records may write anything there, and a build looks at the nearest record when it explains."""
+    store, said = make_store(tmp_path / "c")
+    record = build(store, b"model", tmp_path / "d", label="m", changes={"inputs": {"t": tree_of({"a": b"1"})}}).record
+    store.blobs.keep_bytes(sha256(data), data)
+    store.write_record(replace(record, manifests={"t": Blob(sha256(data), len(data))}))
+    other = make_action(b"model", store, inputs={"t": tree_of({"a": b"2"})})
+    assert [change.name for change in why(store, other).against_nearest] == ["t"]
+    assert inspect.look(store, record.key)
+    assert said == []
+
+
+def test_an_action_of_another_shape_is_damage(tmp_path: Path) -> None:
+    """Sound in its own checksum and its own key; but reports could not show it."""
+    store, _ = make_store(tmp_path / "c")
+    record = build(store, b"model", tmp_path / "d", label="m").record
+    for part, value in (
+        ("inputs", {"t": {"tree": "0" * 64}}),
+        ("libraries", {"numpy": 2}),
+        ("inputs", {"t": {"tree": "0" * 64, "count": "x"}}),
+    ):
+        action = {**record.action, part: value}
+        forged = replace(record, action=action, key=key_of(action))  # type: ignore[arg-type]
+        with pytest.raises(CacheError, match="malformed"):
+            parse(forged.to_bytes(), forged.key)
