@@ -43,6 +43,14 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cycles = self.pace * work.cycles + self.ddr * work.ddr + self.weights * work.zeros
         return self.cores * self.clock_hz / cycles if cycles else float("inf")
 
+    def area_for(self, work: Work, fps: float) -> float:
+        """The share of its input's area at which a network surely makes `fps` frames per second; negative where none does.
+
+        All but the weights' zeros grows with the area.
+        """
+        grows = self.pace * work.cycles + self.ddr * work.ddr
+        return (self.slow * self.cores * self.clock_hz / fps - self.weights * work.zeros) / grows
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -26,11 +26,13 @@ class Work:
 
     cycles: of the busiest unit of each layer, summed over the layers. ddr: bytes of activations that DDR moves. zeros: bytes that the
     weights of grouped convolutions have more when each is written as one dense matrix.
+    layers: cycles of each unit that works in a layer, by the number of the layer.
     """
 
     cycles: int
     ddr: int
     zeros: int
+    layers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
 
 def work_of(graph: Graph, program: Program, target: Target) -> Work:
@@ -40,10 +42,12 @@ def work_of(graph: Graph, program: Program, target: Target) -> Work:
         for instruction in records(stream):
             if instruction.opcode.spec.unit is not ExecutionUnit.CONTROL:
                 totals.add(builder, core, instruction)
+    layers = totals.layers()
     return Work(
-        cycles=totals.cycles(),
+        cycles=sum(max(units.values()) for units in layers.values()),
         ddr=_ddr_traffic(program, target.memories.l2.usable // target.cores, totals.moved),
         zeros=sum(_zeros(graph, op) for op in graph.ops),
+        layers=layers,
     )
 
 
@@ -71,17 +75,17 @@ class _Totals:
             for operand in instruction.operands.values():
                 self.moved[builder.operands.buffer[operand]] += builder.operands.bytes(operand)
 
-    def cycles(self) -> int:
-        """Of the busiest unit of each layer, summed; what several cores load alike counts once."""
+    def layers(self) -> dict[int, dict[str, int]]:
+        """Cycles of each unit that works in a layer, of all cores together; what several cores load alike counts once."""
         loads: dict[int, int] = defaultdict(int)
         for (layer, _), cores in self.loads.items():
             loads[layer] += max(cores.values())
-        total = 0
-        for layer in self.busy.keys() | loads.keys():
-            units = self.busy[layer]
-            units[UNITS.index("in")] += loads[layer]
-            total += max(units.values())
-        return total
+        found: dict[int, dict[str, int]] = {}
+        for layer in sorted(self.busy.keys() | loads.keys()):
+            units = {UNITS[unit]: cycles for unit, cycles in self.busy[layer].items()}
+            units["in"] = units.get("in", 0) + loads[layer]
+            found[layer] = units
+        return found
 
 
 def _ddr_traffic(program: Program, capacity: int, moved: Mapping[int, int]) -> int:

@@ -4,6 +4,7 @@
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "propose a model.json for an ONNX file and write it"),
     "check": ("check", "look for mistakes in a model before anything is compiled"),
+    "fit": ("fit", "say whether a network fits, how fast it would be, and what would help, before it is calibrated"),
     "compile": ("compile", "compile models: ONNX to an int8 .axmodel"),
     "infer": ("infer", "run a model on pictures and videos; it is compiled first if needed"),
     "serve": ("serve", "answer HTTP requests with a model, and show a page to try it"),
