@@ -5,27 +5,103 @@ bazel-remote, nginx with WebDAV and artifact stores speak it.
 
 import base64
 import http.client
+import io
 import os
+import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from axforge.cache.errors import CacheError
 from axforge.cache.remote.base import RemoteError, Sink, register
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PIECE = 1 << 18
+#: most bytes that are read of a page that comes with an error
+_DISCARDED = 1 << 16
 _LIKE = "Write it like https://host:8080/path."
 T = TypeVar("T")
+
+
+class _Paced:
+    """A socket on which one request, with its answer, has one deadline. http.client writes to it and reads from its `makefile`.
+
+    The deadline of each wait is what is left of the whole, so that a server which sends a byte of a header now and then gains nothing.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._begun = self._timeout = self._rate = 0.0
+        self._count = 0
+
+    def begin(self, timeout: float, rate: float) -> None:
+        """The request begins: it has `timeout` seconds, and one second more for each `rate` bytes."""
+        self._begun, self._timeout, self._rate, self._count = time.monotonic(), timeout, rate, 0
+
+    def _arm(self) -> None:
+        left = self._begun + self._timeout + self._count / self._rate - time.monotonic()
+        if left <= 0:
+            raise RemoteError("is too slow", grave=True)
+        self._sock.settimeout(left)
+
+    def sendall(self, data: bytes) -> None:
+        """Sends all of `data`."""
+        view = memoryview(data)
+        while view:
+            self._arm()
+            count = self._sock.send(view[:_PIECE])
+            self.transferred(count)
+            view = view[count:]
+
+    def receive(self, raw: io.RawIOBase, buffer: "WriteableBuffer") -> int | None:
+        """Reads what there is of `raw`, a file of the socket."""
+        self._arm()
+        return raw.readinto(buffer)
+
+    def transferred(self, count: int) -> None:
+        """So many bytes of content came, which have a limit of their own; headers, of which there may be any number, buy no time."""
+        self._count += count
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """A file for reading."""
+        assert mode == "rb"
+        return io.BufferedReader(_PacedFile(self, self._sock.makefile("rb", buffering=0)))
+
+    def close(self) -> None:
+        """Closes the socket, once its files are closed."""
+        self._sock.close()
+
+
+class _PacedFile(io.RawIOBase):
+    """What is received on a `_Paced` socket."""
+
+    def __init__(self, paced: _Paced, raw: io.RawIOBase) -> None:
+        self._paced, self._raw = paced, raw
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Up to len(buffer) bytes; 0 at the end."""
+        return self._paced.receive(self._raw, buffer)
+
+    def close(self) -> None:
+        """Closes the file below too."""
+        self._raw.close()
+        super().close()
 
 
 class HttpRemote:
     """A cache server. user:password in the URL or `token` (bearer) are sent with every request, over TLS or loopback only.
 
-    connect_timeout, timeout: seconds to connect, and without any byte. After `timeout` seconds a transfer must have kept up with
-    `min_rate` (bytes/s) or it is given up. Not for use by several threads; a forked child opens its own connection.
+    connect_timeout: seconds to connect. timeout: seconds for a request from its first byte to the last one of the answer, and one second
+    more for each `min_rate` bytes that were transferred. Not for use by several threads; a forked child opens its own connection.
     """
 
     def __init__(self, url: str, *, token: str = "", connect_timeout: float = 2.0, timeout: float = 10.0, min_rate: float = 500e3) -> None:
@@ -46,6 +122,7 @@ class HttpRemote:
             )
         self._connect_timeout, self._timeout, self._min_rate = connect_timeout, timeout, min_rate
         self._owner = 0
+        self._pace: _Paced | None = None
         self._connection: http.client.HTTPConnection | None = None
 
     def describe(self) -> str:
@@ -57,7 +134,7 @@ class HttpRemote:
 
         def use(answer: http.client.HTTPResponse) -> bool:
             if answer.status == 404:
-                answer.read()
+                self._discard(answer)
                 return False
             self._expect(answer, 200)
             length = answer.getheader("Content-Length")
@@ -72,7 +149,7 @@ class HttpRemote:
         """Whether the remote has a content or record; see Remote."""
 
         def use(answer: http.client.HTTPResponse) -> bool:
-            answer.read()
+            self._discard(answer)
             if answer.status != 404:
                 self._expect(answer, 200)
             return answer.status == 200
@@ -83,7 +160,7 @@ class HttpRemote:
         """Upload a content or record; see Remote."""
 
         def use(answer: http.client.HTTPResponse) -> None:
-            answer.read(_PIECE)
+            self._discard(answer)
             self._expect(answer, 200, 201, 204)
 
         self._request("PUT", kind, name, source, use)
@@ -114,6 +191,8 @@ class HttpRemote:
 
     def _once(self, method: str, kind: str, name: str, source: Path | bytes | None, use: Callable[[http.client.HTTPResponse], T]) -> T:
         connection = self._connected()
+        assert self._pace is not None
+        self._pace.begin(self._timeout, self._min_rate)
         headers = {**self._headers, "User-Agent": "axforge-cache/1"}
         if source is not None:
             headers["Content-Type"] = "application/octet-stream"
@@ -131,7 +210,8 @@ class HttpRemote:
             kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
             self._connection = kind(self._host, self._port, timeout=self._connect_timeout)
             self._connection.connect()
-            self._connection.sock.settimeout(self._timeout)
+            self._pace = _Paced(self._connection.sock)
+            self._connection.sock = self._pace
         return self._connection
 
     def _drop(self) -> None:
@@ -143,28 +223,28 @@ class HttpRemote:
         if isinstance(source, bytes):
             yield source
             return
-        begun, count = time.monotonic(), 0
         with open(source, "rb") as stream:
             while piece := stream.read(_PIECE):
-                self._keep_pace(begun, count)
                 yield piece
-                count += len(piece)
 
     def _receive(self, answer: http.client.HTTPResponse, limit: int, sink: Sink) -> None:
-        begun, count = time.monotonic(), 0
+        count = 0
         while piece := answer.read1(_PIECE):
             count += len(piece)
             if count > limit:
                 raise RemoteError(f"sent more than the {limit} bytes that were expected", grave=False)
             sink(piece)
-            self._keep_pace(begun, count)
+            if self._pace is not None:
+                self._pace.transferred(len(piece))
         if answer.length:  # read1 ends in the same way for a closed connection and a complete answer
             raise RemoteError(f"broke off {answer.length} bytes before the end", grave=False)
         answer.read()  # nothing is left, but only this lets the connection be used again
 
-    def _keep_pace(self, begun: float, count: int) -> None:
-        if time.monotonic() - begun > self._timeout + count / self._min_rate:
-            raise RemoteError("is too slow", grave=True)
+    def _discard(self, answer: http.client.HTTPResponse) -> None:
+        """Reads an answer whose content does not matter. The connection is given up if there is more than a page of it."""
+        answer.read(_DISCARDED)
+        if not answer.isclosed():
+            self._drop()
 
     def _expect(self, answer: http.client.HTTPResponse, *statuses: int) -> None:
         if answer.status not in statuses:
