@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 OUTPUT = "model.onnx"
 #: Prefix of the modules whose functions a model.json may name without the project's consent.
 SHIPPED_BUILDERS = "axforge.ax_models.builders."
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -191,20 +190,14 @@ def _checksum_error(path: Path, source: "Source") -> AxforgeError | None:
 
 
 def _download(source: "Source", out: Path, model: str, settings: Settings, progress: Progress) -> None:
-    import urllib.request  # only a download needs it
+    from http.client import HTTPException  # these two are slow to import, and few models need them
+
+    from axforge.tasks.stages.download import download
 
     assert source.url is not None
-    request = urllib.request.Request(source.url, headers={"User-Agent": "axforge"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer, out.open("wb") as stream:
-            total, done = int(answer.headers.get("Content-Length") or 0), 0
-            while piece := answer.read(_PIECE):
-                stream.write(piece)
-                done += len(piece)
-                progress(min(done, total), total, f"{done >> 20} MB")
-            if total and done != total:
-                raise OSError(f"the connection ended after {done} of {total} bytes")
-    except (OSError, ValueError) as error:
+        download(source.url, out, progress)
+    except (OSError, ValueError, HTTPException) as error:
         root = settings.data_root or Path("DATA_ROOT")
         check = f"sha256 {source.sha256}" if source.sha256 else f"md5 {source.md5}"
         raise AxforgeError(
