@@ -1,4 +1,4 @@
-"""`axmodel run|bundle|dump|diff|verify|profile`: runs a compiled model, hands it over, looks into it."""
+"""`axmodel run|bundle|dump|trace|diff|verify|profile`: runs a compiled model, hands it over, looks into it."""
 
 import argparse
 import sys
@@ -35,6 +35,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     dump.add_argument("--core", type=int, default=None, help="only this core's instructions")
     dump.add_argument("--json", action="store_true", help="for programs: everything but the instructions, as JSON")
     dump.set_defaults(act=_dump)
+    trace = commands.add_parser("trace", help="when each unit of each core works on which layer, for ui.perfetto.dev")
+    trace.add_argument("file", type=Path)
+    trace.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
+    trace.set_defaults(act=_trace)
     diff = commands.add_parser("diff", help="what differs between two files (status 1 if anything does)")
     diff.add_argument("file", type=Path)
     diff.add_argument("other", type=Path)
@@ -80,6 +84,21 @@ def _dump(arguments: argparse.Namespace) -> int:
     print(explain.as_json(model) if arguments.json else explain.dump(model))
     if arguments.instructions and not arguments.json:
         print(disassembly(model.program, arguments.core))
+    return 0
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from axforge.axcompiler import container
+    from axforge.axruntime.axmodel import AxModel
+    from axforge.axruntime.engines.sim.clock.trace import trace
+
+    model, path = AxModel.open(arguments.file), arguments.output
+    try:
+        container.write_atomic(path, trace(model.program, model.target))
+    except OSError as e:
+        fix = "Name a file in a folder that can be written."
+        raise AxforgeError(f"the trace cannot be written: {e.strerror}", where=str(path), fix=fix) from e
+    print(f"{path}: {path.stat().st_size:,} bytes; open it in https://ui.perfetto.dev")
     return 0
 
 

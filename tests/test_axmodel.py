@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from axforge.axcompiler.stages import PackConfig, TileConfig
 from axforge.axruntime.__main__ import main
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.engines.factory import open_engine
+from axforge.axruntime.engines.sim.cycles import count_cycles
 from axforge.axruntime.engines.sim.engine import SimEngine
 
 KINDS = ("conv", "add", "max_pool", "take", "island", "softmax")
@@ -186,6 +188,17 @@ def test_the_name_of_a_target_is_never_a_path(tmp_path):
         AxModel.open(tmp_path / "m")
 
 
+def check_trace(events, graph, model):
+    """Each unit does one thing at a time, and all that the clock counts is in the trace."""
+    spans = sorted((e["pid"], e["tid"], e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X")
+    assert all(a[:2] != b[:2] or a[3] <= b[2] + 1e-3 for a, b in pairwise(spans))
+    cycles = count_cycles(model.program, model.target)
+    assert {e["name"] for e in events if e["ph"] == "X"} <= {op.name for op in graph.ops}
+    assert sum(e["args"]["multiply-adds"] for e in events if e["ph"] == "X") == sum(layer.macs for layer in cycles.layers)
+    assert max(end for *_, end in spans) * model.target.clock_hz / 1e6 <= cycles.total + 1
+    assert {e["args"]["name"] for e in events if e["name"] == "process_name"} == {"core 0", "core 1", "host"}
+
+
 def test_the_tool_dumps_verifies_and_compares(packed, tmp_path, capsys):
     graph, path = packed
     assert main(["verify", str(path)]) == 0
@@ -197,6 +210,10 @@ def test_the_tool_dumps_verifies_and_compares(packed, tmp_path, capsys):
     assert "frames/s" in text
     assert main(["dump", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["meta"]["cores"] == 2
+    assert main(["trace", str(path), "-o", str(tmp_path / "t.json")]) == 0
+    check_trace(json.loads((tmp_path / "t.json").read_text())["traceEvents"], graph, AxModel.open(path))
+    assert main(["trace", str(path), "-o", str(path / "t.json")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
     assert main(["diff", str(path), str(path)]) == 0
     other = build(graph, tmp_path / "other", cores=1)
     assert main(["diff", str(path), str(other)]) == 1
