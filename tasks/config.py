@@ -9,6 +9,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.output import flush_output, keep_streams_open
 from axforge.tasks.project import task_help
 from axforge.tasks.project.command_line import encoded
+from axforge.tasks.project.doit_database import heal
 from axforge.tasks.project.doit_state import ContentChecker
 from axforge.tasks.project.failures import stop, stop_at_mistakes
 from axforge.tasks.project.settings import PROJECT
@@ -30,6 +31,7 @@ def _config() -> dict[str, object]:
         raise SystemExit(0)
     typed, here = PROJECT.command_line, PROJECT.settings()
     _make(here.build_root)
+    heal(here.build_root / ".doit.sqlite")
     alone = [task for task in typed.tasks if task not in typed.swallowed]
     if typed.swallowed and alone:
         stop(
