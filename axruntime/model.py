@@ -30,12 +30,14 @@ class Model:
 
         from axforge import Model
 
-        model = Model("build/yolox_nano/yolox_nano/1")  # or model.zip, or model.axmodel
+        model = Model("yolox_nano")  # or a compiled folder, model.zip, model.axmodel
         found = model("street.jpg")
         found.plot().save("found.png")
 
     path: a compiled folder, a zip that `axmodel bundle` made of it, or an `.axmodel`. A folder and a zip hold the pipeline too
-    (`model.json`); a bare `.axmodel` has one if its model.json is beside it, and else only takes arrays, by `run`.
+    (`model.json`); a bare `.axmodel` has one if its model.json is beside it, and else only takes arrays, by `run`. Or, where there is
+    no file of that name, the name of a model of the zoo or of the project around the current folder, as `axforge list` shows them: it
+    is compiled first, into the project's build folder, unless it is up to date (this needs the extra `compile`).
 
     threads: how many threads one picture may use; 0 takes every CPU that this process may use.
     engine: `aipu-host` (native code for this CPU), `sim` (instruction by instruction) or `reference` (NumPy); all give the same bits.
@@ -46,9 +48,13 @@ class Model:
     """
 
     def __init__(self, path: Path | str, *, threads: int = 0, engine: str = "aipu-host") -> None:
+        from axforge.axruntime.deployed import naming
         from axforge.axruntime.deployed.opening import open_deployed
 
-        self._start(open_deployed(path), _thread_count(threads), engine)
+        count = _thread_count(threads)
+        if naming.is_name(path) and not Path(path).exists():
+            path = naming.compiled(str(path))
+        self._start(open_deployed(path), count, engine)
 
     @classmethod
     def of(cls, deployed: "Deployed", *, threads: int = 0, engine: str = "aipu-host") -> Self:

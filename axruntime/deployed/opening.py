@@ -71,9 +71,7 @@ def _existing(path: Path | str) -> Path:
     except OSError as e:  # a name that is too long, a folder that may not be read
         raise AxforgeError(f"the path cannot be read: {e.strerror}", where=str(path)[:200]) from e
     if not exists:
-        fix = f"To compile a model of that name: doit compile:{path}. Its folder is then build/{path}/{path}/1."
-        named = found.name == str(path) and not found.suffix
-        raise AxforgeError("there is no such file or folder", where=str(path), fix=fix if named else "Check the path.")
+        raise AxforgeError("there is no such file or folder", where=str(path), fix="Check the path.")
     return found
 
 
