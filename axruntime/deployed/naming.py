@@ -7,13 +7,20 @@ from pathlib import Path
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline.models import NAME
 
+#: a longer one names no file that could be made
+_LONGEST = 128
 #: Compiling runs doit, which keeps the state of one command line in its process; so it does not run in the user's.
 _COMMAND = ("-m", "axforge.cli.compiled")
 
 
 def is_name(path: Path | str) -> bool:
     """Whether a text is the name of a model and not the path of a file."""
-    return isinstance(path, str) and NAME.fullmatch(path) is not None and not path.endswith((".axmodel", ".zip", ".onnx"))
+    return (
+        isinstance(path, str)
+        and len(path) < _LONGEST
+        and NAME.fullmatch(path) is not None
+        and not path.endswith((".axmodel", ".zip", ".onnx"))
+    )
 
 
 def compiled(name: str) -> Path:

@@ -57,7 +57,9 @@ def test_the_bar_names_the_model_and_the_stage_and_ends_full(quick: Project) -> 
     text = plain(written)
     assert re.search(r"Compiling tiny for Metis\.\.\. \[█+ +\] +\d+% \(0m 0\ds\) quantize", text)
     assert re.search(r"Compiling tiny for Metis\.\.\. \[█{24}\] 100% \(0m 0\ds\)", text)
-    assert written.rstrip().endswith("build/tiny/tiny/1/model.axmodel")
+    *_, published, cached = written.rstrip().splitlines()
+    assert published.endswith("build/tiny/tiny/1/model.axmodel")
+    assert cached.startswith("cache: 0 of 7 stages restored")
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h"), "the cursor is shown again"
 
 
