@@ -70,7 +70,16 @@ variants(
     lambda d: first_weight(dims=d),
 )
 variants("type of a weight", [0, 8, 9, 14, 16, 17, 22, 77, -3], lambda t: first_weight(data_type=t))
-variants("bytes of a weight", [b"", b"abc", bytes(7)], lambda raw: first_weight(raw_data=raw))
+variants("bytes of a weight", [b"", b"abc", bytes(7), bytes(4 * 8 * 3 * 3 * 3 + 4)], lambda raw: first_weight(raw_data=raw))
+variants(
+    "numbers of a weight",
+    [0, 1, 17],
+    lambda n: edited(
+        lambda p: p.graph.initializer[1].CopyFrom(
+            TensorProto(name=p.graph.initializer[1].name, data_type=1, dims=[8, 3, 3, 3], float_data=[0.5] * n)
+        )
+    ),
+)
 variants("value of all weights", [np.nan, np.inf, -np.inf, 3e38, 1e-45], lambda v: conv(np.full((4, 3, 3, 3), v, np.float32)))
 variants("weights of type", [np.float64, np.float16, np.int8, np.int64, np.bool_, np.complex64], lambda t: conv(np.ones((4, 3, 3, 3), t)))
 variants(
@@ -107,7 +116,18 @@ def with_input(dims: Sequence[int], elem_type: int = 1) -> onnx.ModelProto:
 
 variants(
     "input of shape",
-    [[1, 3, -5, 16], [0, 3, 16, 16], [1, 3, 0, 0], [1, 3, 2**40, 16], [2**31, 3, 2**31, 16], [1, 3, 2**62, 2**62], [], [16], [1] * 40],
+    [
+        [2**62],
+        [1, 3, -5, 16],
+        [0, 3, 16, 16],
+        [1, 3, 0, 0],
+        [1, 3, 2**40, 16],
+        [2**31, 3, 2**31, 16],
+        [1, 3, 2**62, 2**62],
+        [],
+        [16],
+        [1] * 40,
+    ],
     with_input,
 )
 variants("input of shape without end", [[1, 3, 60000, 60000], [1 << 20, 3, 512, 512]], with_input)

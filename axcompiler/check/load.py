@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from axforge.axcompiler.check.tensor_data import check_tensor_data
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.tensors import nodes, tensors, with_inner
 
@@ -42,6 +43,7 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise CompileError(f"the model cannot be read: {e.strerror or e}", where=where, fix="Give the path of an ONNX file.") from e
     model = parse(data, where)
     _load_external(model, path.parent, where)
+    check_tensor_data(model, where)
     if model.ByteSize() > MAX_BYTES:
         raise CompileError("the model with its weights is larger than 2 GiB", where=where, fix="Split it into smaller models.")
     return model

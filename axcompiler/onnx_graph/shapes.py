@@ -24,6 +24,7 @@ def infer(net: Net, where: str) -> None:
             _forget_symbols(output)
     try:
         plain = _without_weights(net)
+        _refuse_large(plain, where)  # some rules of ONNX's inference count to the sizes that a file declares
         if any(n.op_type in _MAKES_ELEMENTS for n in net.nodes):
             _refuse_large(shape_inference.infer_shapes(plain, check_type=True, strict_mode=True), where)
         model = shape_inference.infer_shapes(plain, check_type=True, strict_mode=True, data_prop=True)
