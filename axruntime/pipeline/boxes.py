@@ -20,6 +20,18 @@ def corners(centers: Array, sizes: Array) -> Array:
     return np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
 
 
+def turned(centers: Array, sizes: Array, angles: Array) -> Array:
+    """The corners [n, 4, 2] of boxes with centres and sizes [n, 2], turned by angles [n] in radians, clockwise as a picture is seen."""
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=1) * sizes[:, :1] / 2
+    across = np.stack([-np.sin(angles), np.cos(angles)], axis=1) * sizes[:, 1:] / 2
+    return np.stack([centers - along - across, centers + along - across, centers + along + across, centers - along + across], axis=1)
+
+
+def hulls(polygons: Array) -> Array:
+    """The upright boxes [n, 4] around polygons [n, k, 2]."""
+    return np.concatenate([polygons.min(axis=1), polygons.max(axis=1)], axis=1)
+
+
 def expected_bin(logits: Array) -> Array:
     """The mean bin [...] under the softmax of `logits` [..., bins]: a distance as distribution focal loss encodes it."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))

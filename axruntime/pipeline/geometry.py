@@ -37,6 +37,12 @@ class Geometry(msgspec.Struct, frozen=True):
         mapped = (np.asarray(boxes, np.float64).reshape(-1, 4) - offset) / scale
         return np.clip(mapped, 0, np.array([self.width, self.height] * 2))
 
+    def points_to_source(self, points: Array) -> Array:
+        """Points [..., 2 or more] whose first numbers are x, y of the network's picture, in the source's pixels, float64, not clipped."""
+        mapped = np.array(points, np.float64)
+        mapped[..., :2] = (mapped[..., :2] - (self.offset_x, self.offset_y)) / (self.scale_x, self.scale_y)
+        return mapped
+
 
 class Draft(msgspec.Struct, frozen=True):
     """A picture between two steps of pre-processing.

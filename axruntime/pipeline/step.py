@@ -17,7 +17,7 @@ from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.codes import RawOutputs, real
 from axforge.axruntime.pipeline.geometry import Draft
-from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import PipelineResult
 
@@ -87,6 +87,10 @@ class Fit:
     labels: tuple[str, ...] = ()
 
 
+class MisfitError(AxforgeError):
+    """The network's outputs do not have the shapes that a decoder takes."""
+
+
 class Decoder(PostStep, frozen=True):
     """A step that reads the network's outputs. `DecodeX(parameters)(outputs, context)` works alone, without a pipeline.
 
@@ -107,7 +111,14 @@ class Decoder(PostStep, frozen=True):
     def follow(
         self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext
     ) -> Candidates | PipelineResult:
-        return self(cast(Outputs, outputs) if self.reads_codes else {name: real(value) for name, value in outputs.items()}, context)
+        taken = cast(Outputs, outputs) if self.reads_codes else {name: real(value) for name, value in outputs.items()}
+        try:
+            return self(taken, context)
+        except MisfitError as error:
+            readers = [tag for tag in _readers(outputs, context) if tag != self.tag()]
+            if readers:
+                error = MisfitError(error.what, where=error.where, fix=f"Judged by its shape, {' or '.join(readers)} would fit.")
+            raise error from None
 
     def only(self, outputs: Outputs) -> Array:
         """The network's one output. Raises AxforgeError when there are several."""
@@ -123,10 +134,10 @@ class Decoder(PostStep, frozen=True):
             raise AxforgeError(f"the network has no output '{name}'", where=f"postprocessing: {self.tag()}", fix=fix)
         return outputs[name]
 
-    def misfit(self, shape: tuple[int, ...], expected: str) -> AxforgeError:
+    def misfit(self, shape: tuple[int, ...], expected: str) -> MisfitError:
         """The error for an output of a shape that the step cannot read."""
         what = f"the network's output has shape {list(shape)}, and the step takes {expected}"
-        return AxforgeError(
+        return MisfitError(
             what, where=f"postprocessing: {self.tag()}", fix="Choose the step that fits this network, or correct its parameters."
         )
 
@@ -147,15 +158,30 @@ class BoxDecoder(Decoder, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, confidence_threshold=confidence_threshold, multi_label=True)
 
-    def chosen(self, boxes: Array, scores: Array) -> Candidates:
-        """Boxes [n, 4] with class scores [n, classes] that reach the threshold: once each, or once for each such class."""
+    def chosen(self, boxes: Array, scores: Array, **columns: Array) -> Candidates:
+        """Boxes [n, 4] with class scores [n, classes] that reach the threshold: once each, or once for each such class.
+
+        columns: further fields of Candidates, with a row for each box.
+        """
         if self.multi_label:
-            row, column = np.nonzero(scores >= self.confidence_threshold)
-            return Candidates(boxes[row], scores[row, column], column)
-        best = scores.argmax(axis=1)
-        top = scores[np.arange(len(scores)), best]
-        keep = top >= self.confidence_threshold
-        return Candidates(boxes[keep], top[keep], best[keep])
+            row, classes = np.nonzero(scores >= self.confidence_threshold)
+        else:
+            best = scores.argmax(axis=1)
+            row = np.flatnonzero(scores[np.arange(len(scores)), best] >= self.confidence_threshold)
+            classes = best[row]
+        return Candidates(boxes[row], scores[row, classes], classes, **{name: column[row] for name, column in columns.items()})
+
+    def finished(self, boxes: Array, scores: Array, classes: Array, labels: int, **columns: Array) -> Candidates:
+        """Boxes [n, 4] whose one class the graph chose, as numbers [n] that may be floats, where scores [n] reach the threshold.
+
+        Raises AxforgeError for a class that is not one of `labels`.
+        """
+        rows = np.flatnonzero(scores >= self.confidence_threshold)
+        class_ids = np.rint(classes[rows]).astype(np.int64)
+        if rows.size and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < labels:
+            what = f"the network gives class {int(class_ids.max())}, and `classes` says that there are {labels}"
+            raise AxforgeError(what, where=f"postprocessing: {self.tag()}", fix="Correct `classes`, or the order of the outputs.")
+        return Candidates(boxes[rows], scores[rows], class_ids, **{name: column[rows] for name, column in columns.items()})
 
 
 S = TypeVar("S", bound=PipelineStep)
@@ -172,3 +198,15 @@ def register(step: type[S]) -> type[S]:
 def registered(kind: type[S]) -> dict[str, type[S]]:
     """The steps of a kind that are known so far, by tag, sorted."""
     return {tag: step for tag, step in sorted(_STEPS.items()) if issubclass(step, kind)}
+
+
+def _readers(outputs: RawOutputs, context: DecoderContext) -> list[str]:
+    """The decoders that would read these outputs, judged by shapes alone, with or without arithmetic in the graph before them."""
+    picture = context.prepared.picture
+    height, width, channels = (*picture.shape, 1)[:3]
+    found = []
+    for tail in (frozenset[str](), frozenset({"Mul"})):
+        heads = tuple(Head(name, tuple(value.shape), tail=tail) for name, value in outputs.items())
+        network = Network(height, width, channels, heads)
+        found += [tag for tag, step in registered(Decoder).items() if step.fits(network) is not None]
+    return list(dict.fromkeys(found))

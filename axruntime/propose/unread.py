@@ -32,18 +32,14 @@ def _yolo_kind(network: Network) -> str:
 
 
 def _yolo_rows(network: Network, head: Head) -> str:
-    shape, extra = head.shape, head.features[2:]
+    shape = head.shape
     if len(shape) != 3:
         return ""
-    if shape[2] in (6, 7) and 0 < shape[1] <= _MOST_BOXES:
-        return f"up to {shape[1]} finished boxes with score and class (end-to-end detection)"
+    if shape[2] == 7 and 0 < shape[1] <= _MOST_BOXES:
+        return f"up to {shape[1]} finished boxes with score, class and an angle (end-to-end oriented detection)"
     if not network.strides(shape[2]):
         rows = network.strides(shape[1]) and shape[2] > 4 and head.computes
         return "boxes and class scores in rows (the decoder of YOLOv8 wants them in columns)" if rows else ""
-    if network.task == "obb" or (extra == (1,) and network.task == ""):
-        return "boxes with an angle (oriented detection)"
-    if network.task == "pose" or (len(extra) == 1 and (extra[0] % 3 == 0 or extra[0] % 2 == 0)):
-        return f"boxes with {extra[0] if extra else 'more'} numbers each for key points (pose estimation)"
     return ""
 
 

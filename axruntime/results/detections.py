@@ -7,7 +7,8 @@ import msgspec
 
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.packages import missing_named
-from axforge.axruntime.results.drawing import boxes_on
+from axforge.axruntime.results.drawing import boxes_on, masks_on, points_on
+from axforge.axruntime.results.masks import InstanceMask
 from axforge.axruntime.results.result import Cell, Column, ColumnTypes, Metric, PipelineResult, ResultTable, TruthKind, mean
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def _xywh(boxes: Array) -> list[list[float]]:
 class Detections(PipelineResult, frozen=True):
     """Boxes, best first: float64 [n, 4] as left, top, right, bottom in pixels of the source picture; scores [n]; class_ids [n].
 
+    keypoints: float64 [n, k, 3], x, y and confidence. polygons: float64 [n, 4, 2], corners of turned boxes. masks: one for each box.
+    Each of these is None for a network that does not give it; points are in pixels of the source picture too, and may be outside it.
     track_ids: int64 [n], the number of the object that a box follows through a video, -1 where it follows none; None without a tracker.
     """
 
@@ -171,6 +174,17 @@ class Detections(PipelineResult, frozen=True):
     class_ids: Array
     labels: tuple[str, ...]
     track_ids: Array | None = None
+    keypoints: Array | None = None
+    polygons: Array | None = None
+    masks: tuple[InstanceMask, ...] | None = None
+
+    def take(self, index: Array) -> "Detections":
+        """Those at `index` (int64), in its order."""
+        columns = ("boxes", "scores", "class_ids", "track_ids", "keypoints", "polygons")
+        kept: dict[str, object] = {name: value[index] for name in columns if (value := getattr(self, name)) is not None}
+        names = tuple(self.labels[i] for i in index.tolist())
+        masks = None if self.masks is None else tuple(self.masks[i] for i in index.tolist())
+        return msgspec.structs.replace(self, labels=names, masks=masks, **kept)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -180,7 +194,17 @@ class Detections(PipelineResult, frozen=True):
         found: list[dict[str, object]] = [{"class_id": c, "label": n, "score": s, "box": b} for c, n, s, b in rows]
         if self.track_ids is not None:
             found = [{**row, "track_id": track if track >= 0 else None} for row, track in zip(found, self._tracks(), strict=True)]
-        return {"type": "detections", "detections": found}
+        return {"type": "detections", "detections": [row | more for row, more in zip(found, self._shapes(), strict=True)]}
+
+    def _shapes(self) -> list[dict[str, object]]:
+        """What each box has besides its class and its place, as JSON."""
+        shapes: list[dict[str, object]] = [{} for _ in range(len(self))]
+        for name, values in (("keypoints", self.keypoints), ("polygon", self.polygons)):
+            for shape, value in zip(shapes, () if values is None else values.tolist(), strict=values is not None):
+                shape[name] = value
+        for shape, mask in zip(shapes, self.masks or (), strict=bool(self.masks)):
+            shape["mask"] = mask.as_json()
+        return shapes
 
     def table(self) -> ResultTable:
         columns = [Column("object"), Column("score", "{:.3f}"), *(Column(side, "{:.1f}") for side in ("left", "top", "right", "bottom"))]
@@ -198,7 +222,10 @@ class Detections(PipelineResult, frozen=True):
             tracks = self._tracks()
             colours = [track if track >= 0 else colour for track, colour in zip(tracks, colours, strict=True)]
             names = tuple(f"{name} #{track}" if track >= 0 else name for track, name in zip(tracks, names, strict=True))
-        return boxes_on(image, self.boxes.tolist(), colours, names, self.scores.tolist())
+        ground = image if self.masks is None else masks_on(image, self.masks, colours)
+        turned = None if self.polygons is None else self.polygons.tolist()
+        drawn = boxes_on(ground, self.boxes.tolist(), colours, names, self.scores.tolist(), turned)
+        return drawn if self.keypoints is None else points_on(drawn, self.keypoints.tolist(), colours)
 
     def to_supervision(self) -> "SupervisionDetections":
         """The boxes as `supervision.Detections`: labels in `data["class_name"]`, and track ids where a tracker gave them."""
@@ -207,7 +234,8 @@ class Detections(PipelineResult, frozen=True):
         ids = self.class_ids.astype(int)
         names = np.array(self.labels, dtype=str)
         scores = self.scores.astype(np.float32)
-        return Theirs(self.boxes.astype(np.float32), None, scores, ids, self.track_ids, data={"class_name": names})
+        masks = None if self.masks is None else np.array([mask.full() for mask in self.masks], bool)
+        return Theirs(self.boxes.astype(np.float32), masks, scores, ids, self.track_ids, data={"class_name": names})
 
     def _tracks(self) -> list[int]:
         return [] if self.track_ids is None else self.track_ids.tolist()

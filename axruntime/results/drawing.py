@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from axforge.axruntime.lazy import Array, Image, ImageDraw, ImageFont, np
 
 if TYPE_CHECKING:
+    from axforge.axruntime.results.masks import InstanceMask
+
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 Colour = tuple[int, int, int]
@@ -17,6 +19,8 @@ _PAPER: Colour = (255, 255, 255)
 _SHADES = ((0.9, 0.85), (0.55, 1.0), (1.0, 0.55))
 #: A label may be this many times as wide as its box, else it loses its score, then itself: in a crowd it would hide its neighbours.
 _WIDEST_LABEL = 2.0
+#: Points that are less likely are not drawn: the joints that a pose hides.
+_SURE_POINT = 0.5
 
 
 def class_colour(class_id: int) -> Colour:
@@ -55,17 +59,28 @@ def _font_for(width: int, height: int) -> "Font":
 
 
 def boxes_on(
-    image: Array, boxes: Sequence[Sequence[float]], class_ids: Sequence[int], labels: Sequence[str], scores: Sequence[float]
+    image: Array,
+    boxes: Sequence[Sequence[float]],
+    class_ids: Sequence[int],
+    labels: Sequence[str],
+    scores: Sequence[float],
+    polygons: Sequence[Sequence[Sequence[float]]] | None = None,
 ) -> Array:
-    """The picture with boxes (left, top, right, bottom; best first) in the colours of their classes, labelled where there is room."""
+    """The picture with boxes (left, top, right, bottom; best first) in the colours of their classes, labelled where there is room.
+
+    polygons: drawn in place of the boxes, which then only say where labels go.
+    """
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
     width, height = canvas.size
     line, font = max(2, round(min(width, height) / 250)), _font_for(width, height)
     rows = list(zip(boxes, class_ids, labels, scores, strict=True))
-    for box, class_id, _, _ in reversed(rows):  # the best on top
-        left, top, right, bottom = box
-        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=class_colour(class_id), width=line)
+    for at in reversed(range(len(rows))):  # the best on top
+        (left, top, right, bottom), colour = rows[at][0], class_colour(rows[at][1])
+        if polygons is None:
+            draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=line)
+        else:
+            draw.polygon([(x, y) for x, y in polygons[at]], outline=colour, width=line)
     taken: list[tuple[float, float, float, float]] = []
     for (left, top, right, _), class_id, name, score in rows:
         widest = _WIDEST_LABEL * (right - left)
@@ -76,6 +91,28 @@ def boxes_on(
         taken.append(place)
         draw.rectangle(place, fill=class_colour(class_id))
         draw.text((place[0] + 3, place[1] + 1), text, font=font, fill=ink_on(class_colour(class_id)))
+    return np.asarray(canvas)
+
+
+def masks_on(image: Array, masks: "Sequence[InstanceMask]", class_ids: Sequence[int]) -> Array:
+    """The picture with the masks (best first) tinted in the colours of their classes."""
+    tinted = image.copy()
+    for mask, class_id in reversed(list(zip(masks, class_ids, strict=True))):
+        part = tinted[mask.rows, mask.columns]
+        part[mask.pixels] = np.rint(part[mask.pixels] * 0.5 + np.array(class_colour(class_id)) * 0.5).astype(np.uint8)
+    return tinted
+
+
+def points_on(image: Array, objects: Sequence[Sequence[Sequence[float]]], class_ids: Sequence[int]) -> Array:
+    """The picture with the points (x, y, confidence) of each object that are at least half sure, in the colours of their classes."""
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    draw = ImageDraw.Draw(canvas)
+    radius = max(2, round(min(canvas.size) / 200))
+    for points, class_id in zip(objects, class_ids, strict=True):
+        for x, y, confidence in points:
+            if confidence >= _SURE_POINT:
+                place = (x - radius, y - radius, x + radius, y + radius)
+                draw.ellipse(place, fill=class_colour(class_id), outline=_PAPER)
     return np.asarray(canvas)
 
 

@@ -1,8 +1,9 @@
 """Semantic segmentation."""
 
-from axforge.axruntime.lazy import Array, cv2, np
+from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.candidates import DecoderContext
 from axforge.axruntime.pipeline.heads import Network
+from axforge.axruntime.pipeline.resampling import sample, source_to_map
 from axforge.axruntime.pipeline.step import Certainty, Decoder, Fit, Outputs, register
 from axforge.axruntime.results.segmentation import Segmentation
 
@@ -38,27 +39,13 @@ class SemanticSegmentation(Decoder, frozen=True, tag="semantic_segmentation"):
         if output.ndim != 4 or output.shape[0] != 1:
             raise self.misfit(output.shape, "[1, classes, H, W]")
         scores = output[0].astype(np.float32, copy=False)
-        matrix = _source_to_map(context, scores.shape[1:])
+        matrix = source_to_map(context.prepared, scores.shape[1:])
         g = context.prepared.geometry
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         best = np.full((g.height, g.width), -np.inf, np.float32)
         mask = np.zeros((g.height, g.width), np.uint8 if len(scores) <= 256 else np.int32)
         for class_id, plane in enumerate(scores):
-            resized = cv2.warpAffine(plane, matrix, (g.width, g.height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            resized = sample(plane, matrix, g.width, g.height)
             better = resized > best
             best[better] = resized[better]
             mask[better] = class_id
         return Segmentation(mask, context.labels)
-
-
-def _source_to_map(context: DecoderContext, shape: tuple[int, ...]) -> Array:
-    """The affine matrix [2, 3] from pixel centres of the source to those of the network's map of `shape` [H, W]."""
-    g = context.prepared.geometry
-    height, width = context.prepared.picture.shape[:2]
-    sx, sy = shape[1] / width, shape[0] / height
-    return np.array(
-        [
-            [g.scale_x * sx, 0, (g.scale_x * 0.5 + g.offset_x) * sx - 0.5],
-            [0, g.scale_y * sy, (g.scale_y * 0.5 + g.offset_y) * sy - 0.5],
-        ]
-    )

@@ -12,16 +12,27 @@ from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
 from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, register
 
+#: Classes of COCO, which a network most likely has when nothing says how many it has.
+_COCO = 80
+#: An end-to-end head gives at most so many boxes.
+_MOST_BOXES = 1000
+
+
+def end_to_end(shape: tuple[int, ...], width: int) -> bool:
+    """Whether an output holds finished boxes, `width` numbers for each."""
+    return len(shape) == 3 and shape[0] == 1 and shape[2] == width and 0 < shape[1] <= _MOST_BOXES
+
 
 @register
 class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
     """YOLOv8 and its successors. The exported head holds centre and size in pixels, and the classes' probabilities.
 
+    An end-to-end head (YOLOv10, YOLO26) holds finished boxes as corners in pixels, score and class, and needs no nms.
     bins: of the distribution of a side's distance from the cell's centre, in raw maps.
     """
 
     reads_codes = True
-    takes = "`[1, 4 + classes, N]` as exported, or raw maps `[1, 4 * bins + classes, H, W]`"
+    takes = "`[1, 4 + classes, N]` as exported, `[1, N, 6]` from an end-to-end head, or raw maps `[1, 4 * bins + classes, H, W]`"
 
     classes: Count
     bins: Count = 16
@@ -29,6 +40,11 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
     @classmethod
     def fits(cls, network: Network) -> Fit | None:
         head = network.only
+        if head is not None and end_to_end(head.shape, 6) and network.task in ("", "detect"):
+            classes = network.class_names or _COCO
+            check = "" if network.class_names else "`classes`: the shape does not say how many there are."
+            why = f"up to {head.shape[1]} finished boxes with score and class (end-to-end detection)"
+            return replace(cls._fit(network, Fit((cls(classes=classes),), "likely", why, check, classes)), steps=(cls(classes=classes),))
         if head is not None and len(head.shape) == 3 and head.shape[1] > 4 and (strides := network.strides(head.shape[2])):
             classes = head.shape[1] - 4
             if head.features not in ((), (4, classes)) or network.task not in ("", "detect"):
@@ -50,6 +66,9 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
 
     def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         values = list(outputs.values())
+        if len(values) == 1 and end_to_end(values[0].shape, 6):
+            rows = real(values[0])[0]
+            return self.finished(rows[:, :4], rows[:, 4], rows[:, 5], self.classes)
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[1] != 4 + self.classes:
                 raise self.misfit(values[0].shape, f"[1, {4 + self.classes}, N]")
