@@ -15,7 +15,8 @@ ONNX = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if sc
 FORM = {"Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast", "Shape", "Size"}
 #: (calibrate adds nodes that measure)
 #: a rewrite of ONNX nodes is a pattern of operators, and names them; the classes of the fused graph have names of their own
-PATTERNS = ("operators/", "ir/", "tile/", "check/passes/", "check/qoperators/", "calibrate/")
+#: (onnx_graph/shapes.py says of which operators the inference of the onnx package makes the elements: that is a fact of the package)
+PATTERNS = ("onnx_graph/shapes.py", "operators/", "ir/", "tile/", "check/passes/", "check/qoperators/", "calibrate/")
 
 
 def operator_names(path: Path) -> Iterator[tuple[int, str]]:
