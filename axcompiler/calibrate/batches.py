@@ -42,10 +42,11 @@ def probe_batches(model: onnx.ModelProto, plan: Plan, points: Iterable[Statistic
     leaders = [name for name in wanted if name not in derived]
     batch = {name: k * count // len(leaders) for k, name in enumerate(leaders)}
     batches = []
+    whole = {p.tensor for p in points if p.statistic.all_values}
     for k in sorted(set(batch.values())):
         mine = {n for n in wanted if n in plan.leaving or batch[derived[n][0] if n in derived else n] == k}
         outputs = {name: wanted[name] for name in wanted if name in mine}
-        probed, probes = with_probes(model, outputs, plan.view.shapes, {n: d for n, d in derived.items() if {n, d[0]} <= mine})
+        probed, probes = with_probes(model, outputs, plan.view.shapes, {n: d for n, d in derived.items() if {n, d[0]} <= mine}, whole)
         batches.append(ProbeBatch(probes, FloatSession(probed, "calibrate")))
     return batches
 

@@ -9,7 +9,7 @@ Whole rows, because memory is read by cache lines; over two axes, because that i
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +57,12 @@ def with_probes(
     wanted: Mapping[str, frozenset[str]],
     shapes: Mapping[str, tuple[int, ...]],
     derived: Mapping[str, tuple[str, Sequence[onnx.NodeProto]]],
+    whole: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, list[Probe]]:
     """A copy of the model whose outputs are probes, with what leads to them alone, and the probes.
 
     wanted: by tensor, which outputs of its probe: 'lo', 'hi', 'values'. derived: of those, element-wise functions of another tensor
-    that is wanted with all three and is not derived itself, with the nodes that compute them.
+    that is wanted with all three and is not derived itself, with the nodes that compute them. whole: those whose every value is sampled.
     """
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
@@ -70,7 +71,11 @@ def with_probes(
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for name, value in (("axforge_zero", 0), ("axforge_end", 2**62)):
         graph.initializer.append(numpy_helper.from_array(np.asarray([value], np.int64), name))
-    probes = {name: _attach(graph, i, name, shapes[name], opset, wanted[name]) for i, name in enumerate(wanted) if name not in derived}
+    probes = {
+        name: _attach(graph, i, name, shapes[name], opset, wanted[name], name in whole)
+        for i, name in enumerate(wanted)
+        if name not in derived
+    }
     for name, (source, nodes) in derived.items():
         probes[name] = _derive(graph, probes[source], name, nodes)
     _prune(graph)
@@ -108,12 +113,12 @@ def _derive(graph: onnx.GraphProto, source: Probe, name: str, nodes: Sequence[on
     return Probe(name, lo, hi, values, source.row, source.stride)
 
 
-def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, wanted: frozenset[str]) -> Probe:
+def _attach(graph: onnx.GraphProto, i: int, name: str, shape: tuple[int, ...], opset: int, wanted: frozenset[str], whole: bool) -> Probe:
     """Add the nodes that compute the wanted outputs of one tensor."""
     p = f"axforge_probe_{i}"
     row = shape[-1] if len(shape) > 2 else 1
     lo, hi, values = (f"{p}_{output}" if output in wanted else "" for output in OUTPUTS)
-    probe = Probe(name, lo, hi, values, row, stride_for(math.prod(shape) // row, row))
+    probe = Probe(name, lo, hi, values, row, 1 if whole else stride_for(math.prod(shape) // row, row))
     for op, result in (("ReduceMin", lo), ("ReduceMax", hi)):
         if result:
             graph.node.extend(_reduction(graph, op, name, result, len(shape), opset))

@@ -28,15 +28,16 @@ def rewritten(
     """
     decisions: dict[str, Decision] = {}
     for algorithm in algorithms:
-        decisions[algorithm.name] = {}
         plan = make_plan(model)
         points = list(dict.fromkeys(algorithm.needs(plan)))
+        if points or not algorithm.on:  # what is on for every model leaves no trace where it does not apply
+            decisions[algorithm.name] = {}
         rest = iter(samples)
         first = list(itertools.islice(rest, SAMPLES)) if points else []
         samples = itertools.chain(first, rest) if points else samples
-        if first or not points:
+        if first:
             decisions[algorithm.name] = algorithm.decide(plan, _measured(model, plan, points, first))
-        if decisions[algorithm.name]:
+        if decisions.get(algorithm.name):
             model, _ = algorithm.rewrite(model, decisions[algorithm.name])
     return model, decisions, samples
 

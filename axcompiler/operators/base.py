@@ -91,7 +91,9 @@ class Operator:
     multiplies: whether the node is a layer, a product with constant weights; None for an operator that never is one.
     single_row(view): whether that product has one row of weights only, so that after a softmax it is the mean of a distribution.
     sums: whether it adds its operands.
+    normalizes: whether it brings its elements to one mean and deviation.
     distribution: whether the results along an axis sum to 1. selects: whether, copying codes, it drops some by their value.
+    keeps_rows(view): whether it copies whole rows of the last axis.
     continues(view): whether after the last layer it goes on in int8 with little loss. prepares(view): whether before the first layer
     it only rearranges the input.
     copied_codes(proto): the inputs from which its integer form in ONNX copies codes, so that it does to codes what its float form does to
@@ -119,6 +121,8 @@ class Operator:
     single_row: Fact = never
     distribution: bool = False
     sums: bool = False
+    normalizes: bool = False
+    keeps_rows: Fact = never
     selects: bool = False
     continues: Fact = never
     prepares: Fact = never

@@ -83,5 +83,6 @@ register(
         roles=c.data_first,
         lower=_lower,
         accumulates=always,
+        normalizes=True,
     )
 )

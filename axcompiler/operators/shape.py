@@ -4,7 +4,7 @@ from axforge.axcompiler import ir
 from axforge.axcompiler.lowering.builder import GraphBuilder
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import Operator, Scale, always, first_codes, never, no_codes, register
+from axforge.axcompiler.operators.base import Fact, Operator, Scale, always, first_codes, never, no_codes, register
 
 
 def inference(view: NodeView) -> bool:
@@ -49,7 +49,23 @@ def four_axes(view: NodeView) -> bool:
     return len(c.shape_of(view)) == 4
 
 
-def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rearranges: bool = True, copies_codes: bool = True) -> None:
+def _keeps_last_size(view: NodeView) -> bool:
+    return c.shape_of(view)[-1:] == c.result_shape(view)[-1:] != ()
+
+
+def _keeps_last_axis(view: NodeView) -> bool:
+    perm = c.ints(view, "perm") or ()
+    return perm[-1:] == (len(perm) - 1,)
+
+
+def _operator(
+    names: tuple[str, ...],
+    lower: c.Lower,
+    *extra: c.Constraint,
+    rearranges: bool = True,
+    copies_codes: bool = True,
+    keeps_rows: Fact = never,
+) -> None:
     fact = always if rearranges else never
     register(
         Operator(
@@ -58,6 +74,7 @@ def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rear
             roles=c.data_first,
             lower=lower,
             scale=Scale.COPY,
+            keeps_rows=keeps_rows,
             continues=fact,
             prepares=fact,
             copied_codes=first_codes if copies_codes else no_codes,
@@ -65,9 +82,9 @@ def _operator(names: tuple[str, ...], lower: c.Lower, *extra: c.Constraint, rear
     )
 
 
-_operator(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant)
-_operator(("Identity",), _lower_reshape, c.parameters_constant, rearranges=False)
+_operator(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _lower_reshape, c.parameters_constant, keeps_rows=_keeps_last_size)
+_operator(("Identity",), _lower_reshape, c.parameters_constant, rearranges=False, keeps_rows=always)
 _operator(("Dropout",), _lower_reshape, c.parameters_constant, inference, rearranges=False, copies_codes=False)
-_operator(("Transpose",), _lower_transpose)
+_operator(("Transpose",), _lower_transpose, keeps_rows=_keeps_last_axis)
 _operator(("DepthToSpace",), _lower_depth_to_space, four_axes)
 _operator(("SpaceToDepth",), _lower_space_to_depth, four_axes)

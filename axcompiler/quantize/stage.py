@@ -63,13 +63,18 @@ def _check_calibration(config: QuantizeConfig, chosen: Sequence[QuantizingAlgori
     """Raise CompileError for an algorithm that should have taken part in the calibration, or whose statistics were not collected."""
     fix = "Name it in the configuration of the calibrate stage too, and calibrate again."
     for name, options in config.algorithms.items():
-        if name in REWRITES and options is not False and name not in measured.decisions:
+        if name in REWRITES and options is not False and name not in measured.decisions and _applies(name, plan):
             raise CompileError(f"algorithm '{name}' was not on while calibrating", where=f"quantize.algorithms.{name}", fix=fix)
     for algorithm in chosen:
         for kind in algorithm.needs:
             if kind not in STANDARD and kind.name not in measured.channels and list(kind.points(plan)):
                 what = f"the statistic '{kind.name}', which algorithm '{algorithm.name}' needs, was not collected"
                 raise CompileError(what, where=f"quantize.algorithms.{algorithm.name}", fix=fix)
+
+
+def _applies(name: str, plan: Plan) -> bool:
+    """Whether a rewriting algorithm would have left a decision: one that is always on leaves none where it has nothing to look at."""
+    return not REWRITES[name].on or bool(list(REWRITES.create(name, {}, "quantize").needs(plan)))
 
 
 def _rewritten(model: onnx.ModelProto, measured: Statistics) -> tuple[onnx.ModelProto, dict[str, tuple[str, ...]]]:

@@ -72,12 +72,12 @@ class Equalize(RewritingAlgorithm):
         best = np.zeros(len(magnitude), np.int64)
         if not alive.any():
             return [0] * len(magnitude)
-        allowed = WORTH * _noise(by_channel, magnitude, best, _depthwise(second))
+        allowed = WORTH * noise_of(by_channel, magnitude, best, _depthwise(second))
         large, wide = (np.log2(np.where(alive, v, 1) / v[alive].max()) for v in (magnitude, read))
         for share in SHARES:
             wanted = np.ceil(share * large - (1 - share) * (0 if _depthwise(second) else 1) * wide)
             exponents = np.where(alive, np.clip(wanted, -math.log2(self.limit), math.log2(self.limit)), 0).astype(np.int64)
-            noise = _noise(by_channel, magnitude, exponents, _depthwise(second))
+            noise = noise_of(by_channel, magnitude, exponents, _depthwise(second))
             if noise < allowed:
                 allowed, best = noise, exponents
         return [int(e) for e in best]
@@ -131,7 +131,7 @@ def _maker(plan: Plan, name: str, readers: Sequence[int]) -> int:
     return plan.maker.get(name, -1) if alone else -1
 
 
-def _noise(weight: F64, magnitude: F64, exponents: NDArray[np.int64], depthwise: bool) -> float:
+def noise_of(weight: F64, magnitude: F64, exponents: NDArray[np.int64], depthwise: bool) -> float:
     """Mean square of what rounding the operand, and rounding the weight [M, C, window], adds to the second layer's results, summed up."""
     factor = np.ldexp(1.0, exponents)
     weight, magnitude = weight * factor[:, None], magnitude / factor

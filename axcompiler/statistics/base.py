@@ -91,6 +91,11 @@ class Statistic(ABC):
         """Whether sampled values are needed."""
         return False
 
+    @property
+    def all_values(self) -> bool:
+        """Whether every value is needed, and not a sample of them. Only for a rewriting algorithm, which looks at a few samples."""
+        return False
+
     @abstractmethod
     def collector(self, sampling: Sampling) -> Collector:
         """An empty collector for one tensor."""
