@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from host_support import assert_equal_to_reference, codes, conv_graph, paths
 
-from axforge.axruntime.engines.host.codegen.kernels.panel import CHANNELS, PLACE_BITS, WINDOWS
+from axforge.axruntime.engines.host.codegen.kernels.panel import CHANNELS, WINDOWS
 from axforge.axruntime.engines.host.emission.windows import count_entries, windows
 
 #: weights of four bytes at the edge of what 16 bits hold: 255 * 128 = 32640 fits, 255 * 129 = 32895 does not
@@ -33,28 +33,30 @@ def random_weights(scale, seed=0):
 def emulated(found, x, channels):
     """The sums of all channels as the kernel makes them, with the saturation of vpmaddubsw and 16-bit sums that wrap around."""
     sums = np.zeros(channels, np.int64)
-    for block, lists in enumerate(found.index):
-        for (at, count), size in zip(lists, WINDOWS, strict=True):
-            for window in range(count):
-                entries = found.entries[at // 8 + window * size :][:size]
-                total = np.zeros(2, np.int64)
-                for place, weight in entries:
-                    four = np.array([weight], np.int32).view(np.int8).astype(np.int64)
-                    products = (x[(place & ((1 << PLACE_BITS) - 1)) // 4] * four).reshape(2, 2).sum(axis=1)
-                    total = (total + np.clip(products, -32768, 32767) + 32768) % 65536 - 32768
-                # one vector for each channel's sums: the number is the channel's
-                sums[block * CHANNELS + (entries[0, 0] >> PLACE_BITS)] += total.sum()
+    for block, (start, parts) in enumerate(zip(found.starts, found.counts, strict=True)):
+        at = start // 8
+        for part in parts:
+            for channel, counts in enumerate(part, block * CHANNELS):
+                for size in np.repeat(WINDOWS, counts):
+                    total = np.zeros(2, np.int64)
+                    for place, weight in found.entries[at : at + size]:
+                        four = np.array([weight], np.int32).view(np.int8).astype(np.int64)
+                        products = (x[place // 4] * four).reshape(2, 2).sum(axis=1)
+                        total = (total + np.clip(products, -32768, 32767) + 32768) % 65536 - 32768
+                    sums[channel] += total.sum()
+                    at += size
     return sums
 
 
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize(
     "weights",
     [*(weights_of(four) for four in EDGES.values()), *(random_weights(s) for s in (5, 40, 90, 500))],
     ids=[*EDGES, "small", "normal", "large", "at the ends"],
 )
-def test_windows_never_saturate_and_are_the_whole_product(weights):
+def test_windows_never_saturate_and_are_the_whole_product(weights, parts):
     count, depth, _ = weights.shape
-    found = windows(weights, np.arange(depth, dtype=np.int32) * 4, 1)
+    found = windows(weights, np.arange(depth, dtype=np.int32) * 4, parts)
     assert len(found.entries) == count_entries(weights)
     rng = np.random.default_rng(1)
     # what makes sums largest, smallest, and anything
@@ -66,9 +68,9 @@ def test_windows_never_saturate_and_are_the_whole_product(weights):
 
 def test_windows_hold_as_many_products_as_fit():
     """Small weights fill the longest windows; the bound, not the length, ends those of large ones."""
-    small, large = (windows(weights_of(four, 16), np.zeros(12, np.int32), 1).index[0, :, 1] for four in ([1] * 4, [32] * 4))
-    assert small.tolist() == [0, 0, 0, 0, 0, 0, 16 * 2]
-    assert large.tolist() == [0, 0, 16 * 6, 0, 0, 0, 0]
+    small, large = (windows(weights_of(four, 16), np.zeros(12, np.int32)).counts[0, 0, 0] for four in ([1] * 4, [32] * 4))
+    assert small.tolist() == [3, 0, 0, 0]
+    assert large.tolist() == [0, 0, 6, 0]
 
 
 @paths

@@ -9,6 +9,7 @@ from axforge.axruntime.engines.host.codegen.kernels.panel import (
     CHANNELS,
     MOST_VECTORS,
     PANEL_BYTES,
+    PART_BYTES,
     WINDOWS,
     PanelParams,
     PanelSpec,
@@ -67,7 +68,8 @@ def panel_product(m: Emitter, name: str, p: Product) -> bool:
         return False
     places = _places(shape, tiles)
     epilogue = m.epilogue(p.epilogue)
-    lists, index = _lists(m, shape.rows, places, tiles.vectors)
+    parts = -(-tiles.size // PART_BYTES)
+    lists, starts, counts = _lists(m, shape.rows, places, parts)
     sources, regions = _sources(m, p, shape, tiles)
     blocks = -(-len(shape.rows) // CHANNELS)
     params: PanelParams[Ref, int, np.float32] = PanelParams(
@@ -84,7 +86,9 @@ def panel_product(m: Emitter, name: str, p: Product) -> bool:
         in_ns=p.in_ns,
         out_ns=p.y.strides[0],
         lists=lists,
-        index=index,
+        starts=starts,
+        counts=counts,
+        parts=parts,
         bias=m.consts.add(padded(shifted_bias(p.bias, p.weight, p.zero_byte), CHANNELS)),
         mult=m.consts.add(padded(p.multiplier, CHANNELS)),
         nblocks=blocks,
@@ -164,19 +168,23 @@ def _places(s: _Shape, t: _PanelTiles) -> NDArray[np.int32]:
     return np.concatenate(places).astype(np.int32)
 
 
-def _lists(m: Emitter, rows: NDArray[np.int8], places: NDArray[np.int32], vectors: int) -> tuple[TableRef, Ref]:
-    """The windows of all channels and their index, which are made together when constants are written."""
+def _lists(m: Emitter, rows: NDArray[np.int8], places: NDArray[np.int32], parts: int) -> tuple[TableRef, Ref, Ref]:
+    """The windows of all channels, where those of each block begin and how many there are. They are made when constants are written."""
     size = 8 * count_entries(rows)
-    made: list[NDArray[np.int64]] = []
+    made: list[Array] = []
 
     def entries() -> Array:
-        found = windows(rows, places, vectors)
-        made.append(found.index)
+        # neighbours in the panel together, so that a part of the products is a part of the panel
+        order = np.argsort(places, kind="stable")
+        found = windows(rows[:, order], places[order], parts)
+        made.extend([found.counts, found.starts])
         return found.entries
 
+    blocks = -(-len(rows) // CHANNELS)
     lists = m.consts.later(size, entries)
-    index = m.consts.later(16 * len(WINDOWS) * -(-len(rows) // CHANNELS), lambda: made.pop())
-    return TableRef("", lists.offset, ((0, size),)), index
+    starts = m.consts.later(8 * blocks, lambda: made.pop())
+    counts = m.consts.later(4 * len(WINDOWS) * CHANNELS * parts * blocks, lambda: made.pop())
+    return TableRef("", lists.offset, ((0, size),)), starts, counts
 
 
 def _sources(m: Emitter, p: Product, s: _Shape, t: _PanelTiles) -> tuple[TableRef, TableRef]:

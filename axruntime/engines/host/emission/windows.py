@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from axforge.axruntime.engines.host.codegen.kernels.panel import CHANNELS, PLACE_BITS, WINDOWS
+from axforge.axruntime.engines.host.codegen.kernels.panel import CHANNELS, WINDOWS
 
 #: 255 * MOST fits int16
 MOST = 128
@@ -23,12 +23,12 @@ _OVER = np.uint64(sum(2048 << (_FIELD * i) for i in range(5)))
 
 
 class Windows(msgspec.Struct, frozen=True):
-    """entries: int32 [products, 2], place and four weights, list after list of `WINDOWS` and in each channel after channel, the first
-    product of a window with the place of its sums; index: int64 [blocks, WINDOWS, 2], byte offset of the part of each list for a block
-    of channels and the number of its windows."""
+    """entries: int32 [products, 2], place and four weights, in the order block of channels, part, channel, size, window; starts: int64
+    [blocks], byte offset of each block's; counts: int32 [blocks, parts, CHANNELS, WINDOWS], the number of windows of each size."""
 
     entries: NDArray[np.int32]
-    index: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int32]
 
 
 def _loads(rows: NDArray[np.int8]) -> NDArray[np.int16]:
@@ -50,33 +50,37 @@ def _breaks(loads: NDArray[np.int16]) -> NDArray[np.bool_]:
     return out
 
 
-def windows(rows: NDArray[np.int8], places: NDArray[np.int32], vectors: int) -> Windows:
-    """The lists of weights [M, D, 4], whose product d is with the bytes at places[d] of the panel. vectors: of a channel's sums."""
+def windows(rows: NDArray[np.int8], places: NDArray[np.int32], parts: int = 1) -> Windows:
+    """The windows of weights [M, D, 4], whose product d is with the bytes at places[d] of the panel.
+
+    The products are in `parts` parts of neighbours, and a window is in that of its first product.
+    """
     count, depth, _ = rows.shape
     loads = _loads(rows)
     alone = _breaks(loads)
     number = _window_numbers(loads, alone)
     kept = ~alone
     weights = np.ascontiguousarray(rows).view(np.int32)[..., 0]
-    entries = np.stack([np.broadcast_to(places, (count, depth))[kept], weights[kept]], axis=1)
-    channel = np.repeat(np.arange(count, dtype=np.int32), np.count_nonzero(kept, axis=1))
+    whole = np.stack([np.broadcast_to(places, (count, depth))[kept], weights[kept]], axis=1)
+    channel, product = np.nonzero(kept)
     # where another window or another channel begins
     starts = np.flatnonzero(np.diff(channel * np.int64(depth + 1) + number[kept], prepend=-1))
-    sizes = np.diff(starts, append=len(entries))
-    entries[starts, 0] |= _sums(channel[starts], vectors)
+    sizes = np.diff(starts, append=len(whole))
+    halves, half_channel, half_product = _halves(rows, places, alone)
+    entries = np.concatenate([whole, halves])
+    starts = np.concatenate([starts, np.arange(len(whole), len(entries))])
+    sizes = np.concatenate([sizes, np.ones(len(halves), sizes.dtype)])
+    channel = np.concatenate([channel[starts[: len(starts) - len(halves)]], half_channel])
+    part = np.concatenate([product[starts[: len(starts) - len(halves)]], half_product]) * parts // max(depth, 1)
     blocks = -(-count // CHANNELS)
-    parts = [_halves(rows, places, alone, vectors)]
-    counts = [2 * np.bincount(np.nonzero(alone)[0] // CHANNELS, minlength=blocks)]
-    for size in WINDOWS[1:]:
-        chosen = starts[sizes == size]
-        parts.append(entries[(chosen[:, None] + np.arange(size)).reshape(-1)])
-        counts.append(np.bincount(channel[chosen] // CHANNELS, minlength=blocks))
-    return Windows(np.concatenate(parts), _index(counts))
-
-
-def _sums(channel: NDArray[np.int32], vectors: int) -> NDArray[np.int32]:
-    """Where a channel's sums are, as the place of a window's first product says it."""
-    return (channel % CHANNELS * np.int32(vectors)) << np.int32(PLACE_BITS)
+    place = ((channel // CHANNELS * parts + part) * CHANNELS + channel % CHANNELS) * len(WINDOWS) + (WINDOWS[0] - sizes)
+    order = np.argsort(place, kind="stable")
+    counts = np.bincount(place, minlength=blocks * parts * CHANNELS * len(WINDOWS)).reshape(blocks, parts, CHANNELS, len(WINDOWS))
+    of_block = (counts * np.array(WINDOWS)).sum(axis=(1, 2, 3))
+    sizes, starts = sizes[order], starts[order]
+    ends = np.cumsum(sizes)
+    taken = np.repeat(starts - ends + sizes, sizes) + np.arange(len(entries))
+    return Windows(entries[taken], 8 * (np.cumsum(of_block) - of_block), counts.astype(np.int32))
 
 
 def _window_numbers(loads: NDArray[np.int16], alone: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -95,23 +99,13 @@ def _window_numbers(loads: NDArray[np.int16], alone: NDArray[np.bool_]) -> NDArr
     return np.cumsum(opens, axis=0, dtype=np.int32).T
 
 
-def _halves(rows: NDArray[np.int8], places: NDArray[np.int32], alone: NDArray[np.bool_], vectors: int) -> NDArray[np.int32]:
-    """Two windows of one product for each product that breaks the bound alone."""
+def _halves(
+    rows: NDArray[np.int8], places: NDArray[np.int32], alone: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.intp]]:
+    """Two windows of one product for each product that breaks the bound alone: entries, channels, products."""
     channel, product = np.nonzero(alone)
     four = np.repeat(rows[alone][:, None], 2, axis=1)
     four[:, 0, 1::2] = 0
     four[:, 1, 0::2] = 0
-    place = np.repeat(places[product] | _sums(channel.astype(np.int32), vectors), 2)
-    return np.stack([place, np.ascontiguousarray(four).reshape(-1, 4).view(np.int32)[:, 0]], axis=1)
-
-
-def _index(counts: list[NDArray[np.intp]]) -> NDArray[np.int64]:
-    """The index from the number of windows of every block in each list."""
-    out = np.zeros((len(counts[0]), len(WINDOWS), 2), np.int64)
-    at = 0
-    for i, (count, size) in enumerate(zip(counts, WINDOWS, strict=True)):
-        ends = at + 8 * size * np.cumsum(count)
-        out[:, i, 0] = ends - 8 * size * count
-        out[:, i, 1] = count
-        at = int(ends[-1])
-    return out
+    entries = np.stack([np.repeat(places[product], 2), np.ascontiguousarray(four).reshape(-1, 4).view(np.int32)[:, 0]], axis=1)
+    return entries, np.repeat(channel, 2), np.repeat(product, 2)

@@ -2,10 +2,12 @@
 
 `vpmaddubsw` adds two products of unsigned and signed bytes in 16 bits, and saturates. Here all lanes have the same weights, those of one
 channel, so it is known when weights are packed which sums cannot saturate, whatever the pixels are: see `emission/windows.py`. As many
-products as fit are added in 16 bits (a window); `vpmaddwd` by ones then widens a whole window at once.
+products as fit, at most four, are added in 16 bits (a window); `vpmaddwd` by ones then widens the window's sum. The sums of a channel in 32
+bits stay in registers meanwhile.
 
 The bytes of a tile's pixels are transposed into a panel first: [region][four bytes of a pixel][pixel][4]. A region is what taps share
-that differ by whole pixels: a tap is then a distance in the panel, and a pixel is packed once for all of a kernel's rows and columns.
+that differ by whole pixels: a tap is then a distance in the panel, and a pixel is packed once for all of a kernel's rows and columns. A
+panel that the first-level cache does not hold is read in parts, each for all channels of a block.
 """
 
 from collections.abc import Iterator
@@ -17,17 +19,17 @@ import numpy as np
 from axforge.axruntime.engines.host.codegen.epilogue import EpilogueParams, Finish, LoadedEpilogue, finish32, load_epilogue, store_part
 from axforge.axruntime.engines.host.codegen.families import kernel
 from axforge.axruntime.engines.host.codegen.features import Isa
-from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val
+from axforge.axruntime.engines.host.codegen.kit import Fn, Param, Val, Var
 from axforge.axruntime.engines.host.codegen.params import SCRATCH, A, Extent, I, Params, R, Ref, TableRef
 
 #: output channels that are finished together
 CHANNELS = 16
-#: products (of four bytes each) of the windows of each list of a block of channels; the first list has what no window may hold
-WINDOWS = (1, 1, 2, 3, 4, 5, 6)
-#: most vectors of eight pixels of a tile: 16-bit sums, the weights, ones and two products fit the registers
-MOST_VECTORS = 12
-#: a window's first product has its place in the panel in the lower bits, and above them where its sums are, in vectors
-PLACE_BITS = 20
+#: products (of four bytes each) of the windows of a channel, in the order in which they are added
+WINDOWS = (4, 3, 2, 1)
+#: most vectors of eight pixels of a tile: sums in 32 bits, the weights of a window and two products fit the registers
+MOST_VECTORS = 10
+#: bytes of a panel that stay in the first-level cache beside the sums of a block of channels
+PART_BYTES = 28 << 10
 #: bytes of the panel, and of all that a thread needs: the sums of CHANNELS channels, bytes that nobody reads, the panel
 PANEL_BYTES = 240 << 10
 _SUMS = CHANNELS * MOST_VECTORS * 32
@@ -48,9 +50,9 @@ class PanelParams(Params[A, I, R], frozen=True, kw_only=True):
 
     regions: int64 [nregions, 4], where a region's sources and its panel begin (in bytes), its pixels for a tile, and where its sources
     end. depth: products of four bytes of a pixel and region. y: the result; targets: int32 byte offset of every pixel of a tile, -1 for
-    none. An image has `tiles` tiles. lists: windows (a place in the panel and four weights for each product, see PLACE_BITS); index:
-    int64 [nblocks, WINDOWS, 2], where each list begins and the number of its windows. `nblocks` blocks of CHANNELS channels for `oc`,
-    of which `chunk` are used together.
+    none. An image has `tiles` tiles. lists: windows, a place in the panel and four weights for each product, in the order in which they
+    are used; starts: int64 [nblocks], where those of a block of channels begin; counts: int32 [nblocks, parts, CHANNELS, WINDOWS], the
+    number of windows of each size. `nblocks` blocks of CHANNELS channels for `oc`, of which `chunk` are used together.
     """
 
     family: ClassVar[str] = "panel"
@@ -67,7 +69,9 @@ class PanelParams(Params[A, I, R], frozen=True, kw_only=True):
     in_ns: I
     out_ns: I
     lists: A
-    index: A
+    starts: A
+    counts: A
+    parts: I
     bias: A
     mult: A
     nblocks: I
@@ -92,7 +96,8 @@ class PanelParams(Params[A, I, R], frozen=True, kw_only=True):
         yield Extent(self.targets, 0, 32 * self.spec.vectors * self.tiles)
         yield Extent(self.lists, 0, self.lists.ranges[0][1])
         channels = self.nblocks * CHANNELS
-        yield Extent(self.index, 0, 16 * len(WINDOWS) * self.nblocks)
+        yield Extent(self.starts, 0, 8 * self.nblocks)
+        yield Extent(self.counts, 0, 4 * len(WINDOWS) * self.parts * channels)
         yield Extent(self.bias, 0, 4 * channels)
         yield Extent(self.mult, 0, 4 * channels)
         yield from self.epilogue.extents()
@@ -150,38 +155,42 @@ class _PanelKernel:
                     f.store(row, to, step * (4 * half + i))
 
     def products(self, block: Val) -> None:
-        """The sums of a block of channels for all pixels of the tile. Lists run over all of its channels: their loops end rarely."""
+        """The sums of a block of channels for all pixels of the tile, part after part of the panel."""
         f, p, row = self.f, self.p, 32 * self.s.vectors
         with f.loop(0, CHANNELS) as c:
             bias = f.load("i32", p.bias, (block * CHANNELS + c) * 4, align=4).splat(8)
             for v in range(self.s.vectors):
                 f.store(bias, f.at(self.sums, c * row), 32 * v, align=32)
-        index = f.at(p.index, block * (16 * len(WINDOWS)))
-        for i, size in enumerate(WINDOWS):
-            at = f.var("ptr", f.at(p.lists, f.load("i64", index, 16 * i, align=8)))
-            with f.loop(0, f.load("i64", index, 16 * i + 8, align=8)):
-                entry = at.get()
-                self._window(entry, size)
-                at.set(f.at(entry, 8 * size))
+        at = f.var("ptr", f.at(p.lists, f.load("i64", p.starts, block * 8, align=8)))
+        steps = p.parts * CHANNELS
+        counts = f.at(p.counts, block * steps * (4 * len(WINDOWS)))
+        with f.loop(0, steps) as i:
+            sums = f.at(self.sums, (i % CHANNELS) * row)
+            totals = [f.var("<8 x i32>", f.load("<8 x i32>", sums, 32 * v, align=32)) for v in range(self.s.vectors)]
+            for j, size in enumerate(WINDOWS):
+                count = f.load("i32", counts, i * (4 * len(WINDOWS)) + 4 * j, align=4).cast("zext", "i64")
+                with f.loop(0, count):
+                    entry = at.get()
+                    self._window(entry, size, totals)
+                    at.set(f.at(entry, 8 * size))
+            for v, total in enumerate(totals):
+                f.store(total.get(), sums, 32 * v, align=32)
 
-    def _window(self, entry: Val, size: int) -> None:
-        f, count = self.f, self.s.vectors
-        first = f.load("i32", entry, align=4)
-        sums = f.at(self.sums, first.bits("lshr", PLACE_BITS).bits("shl", 5).cast("zext", "i64"))
-        places = [first.bits("and", (1 << PLACE_BITS) - 1), *(f.load("i32", entry, 8 * i, align=4) for i in range(1, size))]
-        total: list[Val] = []
-        for i, place in enumerate(places):
-            x = f.at(self.panel, place.cast("zext", "i64"))
-            w = f.load("i32", entry, 8 * i + 4, align=4).splat(8).cast("bitcast", "<32 x i8>")
-            for v in range(count):
-                product = f.call("<16 x i16>", "llvm.x86.avx2.pmadd.ub.sw", f.load("<32 x i8>", x, 32 * v), w)
-                if i == 0:
-                    total.append(product)
-                else:
-                    total[v] = f.fixed(total[v] + product)
-        for v in range(count):
-            wide = f.call("<8 x i32>", "llvm.x86.avx2.pmadd.wd", total[v], f.c(1, "<16 x i16>"))
-            f.store(f.load("<8 x i32>", sums, 32 * v, align=32) + wide, sums, 32 * v, align=32)
+    def _window(self, entry: Val, size: int, totals: list[Var]) -> None:
+        """Adds the products of one window to the sums of a channel."""
+        f = self.f
+        places = [f.at(self.panel, f.load("i32", entry, 8 * i, align=4).cast("zext", "i64")) for i in range(size)]
+        weights = [f.load("i32", entry, 8 * i + 4, align=4).splat(8).cast("bitcast", "<32 x i8>") for i in range(size)]
+        for v, total in enumerate(totals):
+            products = [
+                f.call("<16 x i16>", "llvm.x86.avx2.pmadd.ub.sw", f.load("<32 x i8>", x, 32 * v), w)
+                for x, w in zip(places, weights, strict=True)
+            ]
+            words = products[0]
+            for product in products[1:]:
+                words = words + product
+            wide = f.call("<8 x i32>", "llvm.x86.avx2.pmadd.wd", words, f.c(1, "<16 x i16>"))
+            total.set(total.get() + wide)
 
     def finish(self, y: Val, tile: Val, first: Val) -> None:
         """Codes of CHANNELS channels from `first` on: four channels of eight pixels are packed in one vector, then bytes are transposed."""
