@@ -37,11 +37,17 @@ _PANEL = _SUMS + 64
 SCRATCH_BYTES = _PANEL + PANEL_BYTES
 
 
+#: a vector of sums of one channel, of eight pixels
+_SUM = "<8 x i32>"
+
+
 class PanelSpec(msgspec.Struct, frozen=True):
-    """vectors: of eight pixels; few: products of a pixel and region, if there are fewer than eight; finish: of the epilogue."""
+    """vectors: of eight pixels; few: products of a pixel and region, if there are fewer than eight; whole: the panel is read in one part;
+    finish: of the epilogue."""
 
     vectors: int
     few: int
+    whole: bool
     finish: Finish
 
 
@@ -156,17 +162,19 @@ class _PanelKernel:
 
     def products(self, block: Val) -> None:
         """The sums of a block of channels for all pixels of the tile, part after part of the panel."""
-        f, p, row = self.f, self.p, 32 * self.s.vectors
-        with f.loop(0, CHANNELS) as c:
-            bias = f.load("i32", p.bias, (block * CHANNELS + c) * 4, align=4).splat(8)
-            for v in range(self.s.vectors):
-                f.store(bias, f.at(self.sums, c * row), 32 * v, align=32)
+        f, p = self.f, self.p
         at = f.var("ptr", f.at(p.lists, f.load("i64", p.starts, block * 8, align=8)))
-        steps = p.parts * CHANNELS
+        bias = f.at(p.bias, block * (4 * CHANNELS))
+        steps = f.c(CHANNELS) if self.s.whole else p.parts * CHANNELS
         counts = f.at(p.counts, block * steps * (4 * len(WINDOWS)))
+        if not self.s.whole:
+            with f.loop(0, CHANNELS) as channel:
+                for v, total in enumerate(self._biases(bias, channel)):
+                    f.store(total, self._sums_of(channel), 32 * v, align=32)
         with f.loop(0, steps) as i:
-            sums = f.at(self.sums, (i % CHANNELS) * row)
-            totals = [f.var("<8 x i32>", f.load("<8 x i32>", sums, 32 * v, align=32)) for v in range(self.s.vectors)]
+            sums = self._sums_of(i if self.s.whole else i % CHANNELS)
+            begin = self._biases(bias, i) if self.s.whole else [f.load(_SUM, sums, 32 * v, align=32) for v in range(self.s.vectors)]
+            totals = [f.var(_SUM, total) for total in begin]
             for j, size in enumerate(WINDOWS):
                 count = f.load("i32", counts, i * (4 * len(WINDOWS)) + 4 * j, align=4).cast("zext", "i64")
                 with f.loop(0, count):
@@ -175,6 +183,14 @@ class _PanelKernel:
                     at.set(f.at(entry, 8 * size))
             for v, total in enumerate(totals):
                 f.store(total.get(), sums, 32 * v, align=32)
+
+    def _sums_of(self, channel: Val) -> Val:
+        """Where the sums of a channel of the block are."""
+        return self.f.at(self.sums, channel * (32 * self.s.vectors))
+
+    def _biases(self, bias: Val, channel: Val) -> list[Val]:
+        """What the sums of a channel begin with."""
+        return [self.f.load("i32", bias, channel * 4, align=4).splat(8)] * self.s.vectors
 
     def _window(self, entry: Val, size: int, totals: list[Var]) -> None:
         """Adds the products of one window to the sums of a channel."""
