@@ -25,7 +25,7 @@ from axforge.axruntime.engines.host.emission.windows import count_entries, windo
 #: fewer pixels leave most of the vectors empty
 _FEWEST_PIXELS = 16
 #: items of work that two or more threads may share evenly
-_ITEMS = 8
+_ITEMS = 4
 
 
 class _Region(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@ negative ones. A window is a run of products of one output channel for which thi
 are taken as two, of bytes 0 and 2 and of bytes 1 and 3, each of which keeps it (|weight| <= 128).
 """
 
+from functools import cache
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,11 @@ from axforge.axruntime.engines.host.codegen.kernels.panel import CHANNELS, WINDO
 
 #: 255 * MOST fits int16
 MOST = 128
-_LONGEST = max(WINDOWS)
 #: five numbers of 12 bits in one uint64: positive and negative weights of both lanes, and a share of MOST for each product
 _FIELD = 12
-_SHARE = np.uint64(MOST // _LONGEST) << np.uint64(4 * _FIELD)
+_SHARE = np.uint64(MOST // max(WINDOWS)) << np.uint64(4 * _FIELD)
+#: a window that has room for nothing
+_FULL = np.uint64(sum(MOST << (_FIELD * i) for i in range(5)))
 _ROOM = np.uint64(sum((2047 - MOST) << (_FIELD * i) for i in range(5)))
 _OVER = np.uint64(sum(2048 << (_FIELD * i) for i in range(5)))
 
@@ -31,23 +34,33 @@ class Windows(msgspec.Struct, frozen=True):
     counts: NDArray[np.int32]
 
 
-def _loads(rows: NDArray[np.int8]) -> NDArray[np.int16]:
-    """rows [M, D, 4] -> [M, D, 4]: sums of positive weights of both lanes, then of negative ones without their sign."""
-    wide = rows.astype(np.int16).reshape(*rows.shape[:2], 2, 2)
-    positive = np.maximum(wide, 0)
-    up = positive[..., 0] + positive[..., 1]
-    return np.concatenate([up, up - wide[..., 0] - wide[..., 1]], axis=-1)
+@cache
+def _lane_loads() -> NDArray[np.uint64]:
+    """By the two bytes of a lane as uint16: the sum of its positive weights, and of its negative ones without their sign."""
+    pairs = np.arange(1 << 16, dtype=np.uint16).view(np.int8).reshape(-1, 2).astype(np.int64)
+    positive, negative = np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1)
+    return (positive | negative << _FIELD).astype(np.uint64)
+
+
+def _loads(rows: NDArray[np.int8]) -> NDArray[np.uint64]:
+    """rows [M, D, 4] -> [M, D]: what each product takes of a window."""
+    lanes = np.ascontiguousarray(rows).view(np.uint16)
+    table = _lane_loads()
+    loads = table.take(lanes[..., 1])
+    loads <<= np.uint64(2 * _FIELD)
+    loads |= table.take(lanes[..., 0])
+    loads |= _SHARE
+    return loads
+
+
+def _breaks(loads: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether the bound is broken."""
+    return np.not_equal((loads + _ROOM) & _OVER, 0)
 
 
 def count_entries(rows: NDArray[np.int8]) -> int:
     """The number of entries that `windows` makes of weights [M, D, 4]."""
     return int(rows.shape[0] * rows.shape[1] + np.count_nonzero(_breaks(_loads(rows))))
-
-
-def _breaks(loads: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which products break the bound alone."""
-    out: NDArray[np.bool_] = loads.max(axis=-1) > MOST
-    return out
 
 
 def windows(rows: NDArray[np.int8], places: NDArray[np.int32], parts: int = 1) -> Windows:
@@ -56,56 +69,59 @@ def windows(rows: NDArray[np.int8], places: NDArray[np.int32], parts: int = 1) -
     The products are in `parts` parts of neighbours, and a window is in that of its first product.
     """
     count, depth, _ = rows.shape
+    blocks = -(-count // CHANNELS)
+    weights = np.ascontiguousarray(rows).view(np.int32).reshape(-1)
+    firsts, singles = _windows(rows, weights)
+    groups = [_group(first, depth, parts) for first in firsts]
+    counts = np.stack([np.bincount(group, minlength=blocks * parts * CHANNELS) for group in groups], axis=1)
+    ends = np.cumsum(counts * np.array(WINDOWS)).reshape(counts.shape)
+    begins = ends - counts * np.array(WINDOWS)
+    entries = np.empty((int(ends[-1, -1]), 2), np.int32)
+    for j, (size, first, group) in enumerate(zip(WINDOWS, firsts, groups, strict=True)):
+        # the windows of a group are neighbours; as many are before them as the groups before it have
+        order = np.argsort(group, kind="stable") if parts > 1 else slice(None)
+        first, group = first[order], group[order]
+        to = (begins[:, j] - size * (np.cumsum(counts[:, j]) - counts[:, j]))[group] + size * np.arange(len(group))
+        for i in range(size):
+            entries[to + i, 0] = places[(first + i) % depth]
+            entries[to + i, 1] = singles[order] if size == 1 else weights[first + i]
+    starts = np.ascontiguousarray(8 * begins.reshape(blocks, -1)[:, 0])
+    return Windows(entries, starts, counts.reshape(blocks, parts, CHANNELS, -1).astype(np.int32))
+
+
+def _group(first: NDArray[np.intp], depth: int, parts: int) -> NDArray[np.intp]:
+    """Block, part and channel of windows as one number; first: their first products, counted through all channels."""
+    channel, product = np.divmod(first, depth)
+    return (channel // CHANNELS * parts + product * parts // depth) * CHANNELS + channel % CHANNELS
+
+
+def _windows(rows: NDArray[np.int8], weights: NDArray[np.int32]) -> tuple[list[NDArray[np.intp]], NDArray[np.int32]]:
+    """The windows of each size by their first products, counted through all channels, and the weights of those of one product."""
     loads = _loads(rows)
     alone = _breaks(loads)
-    number = _window_numbers(loads, alone)
-    kept = ~alone
-    weights = np.ascontiguousarray(rows).view(np.int32)[..., 0]
-    whole = np.stack([np.broadcast_to(places, (count, depth))[kept], weights[kept]], axis=1)
-    channel, product = np.nonzero(kept)
-    # where another window or another channel begins
-    starts = np.flatnonzero(np.diff(channel * np.int64(depth + 1) + number[kept], prepend=-1))
-    sizes = np.diff(starts, append=len(whole))
-    halves, half_channel, half_product = _halves(rows, places, alone)
-    entries = np.concatenate([whole, halves])
-    starts = np.concatenate([starts, np.arange(len(whole), len(entries))])
-    sizes = np.concatenate([sizes, np.ones(len(halves), sizes.dtype)])
-    channel = np.concatenate([channel[starts[: len(starts) - len(halves)]], half_channel])
-    part = np.concatenate([product[starts[: len(starts) - len(halves)]], half_product]) * parts // max(depth, 1)
-    blocks = -(-count // CHANNELS)
-    place = ((channel // CHANNELS * parts + part) * CHANNELS + channel % CHANNELS) * len(WINDOWS) + (WINDOWS[0] - sizes)
-    order = np.argsort(place, kind="stable")
-    counts = np.bincount(place, minlength=blocks * parts * CHANNELS * len(WINDOWS)).reshape(blocks, parts, CHANNELS, len(WINDOWS))
-    of_block = (counts * np.array(WINDOWS)).sum(axis=(1, 2, 3))
-    sizes, starts = sizes[order], starts[order]
-    ends = np.cumsum(sizes)
-    taken = np.repeat(starts - ends + sizes, sizes) + np.arange(len(entries))
-    return Windows(entries[taken], 8 * (np.cumsum(of_block) - of_block), counts.astype(np.int32))
+    loads[alone] = _FULL
+    ends = np.append(np.flatnonzero(_opens(loads)), loads.size)
+    starts, lengths = ends[:-1], np.diff(ends)
+    firsts = [starts[lengths == size] for size in WINDOWS]
+    single = firsts[WINDOWS.index(1)]
+    halved = alone.reshape(-1)[single]
+    single = np.repeat(single, 1 + halved)
+    # of a product that breaks the bound alone: bytes 0 and 2, then 1 and 3
+    mask = np.full(len(single), -1, np.int32)
+    at = np.flatnonzero(halved) + np.arange(np.count_nonzero(halved))
+    mask[at], mask[at + 1] = 0x00FF00FF, ~0x00FF00FF
+    firsts[WINDOWS.index(1)] = single
+    return firsts, weights[single] & mask
 
 
-def _window_numbers(loads: NDArray[np.int16], alone: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """[M, D]: which window of its channel each product is in. A window is closed when the next product does not fit."""
-    packed = np.full(alone.shape, _SHARE)
-    for i in range(4):
-        packed += loads[..., i].astype(np.uint64) << np.uint64(_FIELD * i)
-    packed[alone] = 0
-    needs = np.ascontiguousarray(packed.T)
-    opens = np.zeros(needs.shape, np.bool_)
-    now = np.zeros(len(alone), np.uint64)
-    for need, begins in zip(needs, opens, strict=True):
+def _opens(loads: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """[M, D]: which products begin a window. A window is closed when the next product does not fit."""
+    needs = np.ascontiguousarray(loads.T)
+    opens = np.empty(needs.shape, np.bool_)
+    opens[:1] = True
+    now = needs[0]
+    for need, begins in zip(needs[1:], opens[1:], strict=True):
         total = now + need
         np.not_equal((total + _ROOM) & _OVER, 0, out=begins)
         now = np.where(begins, need, total)
-    return np.cumsum(opens, axis=0, dtype=np.int32).T
-
-
-def _halves(
-    rows: NDArray[np.int8], places: NDArray[np.int32], alone: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.intp]]:
-    """Two windows of one product for each product that breaks the bound alone: entries, channels, products."""
-    channel, product = np.nonzero(alone)
-    four = np.repeat(rows[alone][:, None], 2, axis=1)
-    four[:, 0, 1::2] = 0
-    four[:, 1, 0::2] = 0
-    entries = np.stack([np.repeat(places[product], 2), np.ascontiguousarray(four).reshape(-1, 4).view(np.int32)[:, 0]], axis=1)
-    return entries, np.repeat(channel, 2), np.repeat(product, 2)
+    return np.ascontiguousarray(opens.T)
