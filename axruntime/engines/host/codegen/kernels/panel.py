@@ -181,8 +181,8 @@ class _PanelKernel:
                     entry = at.get()
                     self._window(entry, size, totals)
                     at.set(f.at(entry, 8 * size))
-            for v, total in enumerate(totals):
-                f.store(total.get(), sums, 32 * v, align=32)
+            for v, final in enumerate(totals):
+                f.store(final.get(), sums, 32 * v, align=32)
 
     def _sums_of(self, channel: Val) -> Val:
         """Where the sums of a channel of the block are."""
