@@ -81,10 +81,10 @@ def _explains_a_build(rest: list[str]) -> bool:
     """Whether `explain` is about a model of the zoo (else it compares records, which the cache does itself)."""
     plain = [word for word in rest if not word.startswith("-")]
     here = PROJECT.settings()
-    known = zoo.names(here)
-    if len(plain) == 1 and plain[0] not in known and not all(c in "0123456789abcdef" for c in plain[0]):
-        zoo.find(plain[0], here)  # raises, with the nearest names
-    return len(plain) == 1 and plain[0] in known
+    if len(plain) != 1 or (all(c in "0123456789abcdef" for c in plain[0]) and not zoo.known(plain[0], here)):
+        return False
+    zoo.find(plain[0], here)  # raises, with the nearest names
+    return True
 
 
 def _export(rest: list[str], prog: str) -> list[str]:
@@ -100,8 +100,10 @@ def _export(rest: list[str], prog: str) -> list[str]:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")
     options = parser.parse_args(rest)
-    here, known = PROJECT.settings(), zoo.names(PROJECT.settings())
-    keys = [key for name in options.names for key in (cached_keys(_plan(name, options.aipu_cores, here)) if name in known else [name])]
+    here = PROJECT.settings()
+    keys = [
+        key for name in options.names for key in (cached_keys(_plan(name, options.aipu_cores, here)) if zoo.known(name, here) else [name])
+    ]
     return ["export", *keys, "-o", options.output, *(["--json"] if options.json else [])]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
@@ -12,10 +12,11 @@ FILE = "model.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def find_model(name: str, roots: Sequence[Path]) -> Path:
+def find_model(name: str, roots: Sequence[Path], others: Callable[[], Sequence[str]] = tuple) -> Path:
     """Path of the model.json of `name`: `<root>/<name>/model.json` in the first root that has it.
 
-    Looks at that path alone; folders are listed only for an unknown name, to suggest the nearest. Raises AxforgeError.
+    Looks at that path alone; folders are listed only for an unknown name, to suggest the nearest of these and of `others`. Raises
+    AxforgeError.
     """
     if NAME.fullmatch(name):
         for root in roots:
@@ -23,7 +24,7 @@ def find_model(name: str, roots: Sequence[Path]) -> Path:
                 return path
     from axforge.axruntime.pipeline.problems import suggest  # costs start-up time, and is needed only when something is wrong
 
-    fix = f"{suggest(name, model_names(roots), 'model')} AXFORGE_MODELS names folders with models of your own."
+    fix = f"{suggest(name, [*model_names(roots), *others()], 'model')} AXFORGE_MODELS names folders with models of your own."
     raise AxforgeError(f"There is no model {name!r}.", where=", ".join(str(root) for root in roots), fix=fix)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Source
 
 OUTPUT = "model.onnx"
+#: Folder below the build root that keeps unfinished downloads, by checksum.
+DOWNLOADS = "downloads"
 #: Prefix of the modules whose functions a model.json may name without the project's consent.
 SHIPPED_BUILDERS = "axforge.ax_models.builders."
 
@@ -195,8 +197,10 @@ def _download(source: "Source", out: Path, model: str, settings: Settings, progr
     from axforge.tasks.stages.download import download
 
     assert source.url is not None
+    kept = settings.build_root / DOWNLOADS / f"{source.sha256 or source.md5}.part"
     try:
-        download(source.url, out, progress)
+        if download(source.url, out, progress, kept) and _checksum_error(out, source) is not None:
+            download(source.url, out, progress)  # the pieces are of different files
     except (OSError, ValueError, HTTPException) as error:
         root = settings.data_root or Path("DATA_ROOT")
         check = f"sha256 {source.sha256}" if source.sha256 else f"md5 {source.md5}"

@@ -1,16 +1,54 @@
 """Downloads: http(s) only, redirects that lead nowhere private, and no more bytes or time than a model needs."""
 
 import http.server
+import os
 import threading
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from axforge.axcompiler.stages import silent
+from axforge.cache.lock import acquire
 from axforge.tasks.stages import download as module
 from axforge.tasks.stages.download import download
+
+FILE = bytes(range(256)) * 400
+
+
+class Cutting(http.server.BaseHTTPRequestHandler):
+    """Serves FILE, at most `most` bytes in one answer; `ranges`: how it treats a Range: honours it, ignores it, or gives another part."""
+
+    most, ranges = 40_000, "honours"
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range", "")
+        self.asked.append(wanted)
+        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges != "ignores" else 0
+        if first >= len(FILE):
+            self.send_error(416)
+            return
+        self.send_response(206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first + (self.ranges == 'shifts')}-{len(FILE) - 1}/{len(FILE)}")
+        self.send_header("Content-Length", str(len(FILE) - first))
+        self.end_headers()
+        self.wfile.write(FILE[first : first + self.most])
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def cutting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Cutting, "asked", [])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cutting) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/net.onnx"
+        running.shutdown()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,3 +124,72 @@ def test_a_download_has_limits_of_bytes_and_time(server: str, tmp_path: Path, mo
     monkeypatch.setattr(module, "GRACE", -1e9)  # whatever arrives first is late
     with pytest.raises(OSError, match="too slow"):
         download(f"{server}/endless", tmp_path / "out", silent)
+
+
+def test_a_download_goes_on_where_it_ended(cutting: str, tmp_path: Path) -> None:
+    out, kept = tmp_path / "out", tmp_path / "downloads" / "a.part"
+    for _ in range(2):
+        with pytest.raises(OSError, match="the connection ended after"):
+            download(cutting, out, silent, kept)
+    assert download(cutting, out, silent, kept)
+    assert out.read_bytes() == FILE
+    assert Cutting.asked == ["", "bytes=40000-", "bytes=80000-"]
+    assert not kept.exists()
+
+
+def test_a_server_without_ranges_begins_again(cutting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, kept = tmp_path / "out", tmp_path / "a.part"
+    kept.write_bytes(b"of another file" * 10_000)
+    monkeypatch.setattr(Cutting, "ranges", "ignores")
+    monkeypatch.setattr(Cutting, "most", len(FILE))
+    assert not download(cutting, out, silent, kept)
+    assert out.read_bytes() == FILE
+
+
+def test_another_part_than_was_asked_for_is_refused(cutting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "a.part"
+    kept.write_bytes(FILE[:5])
+    monkeypatch.setattr(Cutting, "ranges", "shifts")
+    with pytest.raises(OSError, match="asked for the bytes from 5 on"):
+        download(cutting, tmp_path / "out", silent, kept)
+    assert kept.read_bytes() == FILE[:5]
+
+
+@pytest.mark.parametrize("surplus", [0, 7])
+def test_what_is_kept_may_be_as_long_as_the_file(cutting: str, tmp_path: Path, surplus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "a.part"
+    kept.write_bytes(bytes(len(FILE) + surplus))
+    monkeypatch.setattr(Cutting, "most", len(FILE))
+    assert not download(cutting, tmp_path / "out", silent, kept)
+    assert (tmp_path / "out").read_bytes() == FILE
+
+
+def test_two_downloads_of_one_file_do_not_write_into_each_other(cutting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "a.part"
+    kept.write_bytes(FILE[:9])
+    monkeypatch.setattr(Cutting, "most", len(FILE))
+    handle = acquire(kept)
+    assert handle is not None
+    try:
+        assert not download(cutting, tmp_path / "out", silent, kept)
+    finally:
+        os.close(handle)
+    assert (tmp_path / "out").read_bytes() == FILE
+    assert kept.read_bytes() == FILE[:9]
+    assert Cutting.asked == [""]
+
+
+def test_what_is_kept_is_never_a_link_to_somewhere_else(cutting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    (tmp_path / "a.part").symlink_to(precious)
+    monkeypatch.setattr(Cutting, "most", len(FILE))
+    assert not download(cutting, tmp_path / "out", silent, tmp_path / "a.part")
+    assert precious.read_bytes() == b"mine"
+
+
+def test_too_large_a_download_keeps_nothing(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    with pytest.raises(OSError, match="more than the"):
+        download(f"{server}/endless", tmp_path / "out", silent, tmp_path / "a.part")
+    assert (tmp_path / "a.part").stat().st_size == 0
