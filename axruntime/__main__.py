@@ -1,4 +1,4 @@
-"""`axmodel run|bundle|dump|trace|diff|verify|profile`: runs a compiled model, hands it over, looks into it."""
+"""`axmodel run|bundle|dump|trace|report|diff|verify|profile`: runs a compiled model, hands it over, looks into it."""
 
 import argparse
 import sys
@@ -39,6 +39,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     trace.add_argument("file", type=Path)
     trace.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
     trace.set_defaults(act=_trace)
+    report = commands.add_parser("report", help="an HTML page: where layers run, when, in which memory, and what limits them")
+    report.add_argument("file", type=Path)
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html")
+    report.set_defaults(act=_report)
     diff = commands.add_parser("diff", help="what differs between two files (status 1 if anything does)")
     diff.add_argument("file", type=Path)
     diff.add_argument("other", type=Path)
@@ -88,18 +92,33 @@ def _dump(arguments: argparse.Namespace) -> int:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from axforge.axcompiler import container
     from axforge.axruntime.axmodel import AxModel
     from axforge.axruntime.engines.sim.clock.trace import trace
 
-    model, path = AxModel.open(arguments.file), arguments.output
+    model = AxModel.open(arguments.file)
+    _write("trace", arguments.output, trace(model.program, model.target), "open it in https://ui.perfetto.dev")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from axforge.axruntime.axmodel import AxModel
+    from axforge.axruntime.report.facts import facts_of
+    from axforge.axruntime.report.page import html
+
+    _write("report", arguments.output, html(facts_of(AxModel.open(arguments.file))).encode(), "open it in a browser")
+    return 0
+
+
+def _write(what: str, path: Path, data: bytes, then: str) -> None:
+    """Write a file whole or not at all, and say what to do with it. Raises AxforgeError."""
+    from axforge.axcompiler import container
+
     try:
-        container.write_atomic(path, trace(model.program, model.target))
+        container.write_atomic(path, data)
     except OSError as e:
         fix = "Name a file in a folder that can be written."
-        raise AxforgeError(f"the trace cannot be written: {e.strerror}", where=str(path), fix=fix) from e
-    print(f"{path}: {path.stat().st_size:,} bytes; open it in https://ui.perfetto.dev")
-    return 0
+        raise AxforgeError(f"the {what} cannot be written: {e.strerror}", where=str(path), fix=fix) from e
+    print(f"{path}: {path.stat().st_size:,} bytes; {then}")
 
 
 def _diff(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """The doit tasks of axforge. A dodo.py takes them with
 
-    from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_serve, task_usage
+    from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_fit, task_infer, task_report, task_serve
 
 and, for its own folder of models, calls `models_in("my_models")` after that; `allow_builders("module")` lets code of its own build models.
 Light to import: nothing that computes.
@@ -17,9 +17,11 @@ from typing import Any
 
 from axforge.tasks.accuracy import task_accuracy
 from axforge.tasks.compiling import task_compile
+from axforge.tasks.fitting import task_fit
 from axforge.tasks.housekeeping import task_cache
 from axforge.tasks.inferring import task_infer
 from axforge.tasks.project.settings import allow_builders, models_in
+from axforge.tasks.reporting import task_report
 from axforge.tasks.serving import task_serve
 from axforge.tasks.usage import task_usage
 
@@ -30,7 +32,9 @@ __all__ = [
     "task_accuracy",
     "task_cache",
     "task_compile",
+    "task_fit",
     "task_infer",
+    "task_report",
     "task_serve",
     "task_usage",
 ]

@@ -1,13 +1,26 @@
 """The diagnosis behind `doit accuracy:MODEL --layers`: which tensors the loss comes from, as a table, as JSON and as a page."""
 
+import json
+
 from axforge.axcompiler.stages import BY_NAME, CALIBRATION
 from axforge.tasks.compiling import shown
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting, table
 
+#: what `--layers` leaves in the results
+FILE = "layers.json"
 #: rows of the table
 _ROWS = 12
 _NAME = 40
+
+
+def measured_noise(plan: BuildPlan) -> dict[str, float] | None:
+    """Share of the outputs' noise that each tensor makes, as it was last measured; None if it never was, or the file is damaged."""
+    try:
+        document = json.loads((plan.results / FILE).read_bytes())
+        return {str(tensor["tensor"]): float(tensor["share"]) for tensor in document["tensors"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def show_layers(plan: BuildPlan) -> None:
@@ -33,7 +46,7 @@ def show_layers(plan: BuildPlan) -> None:
     print(f"{plan.model.name}: rounding weights is {found.weights:.0%} of their noise; the rest comes from {len(found.tensors)} tensors")
     table("the tensors that it comes from, the worst first", ["tensor", "made by", "noise", "own dB", "saturated", "what helps most"], rows)
     plan.results.mkdir(parents=True, exist_ok=True)
-    written = [plan.results / "layers.json"]
+    written = [plan.results / FILE]
     written[0].write_bytes(found.to_json())
     if page.available():
         written.append(plan.results / "layers.html")

@@ -43,12 +43,12 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
             raise AxforgeError(f"There is no stage {stage!r} in compile:{rest}.", fix=nearest(stage, BY_NAME))
     if typed.common.onnx and len(typed.models()) != 1:
         raise AxforgeError("onnx= gives the file of one model.", fix="Name one model.")
-    for name in (rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)):
+    for name in (rest.partition(":")[0] for group in command_line.COMPILED_GROUPS for rest in typed.of_group(group)):
         if "*" not in name and ready.is_path(name):
             if not here.typed(name).exists():
                 raise AxforgeError(f"There is no model {name!r}, by name or by path.", fix="See what there is: doit list.")
             raise AxforgeError(f"{name} is the path of a model that is compiled already.", fix=f"Run it: doit infer:{name}:PICTURE.")
-    asked = {rest.partition(":")[0] for group in ("compile", "accuracy") for rest in typed.of_group(group)}
+    asked = {rest.partition(":")[0] for group in command_line.COMPILED_GROUPS for rest in typed.of_group(group)}
     named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
     found = [BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
     for plan in found:

@@ -19,8 +19,7 @@ def task_serve() -> Iterator[dict[str, Any]]:
     """serve:MODEL compiles if needed, then answers HTTP requests (Open Inference Protocol) until Ctrl-C"""
     typed = PROJECT.command_line
     yield {"name": None, "doc": task_serve.__doc__}
-    if typed.command == "run" and ("serve" in typed.tasks or "serve:" in typed.tasks):
-        raise AxforgeError("serve needs a model.", fix="For example: doit serve:efficientnet_lite0-imagenet")
+    command_line.refuse_bare("serve", typed)
     here = PROJECT.settings()
     for package in ("starlette", "uvicorn", "prometheus_client") if typed.of_group("serve") else ():
         require(package)  # before anybody waits for a compilation

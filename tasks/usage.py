@@ -9,6 +9,8 @@ axforge: from ONNX to an int8 .axmodel for a (virtual) Metis AIPU, and running i
   doit infer:MODEL:SOURCE                compile if needed, and run it     doit infer:efficientnet_lite0-imagenet:sample:grace_hopper
   doit serve:MODEL                       answer HTTP requests with it, and show a page to try it
   doit accuracy[:MODEL]                  fp32 against compiled, with a verdict
+  doit fit:MODEL                         does it fit, how fast would it be, what would help: in seconds
+  doit report:MODEL                      an HTML page: where its layers run, when, and what limits them
   doit cache inspect|explain|clean|verify   what is kept, and why something ran
 
   doit list --all                        every task: models and their stages

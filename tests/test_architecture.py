@@ -16,7 +16,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("tasks",),
     ("cache",),
-    ("axruntime.propose", "axruntime.bench", "axruntime.evaluate", "axruntime.explain", "axruntime.serving"),
+    ("axruntime.propose", "axruntime.bench", "axruntime.evaluate", "axruntime.explain", "axruntime.report", "axruntime.serving"),
     ("axruntime.prediction", "axruntime.model"),
     ("axruntime.deployed", "axruntime.streaming"),
     ("axruntime.pipeline",),

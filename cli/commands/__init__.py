@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "run a compiled folder, zip or .axmodel, wherever it was copied to"),
     "accuracy": ("accuracy", "measure what int8 costs: fp32 against compiled"),
     "bench": ("bench", "measure how fast a model runs on this CPU"),
+    "report": ("report", "write an HTML page on a compiled model: where layers run, when, and what limits them"),
     "list": ("listing", "show the models there are, and which are compiled"),
     "zoo": ("zoo", "show the models that come with axforge, and what each needs"),
     "info": ("info", "show one model: where it comes from, its pipeline, what is built"),

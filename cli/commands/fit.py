@@ -1,10 +1,7 @@
 """`axforge fit MODEL|ONNX`"""
 
-import contextlib
-import io
 from collections.abc import Sequence
 
-from axforge.axcompiler.errors import AxforgeError
 from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots, positive
 
 EXAMPLES = ("axforge fit my.onnx", "axforge fit my-detector --fps 30")
@@ -27,28 +24,10 @@ def parser(prog: str) -> Parser:
 
 
 def main(words: Sequence[str], prog: str) -> int:
-    """Run the command; returns the exit status. Raises AxforgeError where the network cannot be read."""
+    """Run the command; returns the exit status."""
     options = parser(prog).parse_args(words)
     from axforge.cli.models import name_of  # --help needs no doit
     from axforge.cli.tasks_runner import UserProject
-    from axforge.tasks import fitting
-    from axforge.tasks.project import zoo
-    from axforge.tasks.project.command_line import ModelOptions
-    from axforge.tasks.project.plan import BuildPlan
-    from axforge.tasks.project.settings import PROJECT
 
     project = UserProject(options)
-    name = name_of(options.model, project)
-    here = project.settings()
-    plan = BuildPlan(zoo.find(name, here), ModelOptions(cores=options.cores), here)
-    PROJECT.only_looks = True
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        status = project.run([f"compile:{name}:check"])
-    if status:
-        sentence = said.getvalue().rpartition(f"ERROR in compile:{name}:")[2].partition("\n")[2].strip()
-        raise AxforgeError(sentence or said.getvalue().strip(), where=name)
-    fits, lines = fitting.answer(plan, options.fps)
-    for line in lines:
-        print(f"{name}: {line}")
-    return 0 if fits else 1
+    return project.run([f"fit:{name_of(options.model, project)}"])

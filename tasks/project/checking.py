@@ -79,6 +79,8 @@ def _calibrates(plan: BuildPlan) -> bool:
     """Whether what was typed goes further than the stages before calibration."""
     typed, name = PROJECT.command_line, plan.model.name
     stages = [stage for model, _, stage in (rest.partition(":") for rest in typed.of_group("compile")) if model == name]
+    if not stages and any(rest == name for rest in typed.of_group("fit")):
+        return False
     runs = any(rest.partition(":")[0] == name for group in ("infer", "accuracy") for rest in typed.of_group(group))
     if any(stage not in ("fetch", "check") for stage in stages):
         return True

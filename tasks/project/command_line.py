@@ -13,7 +13,11 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.tasks.project.suggest import nearest
 
 #: Tasks of this project that take `:NAME`.
-GROUPS = ("compile", "infer", "serve", "accuracy")
+GROUPS = ("compile", "infer", "serve", "accuracy", "report", "fit")
+#: Those whose models are compiled, so that a compiled one of the user's cannot take the place.
+COMPILED_GROUPS = ("compile", "accuracy", "report", "fit")
+#: Groups and tasks that, without a name behind them, are not for all models.
+NAMED_ONLY = ("usage", "cache", "infer", "serve", "report", "fit")
 #: doit's commands that look at many tasks unless some are named.
 COMMANDS = ("list", "info", "clean", "forget", "ignore", "reset-dep", "tabcompletion", "dumpdb", "strace", "help")
 
@@ -43,6 +47,7 @@ class ModelOptions:
     fail_above: str = ""
     junit: str = ""
     layers: bool = False
+    fps: int = 0
 
 
 class Option(NamedTuple):
@@ -98,13 +103,18 @@ ACCURACY_OPTIONS: tuple[Option, ...] = (
     Option("junit", "junit", "junit", str, "also write the verdicts into this file, as JUnit XML"),
     Option("layers", "layers", "layers", bool, "show which tensors the loss comes from and what would help; needs no data set"),
 )
-ALL_OPTIONS = OPTIONS + RUN_OPTIONS + STREAM_OPTIONS + SERVE_OPTIONS + ACCURACY_OPTIONS
+FIT_OPTIONS: tuple[Option, ...] = (
+    Option("fps", "fps", "fps", int, "frames per second that are wanted: which size of input would reach them"),
+)
+ALL_OPTIONS = OPTIONS + RUN_OPTIONS + STREAM_OPTIONS + SERVE_OPTIONS + ACCURACY_OPTIONS + FIT_OPTIONS
 #: The options of each group of tasks.
 OF_GROUP = {
     "compile": OPTIONS,
     "infer": OPTIONS + RUN_OPTIONS + STREAM_OPTIONS,
     "serve": OPTIONS + RUN_OPTIONS[:1] + SERVE_OPTIONS,
     "accuracy": OPTIONS + RUN_OPTIONS + ACCURACY_OPTIONS,
+    "report": OPTIONS,
+    "fit": OPTIONS + FIT_OPTIONS,
 }
 
 
@@ -144,7 +154,7 @@ class CommandLine:
             return self.in_full
         if self.command != "run":
             return not self.models()
-        return any("*" in task or (":" not in task and task not in ("usage", "cache", "infer", "serve")) for task in self.tasks)
+        return any("*" in task or (":" not in task and task not in NAMED_ONLY) for task in self.tasks)
 
     def root(self, name: str) -> str:
         """`build_root` or `data_root` as an option or a variable says it; they hold for the whole run. '' if nothing says it."""
@@ -157,6 +167,12 @@ class CommandLine:
     def options(self, model: str) -> ModelOptions:
         """The options that hold for one model."""
         return self.by_model.get(model, self.common)
+
+
+def refuse_bare(group: str, typed: CommandLine) -> None:
+    """Raises AxforgeError where `group` was typed without a model and is to run."""
+    if typed.command == "run" and (group in typed.tasks or f"{group}:" in typed.tasks):
+        raise AxforgeError(f"{group} needs a model.", fix=f"For example: doit {group}:efficientnet_lite0-imagenet")
 
 
 def encoded(task: str) -> str:

@@ -9,6 +9,8 @@ _USES = {
     "compile": "doit compile:MODEL [OPTION …]     or, up to a stage, compile:MODEL:STAGE",
     "infer": "doit infer:MODEL:SOURCE [OPTION …]     SOURCE: a picture, folder, video, sample:NAME, fakevideo:640x480 or an address",
     "serve": "doit serve:MODEL [OPTION …]     answers HTTP requests until Ctrl-C (docs/serving.md)",
+    "report": "doit report:MODEL [OPTION …]     writes an HTML page on the compiled model (docs/aipu.md)",
+    "fit": "doit fit:MODEL [OPTION …]     nothing is calibrated; status 1 if it does not fit",
     "accuracy": "doit accuracy:MODEL [OPTION …]     or accuracy, for all models whose data are there",
 }
 

@@ -52,3 +52,14 @@ def test_a_size_of_input_for_frames_per_second() -> None:
     smaller = msgspec.structs.replace(card, pace=card.pace * half, ddr=card.ddr * half)
     assert smaller.slow * smaller.frames_per_second(work) == pytest.approx(2 * fps)
     assert card.area_for(work, 1e9) < 0
+
+
+def test_doit_answers_too(project: Project) -> None:
+    project.describe(calibration={"path": "no-such-folder", "count": 9})
+    done = project.doit("fit:tiny", "--fps", "1")
+    assert done.status == 0, done.err
+    assert "tiny: it fits metis, on 1 core" in done.out
+    assert "1 frames/s on the M.2 module: yes, at this size" in done.out
+    refused = project.doit("fit:tiny", "--pipe", "sim")
+    assert refused.status == 1
+    assert "It takes --aipu-cores" in refused.err

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 STAGES = ("fetch", "check", "calibrate", "quantize", "optimize", "tile", "pack")
 
 DODO = """\
-from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_infer, task_serve, task_usage
+from axforge.tasks import DOIT_CONFIG, models_in, task_accuracy, task_cache, task_compile, task_fit, task_infer, task_report
+from axforge.tasks import task_serve, task_usage
 
 models_in("models")
 """

@@ -35,7 +35,7 @@ def test_doit_alone_says_what_one_can_do(project: Project) -> None:
 
 def test_list_shows_groups_and_all_shows_every_stage(project: Project) -> None:
     groups = [line.split()[0] for line in project.doit("list").out.splitlines()]
-    assert groups == ["accuracy", "cache", "compile", "infer", "serve", "usage"]
+    assert groups == ["accuracy", "cache", "compile", "fit", "infer", "report", "serve", "usage"]
     everything = [line.split()[0] for line in project.doit("list", "--all").out.splitlines()]
     assert [f"compile:tiny:{stage}" in everything for stage in STAGES] == [True] * 7
     assert "accuracy:tiny" in everything

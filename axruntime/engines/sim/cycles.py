@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from axforge.axcompiler.program import Program
 from axforge.axcompiler.target import Target
-from axforge.axruntime.engines.sim.clock.events import Bandwidth, Command, Simulation, Task
-from axforge.axruntime.engines.sim.clock.tasks import UNITS, TaskBuilder
+from axforge.axruntime.engines.sim.clock.frame import PlayedFrame, play
+from axforge.axruntime.engines.sim.clock.tasks import UNITS
 
 
 @dataclass(frozen=True)
@@ -68,38 +68,35 @@ class Cycles:
 
 
 def count_cycles(program: Program, target: Target, copies: int = 1) -> Cycles:
-    """Cycles of one frame of a checked program. copies: of it that run side by side, each on cores of its own, on one frame each.
+    """Cycles of one frame of a checked program. copies: as for `clock.frame.play`."""
+    return cycles_of(play(program, target, copies), program, target, copies)
 
-    Copies share DDR and L2, and start together, so that weights come from DDR once for all of them.
-    """
-    builder = TaskBuilder(program, target)
-    streams = builder.streams()
-    bandwidth = Bandwidth(target.dma.ddr_total_bytes_per_cycle, target.dma.l2_total_bytes_per_cycle, copies)
-    simulation = Simulation(streams, len(UNITS), bandwidth, target.issue_cycles, target.sync_cycles)
-    total = math.ceil(simulation.run() - 1e-3)
+
+def cycles_of(frame: PlayedFrame, program: Program, target: Target, copies: int = 1) -> Cycles:
+    """The figures of a frame that was played with so many copies."""
     array = target.array
     return Cycles(
-        total=total,
+        total=frame.total,
         transfer=math.ceil(sum(math.prod(port.shape) for port in program.header.ports.values()) / target.pcie_bytes_per_cycle),
-        ends=len(builder.ends) * target.host_cycles,
+        ends=len(frame.ends) * target.host_cycles,
         clock_hz=target.clock_hz,
         peak_macs=array.rows * array.columns // array.cycles_per_vector,
-        cores=len(streams),
+        cores=len(frame.streams),
         copies=copies,
-        layers=_layers(program.header.layers, streams, simulation.host),
+        layers=_layers(program.header.layers, frame),
     )
 
 
-def _layers(names: tuple[str, ...], streams: list[list[Task | Command]], host: list[tuple[int, float, float]]) -> tuple[LayerCycles, ...]:
+def _layers(names: tuple[str, ...], frame: PlayedFrame) -> tuple[LayerCycles, ...]:
     """The figures of each layer from the times of its tasks."""
     spans: dict[int, list[tuple[float, float]]] = defaultdict(list)
     busy: list[dict[str, float]] = [defaultdict(float) for _ in names]
     macs = [0] * len(names)
-    for task in (task for stream in streams for task in stream if isinstance(task, Task)):
+    for task in frame.tasks():
         spans[task.layer].append((task.start, task.end))
         busy[task.layer][UNITS[task.unit]] += task.end - task.start
         macs[task.layer] += task.macs
-    for layer, start, end in host:
+    for layer, start, end in frame.host:
         spans[layer].append((start, end))
     out, last = [], 0
     for i, name in enumerate(names):

@@ -9,27 +9,24 @@ import msgspec
 
 from axforge.axcompiler.program import Program
 from axforge.axcompiler.target import Target
-from axforge.axruntime.engines.sim.clock.events import Bandwidth, Simulation, Task
-from axforge.axruntime.engines.sim.clock.tasks import UNITS, TaskBuilder
+from axforge.axruntime.engines.sim.clock.frame import play
+from axforge.axruntime.engines.sim.clock.tasks import UNITS
 
 Event = dict[str, object]
 
 
 def trace(program: Program, target: Target) -> bytes:
     """The trace of one frame of a checked program, as JSON. The host, where it works between AIPU layers, is a process after the cores."""
-    streams = TaskBuilder(program, target).streams()
-    bandwidth = Bandwidth(target.dma.ddr_total_bytes_per_cycle, target.dma.l2_total_bytes_per_cycle)
-    simulation = Simulation(streams, len(UNITS), bandwidth, target.issue_cycles, target.sync_cycles)
-    simulation.run()
+    frame = play(program, target)
     names, microsecond = program.header.layers, target.clock_hz / 1e6
-    events = list(_names(len(streams)))
-    for task in (task for stream in streams for task in stream if isinstance(task, Task)):
+    events = list(_names(len(frame.streams)))
+    for task in frame.tasks():
         args = {"cycles": round(task.end - task.start), "multiply-adds": task.macs}
         events.append(_event(names[task.layer], task.core, task.unit, task.start / microsecond, task.end / microsecond, args))
-    for layer, start, end in simulation.host:
+    for layer, start, end in frame.host:
         if end > start:
             args = {"cycles": round(end - start), "multiply-adds": 0}
-            events.append(_event(names[layer], len(streams), 0, start / microsecond, end / microsecond, args))
+            events.append(_event(names[layer], len(frame.streams), 0, start / microsecond, end / microsecond, args))
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ns"})
 
 
