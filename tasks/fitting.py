@@ -23,10 +23,10 @@ def task_fit() -> Iterator[TaskDict]:
         PROJECT.only_looks = True  # nothing is calibrated, so mistakes that matter only then are no obstacle
     for plan in compiling.plans(typed) if named else ():
         if plan.model.name in named:
-            yield Fit(plan).as_doit()
+            yield FitAnswer(plan).as_doit()
 
 
-class Fit:
+class FitAnswer:
     """One model's answer."""
 
     def __init__(self, plan: BuildPlan) -> None:

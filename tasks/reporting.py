@@ -20,10 +20,10 @@ def task_report() -> Iterator[TaskDict]:
     named = [rest.partition(":")[0] for rest in typed.of_group("report")]
     for plan in compiling.plans(typed) if named else ():
         if plan.model.name in named:
-            yield Report(plan).as_doit()
+            yield ReportPage(plan).as_doit()
 
 
-class Report:
+class ReportPage:
     """One model's page."""
 
     def __init__(self, plan: BuildPlan) -> None:
