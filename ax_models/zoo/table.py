@@ -97,7 +97,7 @@ def document(network: PublishedNetwork) -> dict[str, Json]:
     """The model.json of a row. Raises AxforgeError, with the reason, for one that cannot be described."""
     if not network.family:
         fix = "`axforge zoo list` shows the networks that compile."
-        raise AxforgeError(f"{network.name} is in the table of networks, but cannot be compiled.", where=network.reason, fix=fix)
+        raise AxforgeError(f"{network.name} is in the table of networks, but cannot be compiled. {network.reason}", fix=fix)
     parts = {key: _filled(value, network) for key, value in families()[network.family].items()}
     given = parts.pop("input", None)
     made: dict[str, Json] = {"name": network.name, "model": f"{network.name}/1/model.axmodel", "description": network.description}

@@ -5,6 +5,10 @@ proposal.py
     Choice(what, value, sure, why, check)
 propose.py
     propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | None = None, name: str = "") -> Proposal
+like.py
+    propose_like(path, like: Descriptor, ...) -> Proposal              fed and read as a known model is
+voyager/
+    network.imported(path, ...) -> Proposal                            of a network YAML of the vendor's SDK
 trial.py
     tried(proposal) -> Proposal                                        run on photos of known contents, fed in several ways
 writing.py

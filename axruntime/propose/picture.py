@@ -85,7 +85,8 @@ def _size(height: int, width: int, notes: MakerNotes, outputs: Sequence[tuple[in
         return (side, side), "guess", "The graph fixes one side only; the other is taken to be as long."
     for side in _SIDES:
         network = Network(side, side, 3, ())
-        if any(len(shape) == 3 and network.strides(cells) for shape in outputs for cells in (shape[1] // 3, *shape[1:]) if cells > 0):
+        rows = [cells for shape in outputs if len(shape) == 3 for cells in (shape[1] // 3, *shape[1:])]
+        if any(cells > 0 and network.strides(cells) for cells in rows):
             return (side, side), "likely", f"The graph leaves the size free; its number of boxes is that of {side} x {side}."
     side = _DETECTOR_SIDE if len(outputs) > 1 or any(len(shape) == 3 for shape in outputs) else _DEFAULT_SIDE
     return (side, side), "guess", f"The graph leaves the size free; {side} x {side} is usual."

@@ -19,7 +19,8 @@ from axforge.axruntime.propose.proposal import GRADES, Choice, Proposal
 from axforge.axruntime.propose.unread import decoders, unread
 
 #: More names than this are a file beside model.json, not a list in it.
-_LISTED = 20
+LISTED = 20
+LABEL_FILE = "labels.txt"
 
 
 def propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | None = None, name: str = "") -> Proposal:
@@ -29,7 +30,7 @@ def propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | No
     name: of the model; made of the file's name if ''. Raises AxforgeError for a file that is not an ONNX model with one input.
     """
     graph = read_graph(path)
-    noted, given = notes(graph.metadata), _only_input(graph)
+    noted, given = notes(graph.metadata), only_input(graph)
     chosen = choose_input(given, noted, [head.shape for head in graph.heads()])
     graph.pin(chosen.name, chosen.shape)
     files = read_label_files(label_folders)
@@ -48,14 +49,14 @@ def propose(path: Path, label_folders: Sequence[Path] = (), data_root: Path | No
         model=f"{model}/1/model.axmodel",
         description=noted.description,
         task=kind_of_result(fits[0].steps).task or None if fits else None,
-        source=Source(file=_below(path, data_root)),
+        source=Source(file=below(path, data_root)),
         preprocessing=steps,
         postprocessing=fit.steps if fit else (),
-        labels=names if len(names) <= _LISTED else label_name,
+        labels=names if len(names) <= LISTED else label_name,
         compile={"check": {"input_shapes": {chosen.name: list(chosen.shape)}}} if chosen.pinned else {},
         license=noted.license,
     )
-    beside = {label_name: "".join(f"{line}\n" for line in names)} if len(names) > _LISTED else {}
+    beside = {label_name: "".join(f"{line}\n" for line in names)} if len(names) > LISTED else {}
     return Proposal(descriptor, tuple(found), path, beside)
 
 
@@ -71,7 +72,8 @@ def model_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:100] or "model"
 
 
-def _only_input(graph: OnnxGraph) -> Input:
+def only_input(graph: OnnxGraph) -> Input:
+    """The input that a pipeline feeds. Raises AxforgeError where there is not exactly one."""
     if len(graph.inputs) != 1:
         names = ", ".join(i.name for i in graph.inputs[:5]) or "none"
         fix = "Export the model with one input, or write model.json for the engine alone and feed it from Python."
@@ -120,7 +122,7 @@ def _calibration(chosen: PictureInput) -> list[Choice]:
     return [Choice("calibration", "photos that packages ship", "guess", "Nothing else is known; accuracy may suffer.", check)]
 
 
-def _below(path: Path, data_root: Path | None) -> str:
+def below(path: Path, data_root: Path | None) -> str:
     """`path` relative to the data root if it is below it, else absolute."""
     full = path.resolve()
     if data_root is not None and full.is_relative_to(data_root.resolve()):

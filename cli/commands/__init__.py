@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure how fast a model runs on this CPU"),
     "report": ("report", "write an HTML page on a compiled model: where layers run, when, and what limits them"),
     "list": ("listing", "show the models there are, and which are compiled"),
-    "zoo": ("zoo", "show the models that come with axforge, and what each needs"),
+    "zoo": ("zoo", "models that come along and published networks: list, show, fetch, check; add or import one of yours"),
     "info": ("info", "show one model: where it comes from, its pipeline, what is built"),
     "cache": ("cache", "look into the cache, or tidy it: inspect, explain, clean, verify, stats"),
     "completion": ("completion", "print a script that completes commands and models in a shell"),

@@ -14,6 +14,12 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 SHELL = ("sh", "console", "bash", "shell")
 #: Blocks that do not run here, by page and first line, and why.
 ELSEWHERE = {
+    ("models.md", "axforge compile resnet18-imagenet-onnx"): "downloads weights; tests/tasks/test_zoo.py compiles a network of the table",
+    (
+        "models.md",
+        "axforge zoo fetch resnet18-imagenet-onnx                           # as the stage fetch does: "
+        "doit compile:resnet18-imagenet-onnx:fetch",
+    ): "downloads weights; tests/cli/test_command_zoo.py imports a YAML",
     (
         "README.md",
         "python -m pip install -e '.[compile]' && doit infer:efficientnet_lite0-imagenet:sample:grace_hopper",
