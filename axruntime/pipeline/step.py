@@ -15,7 +15,7 @@ from msgspec import Meta
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.codes import RawOutputs, real
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, best, reaching, real
 from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.results.detections import Detections
@@ -27,6 +27,7 @@ Count = Annotated[int, Meta(ge=1)]
 PerChannel = float | Annotated[tuple[float, ...], Meta(min_length=1)]
 #: The network's outputs by name, float32 (`RawOutputs`: or int8 codes).
 Outputs = Mapping[str, Array]
+OutputT = TypeVar("OutputT", Array, Output)
 #: How sure a proposal is of something.
 Certainty = Literal["certain", "likely", "guess"]
 
@@ -120,14 +121,14 @@ class Decoder(PostStep, frozen=True):
                 error = MisfitError(error.what, where=error.where, fix=f"Judged by its shape, {' or '.join(readers)} would fit.")
             raise error from None
 
-    def only(self, outputs: Outputs) -> Array:
+    def only(self, outputs: Mapping[str, OutputT]) -> OutputT:
         """The network's one output. Raises AxforgeError when there are several."""
         if len(outputs) != 1:
             what = f"the step takes one output and the network has {len(outputs)}: {', '.join(outputs)}"
             raise AxforgeError(what, where=f"postprocessing: {self.tag()}")
         return next(iter(outputs.values()))
 
-    def named(self, outputs: Outputs, name: str) -> Array:
+    def named(self, outputs: Mapping[str, OutputT], name: str) -> OutputT:
         """The output called `name`. Raises AxforgeError that lists the outputs when there is none."""
         if name not in outputs:
             fix = f"Its outputs are: {', '.join(outputs)}."
@@ -157,6 +158,13 @@ class BoxDecoder(Decoder, frozen=True, kw_only=True):
         if confidence_threshold is None:
             return self
         return msgspec.structs.replace(self, confidence_threshold=confidence_threshold, multi_label=True)
+
+    def candidates(self, scores: Output, axis: int = 1) -> Array:
+        """Indices of the boxes of which a score reaches the threshold. axis: of `scores`, with two axes, along which classes are.
+
+        Only these have to be decoded, and of int8 codes dequantized: `chosen` would leave the others out.
+        """
+        return np.flatnonzero(reaching(best(scores, axis), np.asarray, self.confidence_threshold))
 
     def chosen(self, boxes: Array, scores: Array, **columns: Array) -> Candidates:
         """Boxes [n, 4] with class scores [n, classes] that reach the threshold: once each, or once for each such class.

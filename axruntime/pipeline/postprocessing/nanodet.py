@@ -5,12 +5,13 @@ import msgspec
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import expected_bin, grid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, Share, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Share, register
 
 #: Mean and deviation of ImageNet in 0..255 and in the order BGR, as the NanoDet project has them.
 _FEEDING = Normalize(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), divisor=1.0)
@@ -24,6 +25,7 @@ class DecodeNanoDet(BoxDecoder, frozen=True, tag="decode_nanodet"):
     offset: of a cell's point from its corner, in cells; 0 for NanoDet-Plus, 0.5 for the first NanoDet.
     """
 
+    reads_codes = True
     takes = "`[1, N, classes + 4 * bins]`"
 
     classes: Count
@@ -47,7 +49,7 @@ class DecodeNanoDet(BoxDecoder, frozen=True, tag="decode_nanodet"):
         steps = (msgspec.structs.replace(decoder, confidence_threshold=0.35), Nms(iou_threshold=0.6))
         return Fit(steps, sure, why, "Where a cell's point is (`offset`).", classes, feeding)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         height, width = context.prepared.picture.shape[:2]
         shapes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]  # maps are rounded up
@@ -55,7 +57,9 @@ class DecodeNanoDet(BoxDecoder, frozen=True, tag="decode_nanodet"):
         if output.shape != (1, len(points), self.classes + 4 * self.bins):
             raise self.misfit(output.shape, f"[1, {len(points)}, {self.classes + 4 * self.bins}] for a picture of {width}x{height}")
         strides = np.concatenate([np.full((h * w, 1), s, np.float32) for (h, w), s in zip(shapes, self.strides, strict=True)])
-        distance = expected_bin(output[0, :, self.classes :].reshape(-1, 4, self.bins))
-        boxes = np.concatenate([points - distance[:, :2], points + distance[:, 2:]], axis=1) * strides
+        chosen = self.candidates(view(output, lambda values: values[0, :, : self.classes]))
+        rows = real_part(output, lambda values: values[0, chosen])
+        distance, points = expected_bin(rows[:, self.classes :].reshape(-1, 4, self.bins)), points[chosen]
+        boxes = np.concatenate([points - distance[:, :2], points + distance[:, 2:]], axis=1) * strides[chosen]
         size = np.tile(context.picture_size(), 2)
-        return self.chosen(np.clip(boxes, 0, size), output[0, :, : self.classes])
+        return self.chosen(np.clip(boxes, 0, size), rows[:, : self.classes])

@@ -1,14 +1,15 @@
 """RetinaFace."""
 
 from axforge.axruntime.lazy import Array, np
-from axforge.axruntime.pipeline.boxes import corners, grid
+from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, difference_reaching, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 #: Mean of the faces that RetinaFace was trained with, in 0..255 and in the order BGR.
 _FEEDING = Normalize(mean=(104.0, 117.0, 123.0), std=1.0, divisor=1.0)
@@ -25,6 +26,7 @@ class DecodeRetinaFace(BoxDecoder, frozen=True, tag="decode_retinaface"):
     softmax: the scores are logits. A network without points gives boxes alone.
     """
 
+    reads_codes = True
     takes = "boxes `[1, N, 4]`, scores `[1, N, 2]` and points `[1, N, 10]`"
 
     strides: tuple[Count, ...] = (8, 16, 32)
@@ -47,29 +49,40 @@ class DecodeRetinaFace(BoxDecoder, frozen=True, tag="decode_retinaface"):
         step = cls(softmax=by_width[2].last != "Softmax", confidence_threshold=0.5)
         return Fit((step, Nms(iou_threshold=0.4)), "likely", why, "", 1, feeding, ("face",))
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         centers, sizes = self._anchor_boxes(context)
         boxes, scores, points = (self._rows(outputs, width, len(centers)) for width in _WIDTHS)
         if boxes is None or scores is None:
             raise self.misfit(next(iter(outputs.values())).shape, "boxes [1, N, 4] and scores [1, N, 2]")
-        picture = context.picture_size()
+        picture, chosen = context.picture_size(), self._likely(scores)
+        centers, sizes = centers[chosen], sizes[chosen]
+        offsets, likely = (real_part(part, lambda values: values[chosen]) for part in (boxes, scores))
         with np.errstate(over="ignore"):  # a box of infinite size is clipped to the picture
-            decoded = corners(centers + boxes[:, :2] * self.variances[0] * sizes, sizes * np.exp(boxes[:, 2:] * self.variances[1]))
-        faces = (1 / (1 + np.exp(scores[:, :1] - scores[:, 1:]))) if self.softmax else scores[:, 1:]
-        columns = {} if points is None else {"keypoints": self._points(points, centers, sizes, picture)}
+            decoded = corners(centers + offsets[:, :2] * self.variances[0] * sizes, sizes * np.exp(offsets[:, 2:] * self.variances[1]))
+            faces = (1 / (1 + np.exp(likely[:, :1] - likely[:, 1:]))) if self.softmax else likely[:, 1:]
+        columns = {}
+        if points is not None:
+            columns["keypoints"] = self._points(real_part(points, lambda values: values[chosen]), centers, sizes, picture)
         return self.chosen(decoded * np.tile(picture, 2), faces, **columns)
 
-    def _rows(self, outputs: Outputs, width: int, count: int) -> Array | None:
+    def _likely(self, scores: Output) -> Array:
+        """Indices of the anchors whose score may reach the threshold."""
+        if not self.softmax:
+            return self.candidates(view(scores, lambda values: values[:, 1:]))
+        face, background = view(scores, lambda values: values[:, 1]), view(scores, lambda values: values[:, 0])
+        return np.flatnonzero(difference_reaching(face, background, sigmoid, self.confidence_threshold))
+
+    def _rows(self, outputs: RawOutputs, width: int, count: int) -> Output | None:
         """The output of `width` numbers a row; None when there is none. Raises AxforgeError when it does not have `count` rows."""
         found = next((value for value in outputs.values() if value.ndim == 3 and value.shape[2] == width), None)
         if found is None:
             return None
         if found.shape[:2] != (1, count):
             raise self.misfit(found.shape, f"[1, {count}, {width}]: a row for each anchor of each cell")
-        return np.asarray(found[0])
+        return view(found, lambda values: values[0])
 
     def _points(self, rows: Array, centers: Array, sizes: Array, picture: Array) -> Array:
-        moved = centers[:, np.newaxis] + rows.reshape(len(rows), -1, 2) * self.variances[0] * sizes[:, np.newaxis]
+        moved = centers[:, np.newaxis] + rows.reshape(len(rows), 5, 2) * self.variances[0] * sizes[:, np.newaxis]
         return np.concatenate([moved * picture, np.ones_like(moved[:, :, :1])], axis=2)
 
     def _anchor_boxes(self, context: DecoderContext) -> tuple[Array, Array]:

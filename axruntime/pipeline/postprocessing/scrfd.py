@@ -3,11 +3,12 @@
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import grid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 _STRIDES, _ANCHORS = (8, 16, 32), 2
 
@@ -20,6 +21,7 @@ class DecodeScrfd(BoxDecoder, frozen=True, tag="decode_scrfd"):
     order and with or without an axis for the batch. strides: of the maps. anchors: in each cell. Without points there are boxes alone.
     """
 
+    reads_codes = True
     takes = "for each map scores `[1, N, 1]`, boxes `[1, N, 4]` and points `[1, N, 10]`"
 
     strides: tuple[Count, ...] = _STRIDES
@@ -36,30 +38,33 @@ class DecodeScrfd(BoxDecoder, frozen=True, tag="decode_scrfd"):
         feeding = (Resize(width=network.width, height=network.height, letterbox=True), Normalize(mean=127.5, std=128.0, divisor=1.0))
         return Fit((cls(confidence_threshold=0.5), Nms(iou_threshold=0.4)), "likely", why, "", 1, feeding, ("face",))
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         parts = [self._decoded(outputs, stride, context) for stride in self.strides]
         boxes, scores = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         points = [part[2] for part in parts]
         columns = {} if any(p is None for p in points) else {"keypoints": np.concatenate([p for p in points if p is not None])}
         return self.chosen(boxes, scores, **columns)
 
-    def _decoded(self, outputs: Outputs, stride: int, context: DecoderContext) -> tuple[Array, Array, Array | None]:
-        """Boxes [n, 4], scores [n, 1] and points [n, k, 3] of the map of a stride."""
+    def _decoded(self, outputs: RawOutputs, stride: int, context: DecoderContext) -> tuple[Array, Array, Array | None]:
+        """Boxes [n, 4], scores [n, 1] and points [n, k, 3] of the map of a stride, where a score reaches the threshold."""
         columns, rows = (-(-int(length) // stride) for length in context.picture_size())
         cells = (grid(rows, columns) * np.float32(stride)).repeat(self.anchors, axis=0)
         scores, distances, points = (self._rows(outputs, width, len(cells)) for width in (1, 4, 10))
         if scores is None or distances is None:
             what = f"scores and boxes of {len(cells)} anchors for stride {stride}"
             raise self.misfit(next(iter(outputs.values())).shape, what)
-        distances = distances * np.float32(stride)
+        chosen = self.candidates(scores)
+        cells, faces = cells[chosen], real_part(scores, lambda values: values[chosen])
+        distances = real_part(distances, lambda values: values[chosen]) * np.float32(stride)
         boxes = np.concatenate([cells - distances[:, :2], cells + distances[:, 2:]], axis=1)
         if points is None:
-            return boxes, scores, None
-        moved = cells[:, np.newaxis] + points.reshape(len(points), -1, 2) * np.float32(stride)
-        return boxes, scores, np.concatenate([moved, np.ones_like(moved[:, :, :1])], axis=2)
+            return boxes, faces, None
+        offsets = real_part(points, lambda values: values[chosen]).reshape(len(cells), 5, 2)
+        moved = cells[:, np.newaxis] + offsets * np.float32(stride)
+        return boxes, faces, np.concatenate([moved, np.ones_like(moved[:, :, :1])], axis=2)
 
     @staticmethod
-    def _rows(outputs: Outputs, width: int, count: int) -> Array | None:
+    def _rows(outputs: RawOutputs, width: int, count: int) -> Output | None:
         """The output of `count` rows of `width` numbers, without the axis of the batch; None when there is none."""
         found = (value for value in outputs.values() if value.shape in ((count, width), (1, count, width)))
-        return next((value.reshape(count, width) for value in found), None)
+        return next((view(value, lambda values: values.reshape(count, width)) for value in found), None)

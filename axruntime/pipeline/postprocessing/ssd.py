@@ -7,9 +7,10 @@ from msgspec import Meta
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, best, difference_reaching, reaching, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 Four = Annotated[tuple[float, ...], Meta(min_length=4, max_length=4)]
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -28,6 +29,7 @@ class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
     scores, boxes: names of these outputs.
     """
 
+    reads_codes = True
     takes = "scores `[1, N, classes]` and boxes `[1, N, 4]`"
 
     classes: Count
@@ -65,21 +67,36 @@ class DecodeSsd(BoxDecoder, frozen=True, tag="decode_ssd"):
         check = "Whether boxes are corners in shares of the picture, whether x or y is first, and whether class 0 is the background."
         return Fit((decoder, Nms(iou_threshold=0.45)), "guess", why, check, classes)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)
         width = self.classes + self.background
         if scores.ndim != 3 or scores.shape[0] != 1 or scores.shape[2] != width or boxes.shape != (*scores.shape[:2], 4):
             raise self.misfit(scores.shape, f"[1, N, {width}] with boxes [1, N, 4], which here are {list(boxes.shape)}")
-        rows = boxes[0] if self.order == "xy" else boxes[0][:, [1, 0, 3, 2]]
+        chosen = self._likely(view(scores, lambda values: values[0]))
+        rows = real_part(boxes, lambda values: values[0, chosen])
+        rows = rows if self.order == "xy" else rows[:, [1, 0, 3, 2]]
         if self.anchors:
-            rows = self._decoded(rows)
-        return self.chosen(rows * np.tile(context.picture_size(), 2), self._probabilities(scores[0])[:, int(self.background) :])
+            rows = self._decoded(rows, chosen, boxes.shape[1])
+        probabilities = self._probabilities(real_part(scores, lambda values: values[0, chosen]))
+        return self.chosen(rows * np.tile(context.picture_size(), 2), probabilities[:, int(self.background) :])
 
-    def _decoded(self, rows: Array) -> Array:
-        """Corners [N, 4] from rows of offsets to the anchors [N, 4]."""
+    def _likely(self, scores: Output) -> Array:
+        """Indices of the boxes of which a score [N, width] may reach the threshold after the activation."""
+        classes = best(view(scores, lambda values: values[:, int(self.background) :]), 1)
+        if self.activation != "softmax":
+            return np.flatnonzero(reaching(classes, sigmoid if self.activation == "sigmoid" else np.asarray, self.confidence_threshold))
+        if not self.background:
+            return np.arange(scores.shape[0])
+        # of all classes together, the softmax is not above that of a class and the background alone
+        background = view(scores, lambda values: values[:, 0])
+        return np.flatnonzero(difference_reaching(classes, background, sigmoid, self.confidence_threshold))
+
+    def _decoded(self, rows: Array, chosen: Array, count: int) -> Array:
+        """Corners [n, 4] from rows of offsets [n, 4] to the anchors at `chosen`; the network has `count` boxes."""
         centers, sizes = self._anchor_boxes()
-        if len(rows) != len(centers):
-            raise self.misfit((1, len(rows), 4), f"[1, {len(centers)}, 4]: one box for each anchor of each cell of `grids`")
+        if count != len(centers):
+            raise self.misfit((1, count, 4), f"[1, {len(centers)}, 4]: one box for each anchor of each cell of `grids`")
+        centers, sizes = centers[chosen], sizes[chosen]
         steps = rows * np.asarray(self.variances, np.float32)
         with np.errstate(over="ignore"):  # a box of infinite size is clipped to the picture
             return corners(centers + steps[:, :2] * sizes, sizes * np.exp(steps[:, 2:]))

@@ -2,11 +2,12 @@
 
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Fit, register
 
 #: Anchors in each cell of the maps of strides 8, 16, 32, 64.
 _ANCHORS = {8: 3, 16: 2, 32: 2, 64: 3}
@@ -16,6 +17,7 @@ _ANCHORS = {8: 3, 16: 2, 32: 2, 64: 3}
 class DecodeUltraFace(BoxDecoder, frozen=True, tag="decode_ultraface"):
     """UltraFace: scores of background and face, and corners in shares of the picture. scores, boxes: names of these outputs."""
 
+    reads_codes = True
     takes = "scores `[1, N, 2]` and boxes `[1, N, 4]`"
 
     scores: str = "scores"
@@ -34,8 +36,10 @@ class DecodeUltraFace(BoxDecoder, frozen=True, tag="decode_ultraface"):
         decoder = cls(scores=by_width[2].name, boxes=by_width[4].name, confidence_threshold=0.7)
         return Fit((decoder, Nms(iou_threshold=0.3)), "likely" if known else "guess", why, check, 1, feeding, ("face",))
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         scores, boxes = self.named(outputs, self.scores), self.named(outputs, self.boxes)
         if scores.ndim != 3 or scores.shape[2] != 2 or boxes.shape != (*scores.shape[:2], 4):
             raise self.misfit(scores.shape, "[1, N, 2] with boxes [1, N, 4]")
-        return self.chosen(boxes[0] * np.tile(context.picture_size(), 2), scores[0, :, 1:])
+        rows = self.candidates(view(scores, lambda values: values[0, :, 1:]))
+        decoded = real_part(boxes, lambda values: values[0, rows]) * np.tile(context.picture_size(), 2)
+        return self.chosen(decoded, real_part(scores, lambda values: values[0, rows, 1:]))

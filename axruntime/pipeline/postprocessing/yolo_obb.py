@@ -2,11 +2,12 @@
 
 from axforge.axruntime.pipeline.boxes import hulls, turned
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms_rotated import NmsRotated
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 
 @register
@@ -16,6 +17,7 @@ class DecodeYoloObb(BoxDecoder, frozen=True, tag="decode_yolo_obb"):
     The angle turns the box clockwise, as the picture is seen. Each result is a polygon of four corners and its upright hull.
     """
 
+    reads_codes = True
     takes = "`[1, 4 + classes + 1, N]`"
 
     classes: Count
@@ -31,10 +33,11 @@ class DecodeYoloObb(BoxDecoder, frozen=True, tag="decode_yolo_obb"):
         why = f"{list(head.shape)} is a box, {classes} scores and an angle for each of the cells"
         return Fit((cls(classes=classes), NmsRotated()), "likely", why, classes=classes, feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         if output.ndim != 3 or output.shape[:2] != (1, 5 + self.classes):
             raise self.misfit(output.shape, f"[1, {5 + self.classes}, N]")
-        rows = output[0].T
+        columns = self.candidates(view(output, lambda values: values[0, 4:-1]), axis=0)
+        rows = real_part(output, lambda values: values[0][:, columns].T)
         polygons = turned(rows[:, :2], rows[:, 2:4], rows[:, -1])
         return self.chosen(hulls(polygons), rows[:, 4:-1], polygons=polygons)

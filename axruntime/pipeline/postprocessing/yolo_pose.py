@@ -5,12 +5,13 @@ from typing import Literal
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.postprocessing.yolov8 import end_to_end
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Count, Fit, register
 
 
 @register
@@ -21,6 +22,7 @@ class DecodeYoloPose(BoxDecoder, frozen=True, tag="decode_yolo_pose"):
     keypoints: of an object. dimensions: 3 when each has a confidence, 2 when it is x and y alone (their confidence is then 1).
     """
 
+    reads_codes = True
     takes = "`[1, 4 + classes + dimensions * keypoints, N]`, or `[1, N, 6 + dimensions * keypoints]` from an end-to-end head"
 
     classes: Count = 1
@@ -45,15 +47,16 @@ class DecodeYoloPose(BoxDecoder, frozen=True, tag="decode_yolo_pose"):
         step = cls(classes=classes, keypoints=points // dimensions, dimensions=dimensions)
         return Fit((step, Nms(iou_threshold=0.65)), "likely", why, check, classes, feeding, ("person",) if classes == 1 else ())
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         output, points = self.only(outputs), self.keypoints * self.dimensions
         if end_to_end(output.shape, 6 + points):
-            rows = output[0]
+            rows = real_part(output, lambda values: values[0])
             return self.finished(rows[:, :4], rows[:, 4], rows[:, 5], self.classes, keypoints=self._points(rows[:, 6:]))
         first = 4 + self.classes
         if output.ndim != 3 or output.shape[:2] != (1, first + points):
             raise self.misfit(output.shape, f"[1, {first + points}, N] or [1, N, {6 + points}]")
-        rows = output[0].T
+        columns = self.candidates(view(output, lambda values: values[0, 4:first]), axis=0)
+        rows = real_part(output, lambda values: values[0][:, columns].T)
         return self.chosen(corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:first], keypoints=self._points(rows[:, first:]))
 
     def _points(self, rows: Array) -> Array:

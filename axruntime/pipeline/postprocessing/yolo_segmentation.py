@@ -1,14 +1,14 @@
 """Instance masks from YOLO: boxes with coefficients of prototypes."""
 
-from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline.boxes import corners
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, real, real_part, view
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.postprocessing.yolov8 import end_to_end
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, register
 
 
 @register
@@ -21,6 +21,7 @@ class DecodeYoloSegmentation(BoxDecoder, frozen=True, tag="decode_yolo_segmentat
     masks: number of prototypes.
     """
 
+    reads_codes = True
     takes = "boxes `[1, 4 + classes + masks, N]` and prototypes `[1, masks, H, W]`; boxes `[1, N, 6 + masks]` from an end-to-end head"
 
     classes: Count
@@ -50,28 +51,38 @@ class DecodeYoloSegmentation(BoxDecoder, frozen=True, tag="decode_yolo_segmentat
             return cls(classes=second - 5 - masks, masks=masks, objectness=True)
         return None
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         boxes, prototypes = self._sorted(outputs)
         if end_to_end(boxes.shape, 6 + self.masks):
-            rows = boxes[0]
+            rows = real(boxes)[0]
             found = self.finished(rows[:, :4], rows[:, 4], rows[:, 5], self.classes, coefficients=rows[:, 6:])
         else:
-            first, last = 4 + self.objectness, 4 + self.objectness + self.classes
-            rows = boxes[0] if self.objectness else boxes[0].T
-            if boxes.shape[0] != 1 or rows.shape[1] != last + self.masks:
-                raise self.misfit(boxes.shape, f"{self._expected()} with prototypes [1, {self.masks}, H, W]")
-            scores = rows[:, first:last] * rows[:, 4:5] if self.objectness else rows[:, first:last]
-            found = self.chosen(corners(rows[:, :2], rows[:, 2:4]), scores, coefficients=rows[:, last:])
-        return found.with_prototypes(prototypes)
+            found = self._decoded(boxes)
+        return found.with_prototypes(real(prototypes)[0])
 
-    def _sorted(self, outputs: Outputs) -> tuple[Array, Array]:
-        """Boxes with three axes, and prototypes [masks, H, W]."""
+    def _decoded(self, boxes: Output) -> Candidates:
+        """The boxes of a head that is not end to end."""
+        first, last = 4 + self.objectness, 4 + self.objectness + self.classes
+        width = boxes.shape[2] if self.objectness else boxes.shape[1]
+        if boxes.shape[0] != 1 or width != last + self.masks:
+            raise self.misfit(boxes.shape, f"{self._expected()} with prototypes [1, {self.masks}, H, W]")
+        if self.objectness:
+            rows = real(boxes)[0]
+            scores = rows[:, first:last] * rows[:, 4:5]
+        else:
+            columns = self.candidates(view(boxes, lambda values: values[0, first:last]), axis=0)
+            rows = real_part(boxes, lambda values: values[0][:, columns].T)
+            scores = rows[:, first:last]
+        return self.chosen(corners(rows[:, :2], rows[:, 2:4]), scores, coefficients=rows[:, last:])
+
+    def _sorted(self, outputs: RawOutputs) -> tuple[Output, Output]:
+        """Boxes with three axes, and prototypes [1, masks, H, W]."""
         boxes = [value for value in outputs.values() if value.ndim == 3]
         planes = [value for value in outputs.values() if value.ndim == 4]
         if len(outputs) != 2 or len(boxes) != 1 or len(planes) != 1 or planes[0].shape[:2] != (1, self.masks):
             shape = planes[0].shape if planes else next(iter(outputs.values())).shape
             raise self.misfit(shape, f"two outputs, {self._expected()} and prototypes [1, {self.masks}, H, W]")
-        return boxes[0], planes[0][0]
+        return boxes[0], planes[0]
 
     def _expected(self) -> str:
         width = 4 + self.objectness + self.classes + self.masks

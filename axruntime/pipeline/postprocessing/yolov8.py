@@ -5,7 +5,7 @@ from dataclasses import replace
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, expected_bin, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, view
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
@@ -72,7 +72,8 @@ class DecodeYolov8(BoxDecoder, frozen=True, tag="decode_yolov8"):
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[1] != 4 + self.classes:
                 raise self.misfit(values[0].shape, f"[1, {4 + self.classes}, N]")
-            rows = real(values[0])[0].T
+            columns = self.candidates(view(values[0], lambda head: head[0, 4:]), axis=0)
+            rows = real_part(values[0], lambda head: head[0][:, columns].T)
             return self.chosen(corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:])
         channels = 4 * self.bins + self.classes
         for output in values:
