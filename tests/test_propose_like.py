@@ -1,5 +1,7 @@
 """An ONNX that is fed and read as a known model is: what is taken over, what is the graph's, and what does not fit."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,10 @@ from axforge.axruntime.propose.like import propose_like
 from axforge.axruntime.propose.proposal import Proposal
 from axforge.axruntime.propose.writing import document
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import zoo_networks
+
+SHAPES = Path(os.environ.get("AXFORGE_DATA_ROOT", "/nowhere")) / "models" / "shape" / "zoo"
 LABELS = [Path(ax_models.__file__).parent / "labels"]
 
 
@@ -128,3 +134,21 @@ def test_what_is_not_an_onnx_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "net.onnx", tmp_path / "none.onnx"):
         with pytest.raises(AxforgeError):
             propose_like(path, model, LABELS)
+
+
+@pytest.mark.skipif(not SHAPES.is_dir(), reason="needs the shape graphs below AXFORGE_DATA_ROOT")
+def test_the_table_fits_the_architectures_at_hand(tmp_path: Path) -> None:
+    """Graphs of published networks, without their weights: the row's decoder reads the outputs, and the row's picture is the input."""
+    wrong = {}
+    for path in sorted(SHAPES.glob("*.shape.onnx")):
+        name = zoo_networks.network(path.name)
+        network = table.find(name)
+        assert network is not None
+        found = propose_like(path, known(name, tmp_path), LABELS)
+        decoder, shown = found.choice("decoder"), found.choice("input")
+        assert decoder is not None
+        assert shown is not None
+        read = decoder.sure in ("certain", "likely") or not network.family.startswith("yolo")
+        if not read or not shown.value.endswith(f"{network.height}, {network.width}]"):
+            wrong[path.name] = (decoder, shown)
+    assert wrong == {}
