@@ -1,15 +1,22 @@
-"""doit's commands `list`, `info` and `help`, for people who work with models. A project's pyproject.toml turns them on:
+"""doit's commands `list`, `info`, `help` and `zoo`, for people who work with models. A project's pyproject.toml turns them on:
 
 [tool.doit.plugins.command]
 list = "axforge.tasks.doit_commands:List"
 info = "axforge.tasks.doit_commands:Info"
 help = "axforge.tasks.doit_commands:Help"
+zoo = "axforge.tasks.doit_commands:Zoo"
 """
 
+import argparse
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from doit import get_initial_workdir
+from doit.cmd_base import Command as DoitCommand
 from doit.cmd_help import Help as DoitHelp
 from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
@@ -72,6 +79,33 @@ class Info(DoitInfo):  # type: ignore[misc]
         for title, names in (("needs", task.task_dep), ("reads", task.file_dep), ("writes", task.targets)):
             if names:
                 yield "\n".join([f"\n{title}:", *(f"  {name}" for name in sorted(names))])
+
+
+class Zoo(DoitCommand):  # type: ignore[misc]
+    """`doit zoo list|show|fetch|check`: the table of published networks. Its words are not doit's, so it reads them itself."""
+
+    name = "zoo"
+    doc_purpose = "published networks: list, show, fetch, check"
+    doc_usage = "list|show|fetch|check"
+    doc_description = None
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Do what the words say; gives the exit status."""
+        from axforge.tasks.published_commands import ACTIONS  # other commands need no table
+
+        parser = argparse.ArgumentParser(prog="doit zoo", description="Published networks.", allow_abbrev=False)
+        actions = parser.add_subparsers(dest="action", metavar="list|show|fetch|check", required=True)
+        for name, action in ACTIONS.items():
+            action.add(actions.add_parser(name, help=action.help, description=action.help, allow_abbrev=False))
+        options = parser.parse_args(in_args)
+        PROJECT.start([], Path(get_initial_workdir() or Path.cwd()))
+        with stop_at_mistakes():
+            return ACTIONS[options.action].run(options, PROJECT.settings(), _run_tasks)
+
+
+def _run_tasks(names: Sequence[str]) -> int:
+    """Run tasks of this project, with its dodo.py, in a process of their own."""
+    return subprocess.run([sys.executable, "-m", "doit", *names], check=False).returncode
 
 
 class Help(DoitHelp):  # type: ignore[misc]

@@ -54,3 +54,21 @@ def test_help_shows_the_options(doit, words: tuple[str, ...]) -> None:
     assert "--pipe" not in done.out
     assert all(f"--{option.flag}" in doit("infer:tiny:x.png", "--help").out for option in OF_GROUP["infer"])
     assert "--fail-above" in doit("accuracy:tiny", "--help").out
+
+
+def test_zoo_is_the_table_of_published_networks(doit) -> None:
+    listed = doit("zoo", "list", "yolo11", "--task", "pose")
+    assert listed.status == 0, listed.out + listed.err
+    assert "yolo11npose-coco-onnx" in listed.out
+    assert "BSD-3-Clause" in doit("zoo", "show", "resnet18-imagenet-onnx").out
+    assert "no problems" in doit("zoo", "check", "resnet18-imagenet-onnx").out
+    for words, status, said in (
+        (("show", "resnet18-imagenet-on"), 1, "resnet18-imagenet-onnx"),
+        (("fetch", "yolov8l-coco"), 1, "PyTorch checkpoint"),
+        (("fetch", "resnet18-imagenet-onnx", "--task"), 2, "unrecognized"),
+        ((), 2, "list|show|fetch|check"),
+    ):
+        done = doit("zoo", *words)
+        assert done.status == status, done.out + done.err
+        assert said in done.err
+        assert "Traceback" not in done.err
