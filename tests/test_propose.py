@@ -265,7 +265,7 @@ def test_pictures_whose_channels_come_last_get_a_layout(tmp_path: Path) -> None:
     assert found.descriptor.compile == {"check": {"input_shapes": {"x": [1, 8, 12, 3]}}}
 
 
-@pytest.mark.parametrize(("ends", "kind"), [("Sigmoid", "one probability for each pixel"), ("", "not recognised")])
+@pytest.mark.parametrize(("ends", "kind"), [("Sigmoid", "probability for each pixel"), ("", "not recognised")])
 def test_maps_of_one_channel_are_named_where_they_are_probabilities(ends: str, kind: str, tmp_path: Path) -> None:
     node, constants = conv("c" if ends else "y", 1)
     nodes = [node, *([helper.make_node(ends, ["c"], ["y"])] if ends else [])]

@@ -43,8 +43,9 @@ def _table(steps: Mapping[str, type[PipelineStep]]) -> str:
 
 
 def _row(step: type[PipelineStep]) -> list[str]:
-    shared = BoxDecoder.__struct_fields__ if issubclass(step, BoxDecoder) else ()
-    parameters = ", ".join(_parameter(field) for field in msgspec.structs.fields(step) if field.name not in shared)
+    shared = {field.name: field.default for field in msgspec.structs.fields(BoxDecoder)} if issubclass(step, BoxDecoder) else {}
+    own = [field for field in msgspec.structs.fields(step) if field.name not in shared or field.default != shared[field.name]]
+    parameters = ", ".join(_parameter(field) for field in own)
     sides = [step.takes, step.gives.__name__.lower()] if issubclass(step, PostStep) else []
     return [f"`{step.tag()}`", *sides, " ".join(inspect.cleandoc(step.__doc__ or "").split()), parameters]
 

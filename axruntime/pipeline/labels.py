@@ -5,6 +5,9 @@ from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
 
+#: What a name does not begin or end with. Other white space may be a name: an alphabet has the ideographic space.
+_BLANKS = " \t\ufeff"
+
 
 def folders_of(descriptor: Path, roots: Sequence[Path]) -> list[Path]:
     """Where the label file of the model.json at `descriptor` may be: beside it, in `labels` beside its folder, or in `roots`."""
@@ -34,4 +37,5 @@ def parse(data: bytes, where: str) -> tuple[str, ...]:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError as e:
         raise AxforgeError(f"the labels cannot be read: {e}", where=where, fix="Write them as UTF-8, one name on each line.") from None
-    return tuple(line.strip() for line in lines if line.strip())
+    names = (line.strip(_BLANKS) for line in lines)
+    return tuple(name for name in names if name)

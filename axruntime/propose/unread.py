@@ -54,8 +54,6 @@ def _other_kind(network: Network) -> str:
     only = network.only
     if only is not None and only.integer and len(only.shape) in (3, 4) and only.shape[-2:] == (network.height, network.width):
         return "the class of each pixel, chosen inside the graph"
-    if only is not None and only.last == "Sigmoid" and only.shape == (1, 1, network.height, network.width):
-        return "one probability for each pixel, as of text detection or of a mask of one class"
     if only is not None and only.last == "Softmax" and len(only.shape) == 3:
         return "class scores along a sequence, as of text recognition"
     return ""

@@ -6,6 +6,6 @@ result.py
     label(names, class_id) -> str
 drawing.py
     boxes_on, panel_below, class_colour, ink_on, ground_of: what the kinds draw with
-classification.py, detections.py, segmentation.py, picture.py, tensors.py, embedding.py
+classification.py, detections.py, segmentation.py, picture.py, tensors.py, embedding.py, text.py
     one kind each, with the metric that judges it
 """

@@ -55,6 +55,6 @@ class TopK(Decoder, frozen=True, tag="topk"):
 
 
 def softmax(logits: Array) -> Array:
-    """exp(x) / sum(exp(x)) over a vector, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    return np.asarray(shifted / shifted.sum())
+    """exp(x) / sum(exp(x)) along the last axis, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
