@@ -12,6 +12,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.pipeline import steps  # noqa: F401 - all decoders are known, so that a sentence can name them
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
+from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.postprocessing.centernet import DecodeCenterNet
 from axforge.axruntime.pipeline.postprocessing.detr import DecodeDetr
 from axforge.axruntime.pipeline.postprocessing.filter import Filter
@@ -256,6 +257,28 @@ def test_oriented_boxes_are_those_of_opencv() -> None:
         expected = cv2.boxPoints(((cx, cy), (w, h), math.degrees(angle)))
         assert all(min(math.dist(corner, other) for other in expected.tolist()) < 1e-2 for corner in polygon.tolist())
         np.testing.assert_allclose(hull, [*expected.min(axis=0), *expected.max(axis=0)], atol=1e-2)
+
+
+def test_finished_oriented_boxes_are_those_of_opencv() -> None:
+    boxes = [uniform(0, 1, 30, 2) * 60, uniform(1, 1, 30, 2) * 30 + 2, uniform(2, 1, 30, 1)]
+    head = np.concatenate([*boxes, np.arange(30, dtype=np.float32).reshape(1, 30, 1) % 3, random(3, 1, 30, 1)], axis=2)
+    found = DecodeYoloObb(classes=3, confidence_threshold=0.5)({"y": head}, CONTEXT)
+    assert found.polygons is not None
+    rows = [row for row in head[0].tolist() if row[4] >= 0.5]
+    assert 5 < len(rows) == len(found.scores)
+    for (cx, cy, w, h, score, label, angle), polygon, i in zip(rows, found.polygons, range(len(rows)), strict=True):
+        expected = cv2.boxPoints(((cx, cy), (w, h), math.degrees(angle)))
+        assert all(min(math.dist(corner, other) for other in expected.tolist()) < 1e-2 for corner in polygon.tolist())
+        assert (found.scores[i], found.class_ids[i]) == (np.float32(score), label)
+    with pytest.raises(AxforgeError, match="gives class 2"):
+        DecodeYoloObb(classes=2, confidence_threshold=0.5)({"y": head}, CONTEXT)
+
+
+@pytest.mark.parametrize("shape, task, fits", [((1, 300, 7), "", True), ((1, 300, 7), "detect", False), ((1, 84, 7), "", False)])
+def test_finished_oriented_boxes_are_recognised(shape: tuple[int, ...], task: str, fits: bool) -> None:
+    found = DecodeYoloObb.fits(Network(64, 64, 3, (Head("y", shape),), task=task))
+    assert (found is not None) == fits
+    assert found is None or [step.tag() for step in found.steps] == ["decode_yolo_obb"]
 
 
 @pytest.mark.parametrize("agnostic", [False, True])

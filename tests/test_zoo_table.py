@@ -59,7 +59,7 @@ def test_every_family_is_of_some_network_and_is_written_as_the_schema_says() -> 
 
 
 def test_what_cannot_be_downloaded_is_named_with_what_can() -> None:
-    checkpoint, alone = table.find("yolov8l-coco"), table.find("yolo11n-coco-onnx")
+    checkpoint, alone = table.find("yolov8l-coco"), table.find("yolov10n-coco-onnx")
     assert checkpoint is not None
     assert alone is not None
     assert checkpoint.obstacles() == [

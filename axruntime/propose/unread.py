@@ -6,7 +6,7 @@ from axforge.axruntime.pipeline.preprocessing.resize import Resize
 from axforge.axruntime.pipeline.step import Decoder, Fit, PreStep
 from axforge.axruntime.pipeline.steps import POST_STEPS
 
-#: An end-to-end detector gives at most so many boxes.
+#: A detector by queries gives at most so many boxes.
 _MOST_BOXES = 1000
 
 
@@ -35,8 +35,6 @@ def _yolo_rows(network: Network, head: Head) -> str:
     shape = head.shape
     if len(shape) != 3:
         return ""
-    if shape[2] == 7 and 0 < shape[1] <= _MOST_BOXES:
-        return f"up to {shape[1]} finished boxes with score, class and an angle (end-to-end oriented detection)"
     if not network.strides(shape[2]):
         rows = network.strides(shape[1]) and shape[2] > 4 and head.computes
         return "boxes and class scores in rows (the decoder of YOLOv8 wants them in columns)" if rows else ""

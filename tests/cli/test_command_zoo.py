@@ -42,7 +42,7 @@ def test_a_network_is_shown_with_its_facts(axforge: Axforge) -> None:
         (("show", "resnet18-imagenet-onn"), 1, "resnet18-imagenet-onnx"),
         (("show", "../../etc/passwd"), 1, "no network"),
         (("fetch", "yolov8l-coco"), 1, "PyTorch checkpoint"),
-        (("fetch", "yolo11n-coco-onnx"), 1, "No address"),
+        (("fetch", "yolov10n-coco-onnx"), 1, "No address"),
         (("fetch", "yolov8n-yolov8s"), 1, "Several networks"),
         (("check", "nothing-like-that"), 1, "no network"),
         (("add", "none.onnx", "--like", "yolov8n-coco"), 1, "none.onnx"),

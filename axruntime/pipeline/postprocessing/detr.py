@@ -53,7 +53,7 @@ class DecodeDetr(BoxDecoder, frozen=True, tag="decode_detr"):
         if len(network.heads) != 2 or any(len(head.shape) != 3 for head in network.heads):
             return None
         boxes = [head for head in network.heads if head.shape[2] == 4]
-        scores = [head for head in network.heads if head.shape[2] > 4]
+        scores = [head for head in network.heads if head.shape[2] not in (1, 2, 4)]  # two scores are background and face, as of UltraFace
         if len(boxes) != 1 or len(scores) != 1 or not scores[0].shape[1] == boxes[0].shape[1] <= _MOST_QUERIES:
             return None
         return scores[0], boxes[0]

@@ -171,7 +171,7 @@ def _compile(model: Mapping[str, object], notes: Notes) -> dict[str, dict[str, o
     extra = section(model.get("extra_kwargs"), "extra_kwargs", notes)
     given = section(extra.get("compilation_config"), "compilation_config", notes)
     quantization = section(given.pop("quantization_config", None), "quantization_config", notes)
-    scheme = str(quantization.pop("ptq_scheme", "") or "")
+    scheme = str(quantization.pop("ptq_scheme", None) or given.pop("quantization_scheme", None) or "")
     for key in [*given, *quantization, *(key for key in extra if key not in ("compilation_config", "resize_size"))]:
         notes.lost(f"extra_kwargs.{key}", "An option of another compiler.")
     if scheme and scheme not in _SCHEMES:

@@ -62,6 +62,9 @@ class Results:
 
     def _yolo(self, operator: YamlOperator) -> None:
         name = self.network.lower()
+        if str(operator.peek("box_format") or "").lower() == "xywhr":
+            self._decoder(operator, "decode_yolo_obb", "nms_rotated")
+            return
         kind = "decode_yolov5" if name.startswith(_LIKE_YOLOV5) else "decode_yolox" if name.startswith("yolox") else "decode_yolov8"
         self._decoder(operator, kind, "nms", sure=False)
 
@@ -87,9 +90,10 @@ class Results:
         operator.take("normalized_coord")
 
     def _suppression(self, operator: YamlOperator, kind: str) -> None:
+        finished = operator.flag("nms_free")
         overlap, agnostic = operator.number("nms_iou_threshold", default=0.45), operator.flag("nms_class_agnostic")
         candidates, most = operator.whole("max_nms_boxes"), operator.whole("nms_top_k", "top_k")
-        if kind:
+        if kind and not finished:
             self._step(kind, operator, iou_threshold=overlap, class_agnostic=agnostic, max_candidates=candidates, max_detections=most)
             self.notes.mapped("suppression", f"overlap {overlap}" + (", all classes together" if agnostic else ""))
 

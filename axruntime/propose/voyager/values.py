@@ -46,6 +46,10 @@ class YamlOperator:
         found = [self._left.pop(name, None) for name in names]
         return next((value for value in found if value is not None), None)
 
+    def peek(self, name: str) -> object:
+        """The value of a parameter, which may still be taken."""
+        return self._left.get(name)
+
     def number(self, *names: str, default: float | None = None) -> float | None:
         """That parameter as a finite number. Raises AxforgeError."""
         if (value := self.take(*names)) is None:
