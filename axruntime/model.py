@@ -64,6 +64,7 @@ class Model:
         return model
 
     def _start(self, deployed: "Deployed", threads: int, engine: str) -> None:
+        from axforge.axruntime.engines import HasThreads
         from axforge.axruntime.engines.factory import engine_for
 
         self._deployed = deployed
@@ -71,6 +72,7 @@ class Model:
             if deployed.model.graph.islands:
                 require("onnxruntime")  # now, and not at the first picture
             self._engine = engine_for(engine, deployed.model, threads=threads)
+        self._threaded = self._engine if isinstance(self._engine, HasThreads) else None
         self._pipeline: Pipeline | None = None
         self._use = _Use()
         self._alone: AbstractContextManager[object] = nullcontext() if engine == "aipu-host" else threading.Lock()
@@ -162,15 +164,23 @@ class Model:
         with self._use, self._alone:
             yield
 
-    def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+    @property
+    def frames_at_once(self) -> int:
+        """How many calls of `run(..., alone=True)` at once keep the engine's CPUs busy; 1 for an engine that does one at a time."""
+        return self._threaded.threads if self._threaded else 1
+
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
         """The network alone: its outputs by name.
 
         feeds: an array for each of `inputs`, pre-processed; a quantized input is taken as real numbers or as int8 codes.
-        raw: give quantized outputs as int8 codes and not as float32.
+        raw: give quantized outputs as int8 codes and not as float32. alone: use the calling thread only, for callers that run several
+        frames at once (see `frames_at_once`).
 
         Raises AxforgeError on a missing or unknown input, or another shape.
         """
         with self._running():
+            if alone and self._threaded:
+                return self._threaded.run(self._checked(feeds), raw=raw, alone=True)
             return self._engine.run(self._checked(feeds), raw=raw)
 
     def save(self, path: Path | str) -> Path:

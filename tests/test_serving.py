@@ -40,7 +40,7 @@ from axforge.axruntime.serving.metrics import ServingMetrics
 from axforge.axruntime.serving.protocol import JSON_LENGTH
 from axforge.axruntime.serving.server import ServingOptions, serve
 
-LIMITS = ServingLimits(request_bytes=200_000, pixels=10_000, seconds=20, waiting=6, batch=4)
+LIMITS = ServingLimits(request_bytes=200_000, pixels=10_000, seconds=20, waiting=6)
 PICTURES, TENSORS = "/v2/models/finder-pipeline", "/v2/models/finder"
 
 
@@ -258,8 +258,10 @@ class Gate:
     def __init__(self) -> None:
         self.open, self.taken = threading.Event(), threading.Semaphore(0)
         self.seen: list[float] = []
+        self.alone: list[bool] = []
 
-    def __call__(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+    def __call__(self, feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
+        self.alone.append(alone)
         self.taken.release()
         assert self.open.wait(20)
         self.seen.append(float(feeds["x"][0]))
@@ -270,9 +272,9 @@ def waiting(number: int, seconds: float = 20) -> Waiting:
     return Waiting({"x": np.array([float(number)])}, False, time.monotonic() + seconds)
 
 
-def test_frames_of_several_requests_become_a_batch() -> None:
-    gate, metrics = Gate(), ServingMetrics()
-    batcher = Batcher(gate, LIMITS, metrics)
+def test_frames_take_turns_and_those_whose_client_has_gone_are_left_out() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, LIMITS, ServingMetrics())
     first, others = waiting(0), [waiting(i) for i in range(1, 5)]
     batcher.add([first])
     assert gate.taken.acquire(timeout=20)
@@ -283,10 +285,28 @@ def test_frames_of_several_requests_become_a_batch() -> None:
     batcher.close()
     assert gate.seen == [0, 1, 3, 4]
     assert others[3].done.result()["y"].tolist() == [8]
-    assert 'axforge_batch_frames_bucket{le="2.0"} 1.0' in metrics.text().decode()
-    assert "axforge_batch_frames_sum 5.0" in metrics.text().decode()
     with pytest.raises(Refused, match="stopping"):
         batcher.add([waiting(9)])
+
+
+def test_frames_that_wait_together_are_run_side_by_side() -> None:
+    gate, both, metrics = Gate(), threading.Barrier(2), ServingMetrics()
+
+    def run(feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
+        if alone:
+            both.wait(20)  # breaks if they come one after another
+        return gate(feeds, raw=raw, alone=alone)
+
+    batcher = Batcher(run, LIMITS, metrics, at_once=2)
+    batcher.add([waiting(0)])
+    assert gate.taken.acquire(timeout=20)
+    batcher.add(others := [waiting(i) for i in range(1, 5)])
+    assert not gate.taken.acquire(timeout=0.1)  # the first has all CPUs
+    gate.open.set()
+    batcher.close()
+    assert [frame.done.result()["y"].tolist() for frame in others] == [[2], [4], [6], [8]]
+    assert gate.alone == [False, True, True, True, True]
+    assert 'axforge_frames_at_once_bucket{le="1.0"} 5.0' not in metrics.text().decode()
 
 
 def test_a_full_queue_refuses_and_a_late_frame_is_dropped() -> None:
@@ -308,7 +328,7 @@ def test_a_full_queue_refuses_and_a_late_frame_is_dropped() -> None:
 
 
 def test_an_engine_that_fails_fails_its_frame_only() -> None:
-    def run(feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
+    def run(feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
         if feeds["x"][0] == 1:
             raise AxforgeError("it does not fit")
         return dict(feeds)
@@ -322,7 +342,7 @@ def test_an_engine_that_fails_fails_its_frame_only() -> None:
 
 
 def test_requests_at_once_are_all_answered_rightly(model: Model) -> None:
-    limits = ServingLimits(waiting=64, batch=4)
+    limits = ServingLimits(waiting=64)
     pictures = [photo()[:, : 40 + i] for i in range(16)]
     with TestClient(application(model, limits)) as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda picture: client.post(f"{PICTURES}/infer", **image_of(png(picture))), pictures))
@@ -410,7 +430,7 @@ def test_a_signal_ends_the_server_after_what_it_has_taken(tmp_path: Path, number
         "from axforge.axruntime.serving.server import ServingOptions, serve\n"
         "model = Model(sys.argv[1], threads=1)\n"
         "run = model.run\n"
-        "model.run = lambda feeds, raw=False: (print('in the engine', flush=True), time.sleep(1), run(feeds, raw=raw))[2]\n"
+        "model.run = lambda feeds, **more: (print('in the engine', flush=True), time.sleep(1), run(feeds, **more))[2]\n"
         "serve(model, ServingOptions(port=0), sys.stdout)\n"
     )
     with subprocess.Popen([sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True) as process:

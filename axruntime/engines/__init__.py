@@ -7,7 +7,7 @@ onnx       the fp32 ONNX in onnxruntime (`torch` is another name for it); the on
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from axforge.axcompiler.numerics import Array
 
@@ -45,4 +45,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds."""
+        ...
+
+
+@runtime_checkable
+class HasThreads(Protocol):
+    """An engine that runs a frame on several threads, or several frames at once on one each.
+
+    threads: most that a frame uses. `run` with `alone` uses the caller's only.
+    """
+
+    threads: int
+
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
+        """Outputs by name, as `Engine.run`."""
         ...

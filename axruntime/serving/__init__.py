@@ -7,7 +7,7 @@ app.py
 served.py
     Served: what a model name stands for; TensorService: arrays in and out; PictureService: pictures in, results out
 batching.py
-    Batcher(engine, limits): frames of all requests take turns in the engine, a batch at a time
+    Batcher(engine, limits): frames of all requests take turns in the engine, several side by side
 protocol.py
     read_request, write_response                           messages with JSON or binary tensors
 limits.py

@@ -29,6 +29,8 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:; media-src blob:"
 )
 _PAGE = Path(__file__).with_name("page.html")
+#: Requests that are read, prepared or answered at once; most of their threads wait for the engine.
+_REQUESTS = 16
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,13 +47,12 @@ class InferenceServer:
 
     def __init__(self, model: Model, limits: ServingLimits) -> None:
         self._limits, self._metrics = limits, ServingMetrics()
-        self._batcher = Batcher(model.run, limits, self._metrics)
+        self._batcher = Batcher(model.run, limits, self._metrics, model.frames_at_once)
         services: list[Served] = [TensorService(model, self._batcher, limits)]
         if model.descriptor is not None:
             services.insert(0, PictureService(model, self._batcher, limits))
         self._services = {service.name: service for service in services}
-        # most of these threads wait for the engine, with a frame in the queue
-        self._pool = ThreadPoolExecutor(2 * limits.batch + (os.cpu_count() or 1), thread_name_prefix="axforge-requests")
+        self._pool = ThreadPoolExecutor(_REQUESTS + (os.cpu_count() or 1), thread_name_prefix="axforge-requests")
         self._under_way = 0
 
     def starlette(self) -> Starlette:
@@ -154,15 +155,16 @@ class InferenceServer:
         too_large = Refused(413, f"The request is too large: at most {most:,} bytes are taken.")
         if length.isdecimal() and (len(length) > 18 or int(length) > most):
             raise too_large
-        body = bytearray()
+        parts: list[bytes] = []
         try:
             async for part in request.stream():
-                body += part
-                if len(body) > most:
+                parts.append(part)
+                most -= len(part)
+                if most < 0:
                     raise too_large
         except ClientDisconnect:
             raise Refused(499, "The client has gone.") from None
-        return bytes(body)
+        return b"".join(parts)
 
     async def _awaited(self, work: "asyncio.Future[Response]", request: Request, ticket: Ticket) -> Response:
         """The answer of `work`, unless the client goes or its time is over: then its frames are taken out of the queue."""

@@ -8,16 +8,13 @@ from axforge.axcompiler.errors import AxforgeError
 class ServingLimits(msgspec.Struct, frozen=True):
     """request_bytes: of the body of a request. pixels: of a picture, known before it is decoded. seconds: for which a request may take.
 
-    waiting: frames that may wait for the engine, of all requests together. batch: frames that the engine takes at once.
-    batch_seconds: how long it waits for a batch to fill when nothing else is to be done; 0 takes what is there.
+    waiting: frames that may wait for the engine, of all requests together.
     """
 
     request_bytes: int = 64_000_000
     pixels: int = 50_000_000
     seconds: float = 30.0
     waiting: int = 64
-    batch: int = 8
-    batch_seconds: float = 0.0
 
 
 class Refused(Exception):

@@ -23,7 +23,9 @@ class ServingMetrics:
         self.steps = Histogram(
             "axforge_step_seconds", "Time of a frame in each step.", ["model", "step"], buckets=_SECONDS, registry=registry
         )
-        self.batch = Histogram("axforge_batch_frames", "Frames that the engine took at once.", buckets=_FRAMES, registry=registry)
+        self.at_once = Histogram(
+            "axforge_frames_at_once", "Frames that the engine works on when one begins, with it.", buckets=_FRAMES, registry=registry
+        )
         self.waiting = Gauge("axforge_waiting_frames", "Frames that wait for the engine.", registry=registry)
 
     def text(self) -> bytes:

@@ -40,6 +40,15 @@ def test_results_do_not_depend_on_threads(graph):
         np.testing.assert_array_equal(result, results[0])
 
 
+def test_a_frame_alone_takes_no_other_thread(graph):
+    engine = HostEngine(graph, 4)
+    feeds = codes(graph)
+    found = engine.run(feeds, raw=True, alone=True)
+    assert not [thread for thread in engine.pool._workers if thread.is_alive()]
+    for name, value in engine.run(feeds, raw=True).items():
+        np.testing.assert_array_equal(value, found[name])
+
+
 def test_several_callers_share_an_engine(graph):
     engine = HostEngine(graph, 2, cache=shared_cache())
     inputs = [codes(graph, seed) for seed in range(8)]

@@ -30,6 +30,8 @@ from axforge.axruntime.engines.host.threads import Pool
 from axforge.axruntime.engines.signature import quantization, signature
 
 _engines: "weakref.WeakSet[HostEngine]" = weakref.WeakSet()
+#: the caller's thread
+_ALONE = Pool(1)
 _PTR = ctypes.c_void_p
 _INT = ctypes.c_int64
 _RUN = (_PTR, _PTR, _INT, _INT, _INT, _PTR, _PTR)
@@ -91,13 +93,16 @@ class HostEngine:
         weakref.finalize(self, self.pool.close)
         _engines.add(self)
 
-    def run(self, feeds: Mapping[str, Array], *, raw: bool = False) -> dict[str, Array]:
-        """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out."""
+    def run(self, feeds: Mapping[str, Array], *, raw: bool = False, alone: bool = False) -> dict[str, Array]:
+        """Outputs by name. Quantized inputs are taken as float32 or as int8 codes; raw gives int8 codes out.
+
+        alone: on the caller's thread only, for callers that run several frames at once.
+        """
         with self._lock:
             context = self._free.pop() if self._free else None
         context = context or Context(self)
         try:
-            return context.run(feeds, raw)
+            return context.run(feeds, raw, alone)
         finally:
             context.release()
             with self._lock:
@@ -142,9 +147,11 @@ class Context:
         self.calls = np.stack([addresses[plan.calls[..., 0]], plan.calls[..., 1] + at, plan.calls[..., 2]], axis=-1)
         self.program = self.calls[:, 0].copy()
         self.held: list[Array] = []
+        self.pool = engine.pool
 
-    def run(self, feeds: Mapping[str, Array], raw: bool) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], raw: bool, alone: bool = False) -> dict[str, Array]:
         """Runs one frame and returns its outputs by name, as `HostEngine.run` does."""
+        self.pool = _ALONE if alone else self.engine.pool
         engine = self.engine
         graph, plan = engine.graph, engine.plan
         values: dict[str, Array] = {}
@@ -178,7 +185,7 @@ class Context:
         call, rest = self.engine.native, (self.barrier.ctypes.data, self.engine.yield_address)
         bases, program = self.bases.ctypes.data, self.program[first:].ctypes.data
         # the job refers to addresses only: a worker that still leaves it keeps nothing alive
-        self.engine.pool.run(lambda thread, threads: call(bases, program, last - first, thread, threads, *rest))
+        self.pool.run(lambda thread, threads: call(bases, program, last - first, thread, threads, *rest))
 
     def _island(self, first: int, last: int, op: ir.Island, values: dict[str, Array]) -> None:
         """Native steps up to an island, then the island; its quantized results are bound for the next segment."""
