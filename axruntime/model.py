@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from axforge.axcompiler.manifest import Manifest
     from axforge.axruntime.deployed.opening import Deployed
     from axforge.axruntime.media.source import FrameSource
+    from axforge.axruntime.pipeline.candidates import PictureModel
     from axforge.axruntime.pipeline.descriptor import Descriptor
     from axforge.axruntime.pipeline.pipeline import Pipeline
     from axforge.axruntime.results.result import PipelineResult
@@ -73,6 +74,7 @@ class Model:
                 require("onnxruntime")  # now, and not at the first picture
             self._engine = engine_for(engine, deployed.model, threads=threads)
         self._threaded = self._engine if isinstance(self._engine, HasThreads) else None
+        self._others = {name: type(self).of(other, threads=threads, engine=engine) for name, other in self._deployed.others.items()}
         self._pipeline: Pipeline | None = None
         self._use = _Use()
         self._alone: AbstractContextManager[object] = nullcontext() if engine == "aipu-host" else threading.Lock()
@@ -154,7 +156,7 @@ class Model:
         from axforge.axruntime.streaming.flow import FrameFlow, Intake
 
         with missing_named():
-            pipeline = Pipeline(self._described(), self._engine, StreamMemory())
+            pipeline = Pipeline(self._described(), self._engine, StreamMemory(), self._regions())
             with FrameFlow(pipeline, Intake().flights(source), during=self._running) as flow:
                 yield from flow
 
@@ -198,6 +200,8 @@ class Model:
         """End the threads and free the memory, once the calls that are under way have ended. May be called twice."""
         if self._use.end():
             self._engine.close()
+            for other in self._others.values():
+                other.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,8 +220,12 @@ class Model:
         """The pipeline of single pictures, for whoever does its parts in places of their own. Raises AxforgeError when there is none."""
         from axforge.axruntime.pipeline.pipeline import Pipeline
 
-        self._pipeline = self._pipeline or Pipeline(self._described(), self._engine)
+        self._pipeline = self._pipeline or Pipeline(self._described(), self._engine, models=self._regions())
         return self._pipeline
+
+    def _regions(self) -> "Mapping[str, PictureModel]":
+        """The models that the pipeline runs on parts of a picture."""
+        return {name: _OfRegions(other) for name, other in self._others.items()}
 
     def _described(self) -> "Descriptor":
         if self.descriptor is None:
@@ -242,6 +250,18 @@ class Model:
         if value.dtype.kind not in "fiub":
             raise AxforgeError(f"input '{name}' is of type {value.dtype} and must be of numbers", where=self.name)
         return value if value.dtype == np.int8 or value.dtype == dtype else value.astype(dtype)
+
+
+class _OfRegions:
+    """A model that another one runs on parts of a picture, by the rules of `Model` for calls at the same time."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def run(self, image: Array) -> "PipelineResult":
+        """The result for a region."""
+        with self._model._running():
+            return self._model.pipeline().run(image)
 
 
 class _Use:

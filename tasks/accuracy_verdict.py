@@ -1,10 +1,11 @@
 """The measurement behind `doit accuracy`: both models on the same pictures, the loss, and the verdict."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from axforge.tasks.compiling import shown
-from axforge.tasks.project.engines import FLOAT, open_for
+from axforge.tasks.project.engines import FLOAT, open_for, pipeline_for
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting, table
 
@@ -90,13 +91,13 @@ def measure(plan: BuildPlan, pipe: str) -> "AccuracyReport":
         return measure_there(plan, pipe)
     from axforge.axruntime.evaluate.datasets import open_dataset  # loads NumPy
     from axforge.axruntime.evaluate.evaluate import evaluate  # loads NumPy
-    from axforge.axruntime.pipeline.pipeline import Pipeline  # loads NumPy
 
     dataset = open_dataset(plan.descriptor, plan.settings.data_root)
     engine = open_for(plan, pipe)
     try:
-        with counting(f"Measuring {plan.model.name} on {pipe}") as progress:
-            return evaluate(Pipeline(plan.descriptor, engine), dataset, limit=plan.options.frames or None, progress=progress)
+        with ExitStack() as opened, counting(f"Measuring {plan.model.name} on {pipe}") as progress:
+            pipeline = pipeline_for(plan, engine, pipe, opened)
+            return evaluate(pipeline, dataset, limit=plan.options.frames or None, progress=progress)
     finally:
         engine.close()
 

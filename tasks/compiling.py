@@ -51,12 +51,17 @@ def plans(typed: command_line.CommandLine) -> list[BuildPlan]:
     asked = {rest.partition(":")[0] for group in command_line.COMPILED_GROUPS for rest in typed.of_group(group)}
     named = [name for name in typed.models() if name in asked or ready.find(name, typed.options(name), here) is None]
     found = [BuildPlan(zoo.find(name, here), typed.options(name), here, PROJECT.channel) for name in named]
+    known = {plan.model.name for plan in found}
+    for plan in [*found]:
+        added = {other.model.name: other for other in plan.with_others() if other.model.name not in known}
+        found += added.values()
+        known |= added.keys()
     for plan in found:
         _refuse_to_compile_own(plan, typed)
         if plan.options.force and plan.options.require_cached:
             raise AxforgeError("--force runs every stage, and --require-cached none.", where=plan.model.name, fix="Give one of them.")
     if typed.everything():
-        found += _others(typed, here, set(named))
+        found += _others(typed, here, known)
     return found
 
 
@@ -149,11 +154,12 @@ class Publish:
             "name": plan.model.name,
             "doc": str(description) or f"compile {plan.model.name}",
             "actions": [(Guarded(self.execute).__call__,)],
-            "file_dep": [str(path) for path in (plan.model.path, plan.axmodel, self._labels()) if path is not None],
-            "task_dep": [f"compile:{plan.model.name}:{stage.name}" for stage in STAGES],
-            "targets": [str(self.target)],
+            "file_dep": [str(path) for path in (plan.model.path, plan.axmodel, self._labels(), *self._others()) if path is not None],
+            "task_dep": [f"compile:{plan.model.name}:{stage.name}" for stage in STAGES]
+            + [f"compile:{other.model.name}" for other in plan.others],
+            "targets": [str(self.target), *map(str, self._bundles().values())],
             "uptodate": [Question("what was published is still there", self.unchanged)],
-            "clean": [(remove_files, [[str(self.target)]])],
+            "clean": [(remove_files, [[str(self.target), *map(str, self._bundles().values())]])],
             "params": command_line.doit_params(command_line.OPTIONS),
             "meta": {"model": plan.model.name, "finishes": shown(plan.axmodel, plan), "explain": plan.options.explain},
         }
@@ -162,8 +168,37 @@ class Publish:
         """Whether what was published is still there."""
         if task.meta is not None:
             task.meta["remark"] = str(values.get("remark", ""))
-        before = values.get("outputs", {}).get(str(self.target))
-        return before is not None and same(str(self.target), before)
+        before = values.get("outputs", {})
+        targets = (self.target, *self._bundles().values())
+        return all(str(path) in before and same(str(path), before[str(path)]) for path in targets)
+
+    def _bundles(self) -> dict[str, Path]:
+        """The bundles beside the compiled model, of the models that its pipeline runs, by their names."""
+        return {other.model.name: self.plan.published / f"{other.model.name}.zip" for other in self.plan.others}
+
+    def _others(self) -> list[Path]:
+        """What says whether those bundles are current: a published model.json has the digests of all files beside it."""
+        return [other.own or other.published / "model.json" for other in self.plan.others]
+
+    def _write_bundles(self) -> dict[str, str]:
+        """Write those bundles, read-only, and give their SHA-256 by file name."""
+        from axforge.axcompiler.container import write_atomic  # a build with nothing to do writes nothing
+        from axforge.axruntime.deployed.bundle import bundled  # loads NumPy
+        from axforge.cache.disk import READ_ONLY  # a build with nothing to do opens no cache
+        from axforge.tasks.stages import edits  # a build with nothing to do writes nothing
+
+        digests = {}
+        for other in self.plan.others:
+            path, source = self._bundles()[other.model.name], other.own or other.published
+            if source.suffix == ".axmodel":
+                fix = "Name the compiled folder there, or a zip of it."
+                raise AxforgeError(f"{self.plan.model.name} runs {source}, which has no pipeline.", where=str(other.model.path), fix=fix)
+            data = bundled(source) if source.is_dir() else source.read_bytes()
+            digests[path.name] = hashlib.sha256(data).hexdigest()
+            edits.set_aside(self.plan, [path.name], digests.values)
+            write_atomic(path, data)
+            path.chmod(READ_ONLY)
+        return digests
 
     def _labels(self) -> Path | None:
         """The file with the names of classes, where model.json names one that is there."""
@@ -181,6 +216,7 @@ class Publish:
         refuse_mistakes(self.plan, warn=False)
         descriptor = self.plan.descriptor  # a descriptor with a mistake is not published
         files = {name: hashlib.sha256((self.plan.published / name).read_bytes()).hexdigest() for name in edits.COMPILED}
+        files |= self._write_bundles()
         document = published_json(self.plan.model.path.read_bytes(), descriptor.label_names, files)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         sweep(self.target.parent)
@@ -194,7 +230,8 @@ class Publish:
             beside.unlink(missing_ok=True)
         share = share_of(self.plan)
         said = ["" if share.enough else share.summary(), self.predicted()]
-        return {"outputs": {str(self.target): snapshot(str(self.target))}, "remark": "; ".join(filter(None, said))}
+        outputs = {str(path): snapshot(str(path)) for path in (self.target, *self._bundles().values())}
+        return {"outputs": outputs, "remark": "; ".join(filter(None, said))}
 
     def predicted(self) -> str:
         """How many frames per second the first of the vendor's boards makes of it; "" where none has such an AIPU."""

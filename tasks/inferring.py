@@ -80,12 +80,12 @@ class Infer:
 
     def as_doit(self, name: str) -> dict[str, Any]:
         """The task as doit wants it: it always runs, after what it needs."""
-        stage, is_compiled = needs(self.pipe), isinstance(self.plan, ready.Ready)
+        stage, plans = needs(self.pipe), [] if isinstance(self.plan, ready.Ready) else self.plan.with_others()
         return {
             "name": name,
             "doc": f"run {self.plan.model.name} on {self.source}",
             "actions": [(Guarded(self.execute).__call__,)],
-            "task_dep": [] if is_compiled else [f"compile:{self.plan.model.name}" + (f":{stage}" if stage else "")],
+            "task_dep": [f"compile:{plan.model.name}" + (f":{stage}" if stage else "") for plan in plans],
             "uptodate": [False],
             "verbosity": 2,
             "io": {"capture": False},

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
@@ -10,7 +11,7 @@ from axforge.axruntime.media.source import Skipped
 from axforge.axruntime.output import unread_output_discarded
 from axforge.cache.errors import masked
 from axforge.tasks.compiling import shown
-from axforge.tasks.project.engines import open_for
+from axforge.tasks.project.engines import open_for, pipeline_for
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.screen.display import counting, table
 from axforge.tasks.screen.tally import Stopwatch, Tally
@@ -104,12 +105,11 @@ class Run:
     def through(self, engine: "Engine") -> None:
         """Run all frames. Raises AxforgeError, and `Stopped` when a signal asks for it; the recording is whole then."""
         from axforge.axruntime.pipeline.candidates import StreamMemory
-        from axforge.axruntime.pipeline.pipeline import Pipeline
         from axforge.axruntime.streaming.flow import FrameFlow
 
-        pipeline = Pipeline(self.plan.descriptor, engine, StreamMemory())
         lenient = not (self.plan.options.strict or self.source.video or self.source.total == 1)
-        with self.recording, counting(f"{self.plan.model.name} on {self.pipe}") as progress:
+        with ExitStack() as opened, self.recording, counting(f"{self.plan.model.name} on {self.pipe}") as progress:
+            pipeline = pipeline_for(self.plan, engine, self.pipe, opened, StreamMemory())
             with FrameFlow(pipeline, self.intake.flights(self.source), lenient=lenient) as flow:
                 for flight in flow:
                     self._take(flight)

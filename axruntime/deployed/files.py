@@ -1,5 +1,6 @@
 """The files of a compiled model: of a folder, or inside one zip file, which is read in place and never extracted."""
 
+import io
 import struct
 import zipfile
 import zlib
@@ -57,12 +58,15 @@ class FolderFiles:
 
 
 class ZipFiles:
-    """The files of a zip. It comes from anywhere: names, kinds and sizes are checked before anything is unpacked, into memory only."""
+    """The files of a zip. It comes from anywhere: names, kinds and sizes are checked before anything is unpacked, into memory only.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.where = path, str(path)
+    zipped: its path, or its bytes, where it is a file of another zip or folder; where: what messages call it.
+    """
+
+    def __init__(self, zipped: Path | bytes, where: str = "") -> None:
+        self._zipped, self.where = zipped, where or str(zipped)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with self._archive() as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         except OSError as e:
             raise AxforgeError(f"the file cannot be read: {e.strerror or e}", where=self.where) from e
@@ -79,7 +83,7 @@ class ZipFiles:
         if entry is None:
             return None
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with self._archive() as archive:
                 return archive.read(entry)
         except OSError as e:
             raise AxforgeError(f"the file cannot be read: {e.strerror or e}", where=self.where) from e
@@ -89,6 +93,9 @@ class ZipFiles:
     def names(self) -> list[str]:
         return sorted(self._entries)
 
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self._zipped if isinstance(self._zipped, Path) else io.BytesIO(self._zipped))
+
     def _refuse(self, what: str) -> NoReturn:
         raise FormatError(what, where=self.where, fix=_FIX)
 
@@ -96,7 +103,7 @@ class ZipFiles:
         """Raise FormatError for an entry that no honest bundle has."""
         name, size = entry.filename, entry.file_size
         path = PurePosixPath(name)
-        limit = MAX_MODEL_BYTES if path.suffix == ".axmodel" else MAX_TEXT_BYTES
+        limit = MAX_MODEL_BYTES if path.suffix in (".axmodel", ".zip") else MAX_TEXT_BYTES
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
             self._refuse(f"the zip names a place outside itself: '{name}'")
         if S_ISLNK(entry.external_attr >> 16):

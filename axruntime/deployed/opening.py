@@ -1,7 +1,8 @@
 """Opens a compiled model, wherever it was copied to, and verifies that its files belong together and are as they were published."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ from axforge.axcompiler.errors import AxforgeError, FormatError
 from axforge.axcompiler.manifest import Manifest
 from axforge.axruntime.axmodel import AxModel
 from axforge.axruntime.deployed import seal
-from axforge.axruntime.deployed.files import FolderFiles, ModelFiles, open_files
+from axforge.axruntime.deployed.files import FolderFiles, ModelFiles, ZipFiles, open_files
 from axforge.axruntime.pipeline.models import FILE as PIPELINE
 
 if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Descriptor
 
 _ZIP = b"PK"
+#: Models that run models that run models: deeper is a file that contains itself.
+_DEEPEST = 4
 _ADVICE = "Publish the model again (doit compile:MODEL), or copy it again from where it came from."
 
 
@@ -27,6 +30,7 @@ class Deployed:
 
     where: what was opened, for messages. data: the bytes of the `.axmodel`, which is `model`. descriptor: its pipeline, labels read;
     manifest: its typed manifest.json, which agrees with the model. Both are None where the file is absent: such a model runs on arrays.
+    others: by name, the models that its pipeline runs on parts of a picture; each is a bundle beside it.
     """
 
     where: str
@@ -34,6 +38,12 @@ class Deployed:
     model: AxModel
     descriptor: "Descriptor | None"
     manifest: Manifest | None
+    others: "Mapping[str, Deployed]" = field(default_factory=dict)
+
+
+def bundle_name(model: str) -> str:
+    """The file beside a compiled model that holds another one, `model`, which its pipeline runs."""
+    return f"{model}.zip"
 
 
 def open_deployed(path: Path | str) -> Deployed:
@@ -83,7 +93,7 @@ def _begins(path: Path) -> bytes:
         raise AxforgeError(f"the file cannot be read: {e.strerror}", where=str(path)) from e
 
 
-def _opened(files: ModelFiles, name: str) -> Deployed:
+def _opened(files: ModelFiles, name: str, depth: int = 0) -> Deployed:
     data, written = files.read(name), files.read(manifest.FILE)
     if data is None:
         raise AxforgeError(f"there is no {name} in it", where=files.where, fix=_where_it_may_be(files))
@@ -96,7 +106,21 @@ def _opened(files: ModelFiles, name: str) -> Deployed:
     described = None if written is None else _manifest(bytes(written), model, files.where)  # says more of an edit than the seal
     if sealed is not None and written is not None:
         _unedited(bytes(sealed), manifest.FILE, written, files.where)
-    return Deployed(files.where, data, model, descriptor, described)
+    others = {} if descriptor is None else {other: _other(files, other, sealed, depth) for other in descriptor.models_run}
+    return Deployed(files.where, data, model, descriptor, described, others)
+
+
+def _other(files: ModelFiles, name: str, sealed: Buffer | None, depth: int) -> Deployed:
+    """The model `name` that the pipeline of another one runs. Raises AxforgeError when it is missing, damaged or was edited."""
+    data = files.read(bundle_name(name))
+    if data is None:
+        what = f"its pipeline runs the model '{name}', and there is no {bundle_name(name)} in it"
+        raise AxforgeError(what, where=files.where, fix=_ADVICE)
+    if depth >= _DEEPEST:
+        raise FormatError("models run each other more than four deep", where=files.where, fix="Name no model that runs this one.")
+    if sealed is not None:
+        _unedited(bytes(sealed), bundle_name(name), data, files.where)
+    return _opened(ZipFiles(bytes(data), f"{files.where}/{bundle_name(name)}"), manifest.MODEL_FILE, depth + 1)
 
 
 def _where_it_may_be(files: ModelFiles) -> str:

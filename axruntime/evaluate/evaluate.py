@@ -82,14 +82,14 @@ def measure(
 ) -> Measured:
     """Part `part[0]` of `part[1]` of what `evaluate` measures: a run of neighbouring samples. Raises as that does."""
     descriptor = for_measuring(pipeline.descriptor)
-    measured = Pipeline(descriptor, pipeline.engine)
+    measured = Pipeline(descriptor, pipeline.engine, models=pipeline.models)
     metric = metric_for(kind_of_result(descriptor.postprocessing), dataset.truth)
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise AxforgeError(f"{limit} samples are too few to measure on", where=dataset.name, fix="Use at least 1.")
     first, after = (count * i // part[1] for i in (part[0], part[0] + 1))
     if first < after:  # engines compile and read weights at their first picture, which is not a speed to report
-        Pipeline(descriptor, pipeline.engine).run(dataset[first * len(dataset) // count].image)
+        Pipeline(descriptor, pipeline.engine, models=pipeline.models).run(dataset[first * len(dataset) // count].image)
     start = time.perf_counter()
     for number in range(first, after):
         sample = dataset[number * len(dataset) // count]

@@ -23,6 +23,8 @@ codes.py
 candidates.py
     Candidates(boxes, scores, class_ids); DecoderContext(prepared, labels, memory) with .detections(candidates) -> Detections
     StreamMemory(): what steps keep from one frame of a stream to the next
+regions.py
+    upright(picture, box, margin), straightened(picture, corners, margin) -> PictureRegion | None   for a model that looks at a part
 chain.py
     prepare(steps, image) -> Prepared; finish(steps, outputs, context) -> PipelineResult
     kind_of_result(steps) -> type[PipelineResult]
@@ -32,7 +34,7 @@ calibration.py (light until feeds are asked for)
     feeds(descriptor, items, inputs: Mapping[str, (shape, dtype)]) -> Iterator[dict[str, Array]]
         one dict for each sample; what `inputs` an engine or an ONNX has: `Engine.inputs`, or `onnx_inputs(path)`
 pipeline.py
-    Pipeline(descriptor, engine, memory=None).run(image) -> PipelineResult          image: uint8 RGB [H, W, 3], or a dataset's own array
+    Pipeline(descriptor, engine, memory=None, models={}).run(image) -> PipelineResult   image: uint8 RGB [H, W, 3], or a dataset's own array
     .prepare(image), .infer(prepared), .finish(outputs, prepared)      its parts; `.engine_seconds` sums time in the engine
 tracking/
     ByteTrack, OcSort, Sort: update(boxes, scores, class_ids) -> ids

@@ -1,7 +1,7 @@
 """Boxes between a decoder and the result, and what decoders know besides the network's outputs. Light to import."""
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
@@ -10,7 +10,7 @@ from axforge.axruntime.pipeline.geometry import Prepared
 from axforge.axruntime.pipeline.resampling import mask_in_box
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.masks import InstanceMask
-from axforge.axruntime.results.result import label
+from axforge.axruntime.results.result import PipelineResult, label
 
 T = TypeVar("T")
 
@@ -59,15 +59,25 @@ class Candidates(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, prototypes=prototypes)
 
 
+class PictureModel(Protocol):
+    """Another model that a step may run on a part of the picture."""
+
+    def run(self, image: Array) -> PipelineResult:
+        """The result for a picture, uint8 RGB [H, W, 3]. Raises AxforgeError."""
+        ...
+
+
 class DecoderContext(msgspec.Struct, frozen=True):
     """What a step of post-processing knows besides the network's outputs: the picture as it was fed, and the names of the classes.
 
     memory: of the stream that the picture is a frame of; a picture by itself has one of its own.
+    models: those that steps run on parts of the picture, by name.
     """
 
     prepared: Prepared
     labels: tuple[str, ...] = ()
     memory: StreamMemory = msgspec.field(default_factory=StreamMemory)
+    models: Mapping[str, PictureModel] = msgspec.field(default_factory=dict)
 
     def picture_size(self) -> Array:
         """Width and height of the network's picture, float32 [2]."""

@@ -27,12 +27,12 @@ def prepare(chain: Sequence[PreStep], image: Array) -> Prepared:
 
 def begin(image: Array) -> Draft:
     """A picture before the first step."""
-    return Draft(image, image, Geometry(width=image.shape[1], height=image.shape[0]))
+    return Draft(image, image, Geometry(width=image.shape[1], height=image.shape[0]), source=image)
 
 
 def prepared(draft: Draft) -> Prepared:
     """A picture after the last step, as a float32 tensor."""
-    return Prepared(_to_tensor(draft.value, draft.layout), draft.picture, draft.geometry)
+    return Prepared(_to_tensor(draft.value, draft.layout), draft.picture, draft.geometry, draft.source)
 
 
 def _to_tensor(value: Array, layout: str) -> Array:

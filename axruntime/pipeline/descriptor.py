@@ -117,6 +117,11 @@ class Descriptor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Class names in order, () when the model has none."""
         return self.labels if isinstance(self.labels, tuple) else ()
 
+    @property
+    def models_run(self) -> tuple[str, ...]:
+        """Names of other models that post-processing runs, each once."""
+        return tuple(dict.fromkeys(name for step in self.postprocessing for name in step.models_run()))
+
 
 def parse_descriptor(data: bytes, where: str) -> Descriptor:
     """The descriptor in `data`. Raises AxforgeError that names `where` and the place in it. Labels stay as they are written."""

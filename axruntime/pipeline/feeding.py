@@ -49,7 +49,7 @@ class CodeFeeder:
             return chain.prepared(draft)
         if channels not in self._tables:
             self._tables[channels] = self._table(channels)
-        return Prepared(self._codes(draft, self._tables[channels]), draft.picture, draft.geometry)
+        return Prepared(self._codes(draft, self._tables[channels]), draft.picture, draft.geometry, draft.source)
 
     def _table(self, channels: int) -> Array:
         """The code of each byte, as uint8 [256, channels] of the same bits. Raises AxforgeError where a step does not fit the channels."""

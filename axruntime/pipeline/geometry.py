@@ -50,6 +50,7 @@ class Draft(msgspec.Struct, frozen=True):
     value: [H, W] or [H, W, C] of any type, what the next step works on. picture: the same as last resized or cropped, in its own colours.
     layout: the order of axes that the network's input will have. inner: top, left, height and width of the picture in a letterbox,
     whose other pixels are `pad` in every channel; None without a letterbox. A step on bytes must turn a grey into the same grey to keep it.
+    source: the picture before all steps.
     """
 
     value: Array
@@ -58,6 +59,7 @@ class Draft(msgspec.Struct, frozen=True):
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     inner: tuple[int, int, int, int] | None = None
     pad: int = 0
+    source: Array | None = None
 
     def resized(self, value: Array, geometry: Geometry) -> "Draft":
         """After a step that changed the picture's size."""
@@ -69,8 +71,9 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What a picture became: the network's input, the picture as last resized or cropped, and the way back to the source."""
+    """What a picture became: the network's input, the picture as last resized or cropped, the way back to the source, and the source."""
 
     tensor: Array
     picture: Array
     geometry: Geometry
+    source: Array | None = None

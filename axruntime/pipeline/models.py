@@ -2,12 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from axforge.axcompiler.errors import AxforgeError
 
 FILE = "model.json"
+#: The step of post-processing that runs another model.
+RUN_MODEL = "run_model"
 #: What a model's folder may be called, to be part of the name of a task.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -26,6 +28,13 @@ def find_model(name: str, roots: Sequence[Path], others: Callable[[], Sequence[s
 
     fix = f"{suggest(name, [*model_names(roots), *others()], 'model')} AXFORGE_MODELS names folders with models of your own."
     raise AxforgeError(f"There is no model {name!r}.", where=", ".join(str(root) for root in roots), fix=fix)
+
+
+def models_run(document: Mapping[str, object]) -> list[str]:
+    """Names of other models that the steps of a model.json run, each once. The document was not checked in depth."""
+    steps = document.get("postprocessing")
+    found = [step for step in steps if isinstance(step, dict) and step.get("type") == RUN_MODEL] if isinstance(steps, list) else []
+    return list(dict.fromkeys(name for step in found if isinstance(name := step.get("model"), str)))
 
 
 def model_names(roots: Sequence[Path]) -> list[str]:

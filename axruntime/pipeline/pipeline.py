@@ -9,7 +9,7 @@ from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.engines import Engine
 from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline import chain
-from axforge.axruntime.pipeline.candidates import DecoderContext, StreamMemory
+from axforge.axruntime.pipeline.candidates import DecoderContext, PictureModel, StreamMemory
 from axforge.axruntime.pipeline.codes import Codes, Output, RawOutputs
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.feeding import CodeFeeder
@@ -27,10 +27,18 @@ class Pipeline:
     raw: whether the engine is to give its quantized outputs as codes.
 
     memory: of the stream whose frames are run, in order, for steps that follow objects; None: each picture is by itself.
+    models: those that its steps run on parts of a picture (`descriptor.models_run`), by name; their time counts as post-processing.
     """
 
-    def __init__(self, descriptor: Descriptor, engine: Engine, memory: StreamMemory | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        engine: Engine,
+        memory: StreamMemory | None = None,
+        models: Mapping[str, PictureModel] | None = None,
+    ) -> None:
         self._memory = memory
+        self.models = dict(models or {})
         self.descriptor, self.engine = descriptor, engine
         self.engine_seconds = 0.0
         self._input = only_input(engine.inputs, descriptor.name)
@@ -72,7 +80,7 @@ class Pipeline:
         return chain.finish(self.descriptor.postprocessing, outputs, self._context(prepared))
 
     def _context(self, prepared: Prepared) -> DecoderContext:
-        return DecoderContext(prepared, self.descriptor.label_names, self._memory or StreamMemory())
+        return DecoderContext(prepared, self.descriptor.label_names, self._memory or StreamMemory(), self.models)
 
 
 def only_input(inputs: Inputs, name: str) -> str:

@@ -58,6 +58,10 @@ class PostStep(PipelineStep, frozen=True):
     takes: ClassVar[str]
     gives: ClassVar[type[PipelineResult]]
 
+    def models_run(self) -> tuple[str, ...]:
+        """Names of other models that the step runs."""
+        return ()
+
     def follow(
         self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext
     ) -> Candidates | PipelineResult:

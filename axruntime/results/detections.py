@@ -149,6 +149,13 @@ def _shifted(row: Row, image_id: int, id: int | None = None) -> Row:
     return moved if id is None else moved | {"id": row["id"] + id}
 
 
+def _moved(points: Array, homography: Array) -> Array:
+    """Points [..., 2] as `homography` [3, 3] moves them, float64."""
+    x, y = points[..., 0], points[..., 1]
+    mapped = np.stack([x * row[0] + y * row[1] + row[2] for row in homography.astype(np.float64)], axis=-1)
+    return np.asarray(mapped[..., :2] / mapped[..., 2:])
+
+
 def _xywh(boxes: Array) -> list[list[float]]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
 
@@ -159,6 +166,7 @@ class Detections(PipelineResult, frozen=True):
     keypoints: float64 [n, k, 3], x, y and confidence. polygons: float64 [n, 4, 2], corners of turned boxes. masks: one for each box.
     Each of these is None for a network that does not give it; points are in pixels of the source picture too, and may be outside it.
     track_ids: int64 [n], the number of the object that a box follows through a video, -1 where it follows none; None without a tracker.
+    parts: by the name of another model, what it says of each box, None where it was not asked; empty when no other model ran.
     """
 
     task = "detection"
@@ -177,6 +185,7 @@ class Detections(PipelineResult, frozen=True):
     keypoints: Array | None = None
     polygons: Array | None = None
     masks: tuple[InstanceMask, ...] | None = None
+    parts: dict[str, tuple[PipelineResult | None, ...]] = msgspec.field(default_factory=dict)
 
     def take(self, index: Array) -> "Detections":
         """Those at `index` (int64), in its order."""
@@ -184,7 +193,22 @@ class Detections(PipelineResult, frozen=True):
         kept: dict[str, object] = {name: value[index] for name in columns if (value := getattr(self, name)) is not None}
         names = tuple(self.labels[i] for i in index.tolist())
         masks = None if self.masks is None else tuple(self.masks[i] for i in index.tolist())
-        return msgspec.structs.replace(self, labels=names, masks=masks, **kept)
+        parts = {model: tuple(results[i] for i in index.tolist()) for model, results in self.parts.items()}
+        return msgspec.structs.replace(self, labels=names, masks=masks, parts=parts, **kept)
+
+    def placed(self, to_picture: Array, size: tuple[int, int]) -> "Detections":
+        quads = _moved(self.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), to_picture)
+        places: dict[str, object] = {"boxes": np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)}
+        if self.polygons is not None:
+            places["polygons"] = _moved(self.polygons, to_picture)
+        elif to_picture[0, 1] or to_picture[1, 0]:
+            places["polygons"] = quads
+        if self.keypoints is not None:
+            places["keypoints"] = np.concatenate([_moved(self.keypoints[..., :2], to_picture), self.keypoints[..., 2:]], axis=-1)
+        if self.masks is not None:
+            places["masks"] = tuple(mask.placed(to_picture, size) for mask in self.masks)
+        places["parts"] = {name: tuple(r and r.placed(to_picture, size) for r in results) for name, results in self.parts.items()}
+        return msgspec.structs.replace(self, **places)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -204,6 +228,8 @@ class Detections(PipelineResult, frozen=True):
                 shape[name] = value
         for shape, mask in zip(shapes, self.masks or (), strict=bool(self.masks)):
             shape["mask"] = mask.as_json()
+        for i, shape in enumerate(shapes if self.parts else ()):
+            shape["parts"] = {model: result and result.as_json() for model, results in self.parts.items() for result in results[i : i + 1]}
         return shapes
 
     def table(self) -> ResultTable:
@@ -213,6 +239,9 @@ class Detections(PipelineResult, frozen=True):
         if self.track_ids is not None:
             columns.append(Column("track"))
             rows = [(*row, track if track >= 0 else "") for row, track in zip(rows, self._tracks(), strict=True)]
+        for model, results in reversed(self.parts.items()):
+            columns.insert(0, Column(model))
+            rows = [("" if result is None else result.brief(), *row) for result, row in zip(results, rows, strict=True)]
         return ResultTable(tuple(columns), tuple(rows))
 
     def draw(self, image: Array) -> Array:
@@ -223,9 +252,19 @@ class Detections(PipelineResult, frozen=True):
             colours = [track if track >= 0 else colour for track, colour in zip(tracks, colours, strict=True)]
             names = tuple(f"{name} #{track}" if track >= 0 else name for track, name in zip(tracks, names, strict=True))
         ground = image if self.masks is None else masks_on(image, self.masks, colours)
+        names = self._with_parts(names)
         turned = None if self.polygons is None else self.polygons.tolist()
         drawn = boxes_on(ground, self.boxes.tolist(), colours, names, self.scores.tolist(), turned)
+        for result in (r for results in self.parts.values() for r in results if isinstance(r, Detections)):
+            drawn = result.draw(drawn)
         return drawn if self.keypoints is None else points_on(drawn, self.keypoints.tolist(), colours)
+
+    def _with_parts(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names with what other models say of each box, where that is not drawn by itself."""
+        for results in self.parts.values():
+            said = ["" if r is None or isinstance(r, Detections) else r.brief() for r in results]
+            names = tuple(f"{name}: {words}" if words else name for name, words in zip(names, said, strict=True))
+        return names
 
     def to_supervision(self) -> "SupervisionDetections":
         """The boxes as `supervision.Detections`: labels in `data["class_name"]`, and track ids where a tracker gave them."""

@@ -2,7 +2,13 @@
 
 import msgspec
 
-from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.lazy import Array, cv2, np
+
+
+def of_pixel_centres(homography: Array) -> Array:
+    """A homography [3, 3] between places in pictures as one between indices of their pixels, whose centres are half a pixel further."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    return np.asarray(np.linalg.inv(half) @ homography @ half)
 
 
 class InstanceMask(msgspec.Struct, frozen=True):
@@ -31,6 +37,15 @@ class InstanceMask(msgspec.Struct, frozen=True):
     def columns(self) -> slice:
         """The columns of the picture that `pixels` covers."""
         return slice(self.left, self.left + self.pixels.shape[1])
+
+    def placed(self, to_picture: Array, size: tuple[int, int]) -> "InstanceMask":
+        """The mask of a region, in a picture of `size` (height, width). to_picture: the homography [3, 3] from region to picture."""
+        whole = cv2.warpPerspective(self.full().astype(np.uint8), of_pixel_centres(to_picture), size[::-1], flags=cv2.INTER_NEAREST)
+        rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+        if not rows.size:
+            return InstanceMask(0, 0, np.zeros((0, 0), bool), size)
+        top, left = int(rows[0]), int(columns[0])
+        return InstanceMask(left, top, whole[top : rows[-1] + 1, left : columns[-1] + 1] > 0, size)
 
     def as_json(self) -> dict[str, object]:
         """COCO's run-length encoding, uncompressed: lengths of runs of 0 and 1 by turns, down the columns, starting with 0."""

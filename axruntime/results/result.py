@@ -154,6 +154,13 @@ class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
         """The result in a few words."""
         return ", ".join(f"{n} {name}" if n > 1 else name for name, n in Counter(self.seen()).most_common(6)) or "nothing"
 
+    def placed(self, to_picture: Array, size: tuple[int, int]) -> "PipelineResult":
+        """The result of a region, with its places in pixels of the whole picture.
+
+        to_picture: the homography [3, 3] from the region's pixels to the picture's; size: the picture's height and width.
+        """
+        return self
+
     def mapped(self, class_map: Sequence[int]) -> "PipelineResult":
         """The result in the classes of a dataset. class_map: the dataset's class of each class of the network."""
         return self

@@ -94,6 +94,10 @@ def described(plan: BuildPlan, *, calibrates: bool = True) -> list[Finding]:
         descriptor = plan.descriptor
     except AxforgeError as error:
         return [*found, Finding("error", error.what if not error.where else f"{error.where}: {error.what}", error.fix)]
+    try:
+        plan.with_others()
+    except AxforgeError as error:
+        found.append(Finding("error", error.what, error.fix))
     found += _labels(descriptor)
     if calibrates:
         found += _calibration(descriptor, plan)
@@ -225,7 +229,8 @@ def _fit(descriptor: "Descriptor", graph: "OnnxGraph", name: str, shape: tuple[i
     outputs = {head.name: np.zeros(head.shape, np.float32) for head in heads}
     try:
         with np.errstate(all="ignore"):
-            finish(descriptor.postprocessing, outputs, DecoderContext(prepared, descriptor.label_names))
+            steps = [step for step in descriptor.postprocessing if not step.models_run()]
+            finish(steps, outputs, DecoderContext(prepared, descriptor.label_names))
     except AxforgeError as error:
         yield Finding("error", f"{error.where}: {error.what}.", error.fix)
     yield from _classes(descriptor, outputs)

@@ -1,5 +1,6 @@
 """Which engine runs a model: the words after --pipe."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from axforge.tasks.project.ready import Ready
 from axforge.tasks.project.suggest import nearest
 
 if TYPE_CHECKING:
+    from axforge.axruntime.deployed.opening import Deployed
     from axforge.axruntime.engines import Engine
+    from axforge.axruntime.pipeline.candidates import StreamMemory
+    from axforge.axruntime.pipeline.pipeline import Pipeline
 
 #: Engines that run the fp32 model.
 FLOAT = ("onnx", "torch")
@@ -48,6 +52,37 @@ def open_for(plan: BuildPlan, pipe: str) -> "Engine":
 
         return engine_for(pipe, open_deployed(plan.own).model)
     return open_engine(pipe, model_path(plan, pipe))
+
+
+def pipeline_for(plan: BuildPlan, engine: "Engine", pipe: str, opened: ExitStack, memory: "StreamMemory | None" = None) -> "Pipeline":
+    """The pipeline of a model on its engine. The models that it runs are opened on the engine `pipe`, and closed by `opened`."""
+    from axforge.axruntime.pipeline.pipeline import Pipeline  # loads NumPy
+
+    if isinstance(plan, Ready) or (plan.own is not None and pipe in COMPILED):
+        from axforge.axruntime.deployed.opening import open_deployed  # loads NumPy
+
+        deployed = plan.deployed if isinstance(plan, Ready) else open_deployed(plan.own or plan.axmodel)
+        return Pipeline(plan.descriptor, engine, memory, _deployed_others(deployed, pipe, opened))
+    models = {}
+    for other in plan.others:
+        inner = open_for(other, pipe)
+        opened.callback(inner.close)
+        models[other.model.name] = pipeline_for(other, inner, pipe, opened)
+    return Pipeline(plan.descriptor, engine, memory, models)
+
+
+def _deployed_others(deployed: "Deployed", pipe: str, opened: ExitStack) -> "dict[str, Pipeline]":
+    from axforge.axruntime.engines.factory import engine_for  # loads NumPy
+    from axforge.axruntime.pipeline.pipeline import Pipeline  # loads NumPy
+
+    models = {}
+    for name, other in deployed.others.items():
+        if other.descriptor is None:
+            raise AxforgeError(f"The model {name!r} has no pipeline, so it takes no pictures.", where=other.where)
+        engine = engine_for(pipe, other.model)
+        opened.callback(engine.close)
+        models[name] = Pipeline(other.descriptor, engine, models=_deployed_others(other, pipe, opened))
+    return models
 
 
 def model_path(plan: BuildPlan, pipe: str) -> Path:

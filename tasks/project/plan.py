@@ -9,7 +9,7 @@ Making a BuildPlan reads model.json as plain JSON only; `BuildPlan.descriptor` c
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +19,11 @@ from axforge import axcompiler
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axcompiler.stages import STAGES, Stage
 from axforge.axruntime.packages import how_to_install
+from axforge.axruntime.pipeline.models import models_run
 from axforge.tasks.project.command_line import ModelOptions
 from axforge.tasks.project.progress import Channel
 from axforge.tasks.project.settings import Settings, zoo_folder
-from axforge.tasks.project.zoo import ZooModel
+from axforge.tasks.project.zoo import ZooModel, find
 
 if TYPE_CHECKING:
     from axforge.axruntime.pipeline.calibration import CalibrationItem
@@ -53,6 +54,27 @@ class BuildPlan:
         from axforge.axruntime.pipeline.descriptor import load_descriptor  # loads msgspec
 
         return load_descriptor(self.model.path, self.label_folders)
+
+    @cached_property
+    def others(self) -> "list[BuildPlan]":
+        """Plans of the models that its pipeline runs on parts of a picture. Raises AxforgeError for one that is not there.
+
+        What was typed about the ONNX is about this model alone.
+        """
+        options = replace(self.options, onnx="")
+        return [BuildPlan(self._found(name), options, self.settings, self.channel) for name in models_run(self.model.raw)]
+
+    def _found(self, name: str) -> ZooModel:
+        try:
+            return find(name, self.settings)
+        except AxforgeError as error:
+            raise AxforgeError(f"A step runs the model {name!r}: {error.what}", where=str(self.model.path), fix=error.fix) from None
+
+    def with_others(self) -> "list[BuildPlan]":
+        """This plan, those of the models that it runs, those that they run, and so on, each once. Raises AxforgeError for a circle."""
+        found: dict[str, BuildPlan] = {}
+        _collect(self, (), found)
+        return list(found.values())
 
     @property
     def label_folders(self) -> list[Path]:
@@ -148,6 +170,16 @@ class BuildPlan:
         where = [self.model.path, self.settings.data_root, self.settings.build_root, self.target]
         options = [given, self.options.num_cal_images, self.options.effort]
         return digest([3, SDK, self.cores, options, [str(path) for path in where], self.model.raw])
+
+
+def _collect(plan: BuildPlan, above: tuple[str, ...], found: dict[str, BuildPlan]) -> None:
+    name = plan.model.name
+    if name in above:
+        circle = " runs ".join((*above[above.index(name) :], name))
+        raise AxforgeError(f"Models run each other in a circle: {circle}.", where=str(plan.model.path), fix="Remove one of the steps.")
+    found.setdefault(name, plan)
+    for other in plan.others:
+        _collect(other, (*above, name), found)
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:
