@@ -22,6 +22,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     run.add_argument("--frames", type=_positive, default=None, metavar="N", help="stop after so many frames")
     run.add_argument("--save-output", type=Path, default=None, metavar="PATH", help="annotated picture or video, a .json, or a folder")
     run.add_argument("--json", action="store_true", help="print a line of JSON for each frame")
+    run.add_argument("--strict", action="store_true", help="stop at a picture that cannot be used, instead of skipping it")
     run.add_argument("--engine", default="aipu-host", help="aipu-host, sim or reference")
     run.add_argument("--threads", type=int, default=0, metavar="N", help="threads for one picture; 0 takes every CPU")
     run.set_defaults(act=_run)
@@ -67,8 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from axforge.axruntime import run_command
 
     words = {name: value for name, value in vars(arguments).items() if name in run_command.RunOptions.__struct_fields__}
-    run_command.run(run_command.RunOptions(**words), sys.stdout)
-    return 0
+    return run_command.run(run_command.RunOptions(**words), sys.stdout)
 
 
 def _bundle(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from axforge.axruntime.pipeline.descriptor import Descriptor
     from axforge.axruntime.pipeline.pipeline import Pipeline
     from axforge.axruntime.results.result import PipelineResult
-    from axforge.axruntime.streaming.flow import Flight
+    from axforge.axruntime.streaming.flow import Flight, Intake
 
 #: Steps of pre-processing that only a picture can go through.
 _PICTURE_STEPS = frozenset({"resize", "centercrop", "convert_color"})
@@ -149,15 +149,19 @@ class Model:
             if flight.frame is not None and flight.result is not None:
                 yield replace(flight.result, picture=flight.frame.image)
 
-    def flights(self, source: "FrameSource") -> "Iterator[Flight]":
-        """The frames of an open source with their results and the time of each step, as `stream` makes them."""
+    def flights(self, source: "FrameSource", intake: "Intake | None" = None, *, lenient: bool = False) -> "Iterator[Flight]":
+        """The frames of an open source with their results and the time of each step, as `stream` makes them.
+
+        intake: whose `skip` the source was opened with. lenient: a picture that the pipeline refuses is skipped too.
+        """
         from axforge.axruntime.pipeline.candidates import StreamMemory
         from axforge.axruntime.pipeline.pipeline import Pipeline
         from axforge.axruntime.streaming.flow import FrameFlow, Intake
 
         with missing_named():
             pipeline = Pipeline(self._described(), self._engine, StreamMemory(), self._regions())
-            with FrameFlow(pipeline, Intake().flights(source), during=self._running) as flow:
+            flights = (intake or Intake()).flights(source)
+            with FrameFlow(pipeline, flights, lenient=lenient, during=self._running) as flow:
                 yield from flow
 
     @contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from deployed_models import ANIMALS, CLASSIFIER, DETECTOR, classifier, detector, photo, publish
@@ -335,6 +337,39 @@ def test_bundle_run_and_verify_from_the_command_line(built: Path, tmp_path: Path
     assert [line["frame"] for line in lines] == [0, 1, 2]
     assert lines[0]["result"]["type"] == "classification"
     assert list((tmp_path / "video").glob("*.mp4"))
+
+
+def test_run_names_a_bad_picture_and_goes_on(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, folder = tmp_path / "pictures", str(built / "finder" / "finder" / "1")
+    pictures.mkdir()
+    for name in ("a", "c"):
+        Image.fromarray(photo()).save(pictures / f"{name}.png")
+    (pictures / "b.png").write_bytes(b"not a picture")
+    assert main(["run", folder, str(pictures), "--save-output", str(tmp_path / "seen")]) == 0
+    said = capsys.readouterr()
+    assert "WARNING: b.png is skipped: " in said.err
+    assert [line.split(":")[0] for line in said.out.splitlines()[:2]] == ["a.png", "c.png"]
+    document = json.loads((tmp_path / "seen" / "pictures.json").read_text())
+    assert [len(document[key]) for key in ("frames", "skipped")] == [2, 1]
+    assert main(["run", folder, str(pictures), "--strict"]) == 1
+    assert "b.png" in capsys.readouterr().err
+
+
+def test_a_signal_leaves_what_run_has_written(built: Path, tmp_path: Path) -> None:
+    words = ["run", str(built / "finder" / "finder" / "1"), "fakevideo:320x240", "--save-output", str(tmp_path / "seen.mp4")]
+    command = [sys.executable, "-m", "axforge.axruntime", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    count = 3 + sum(line.startswith("fakevideo") for line in rest.splitlines())
+    assert f"Stopped by SIGTERM after {count} frames." in said
+    assert len(json.loads((tmp_path / "seen.json").read_text())["frames"]) == count
+    capture = cv2.VideoCapture(str(tmp_path / "seen.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == count
 
 
 @pytest.mark.parametrize(
