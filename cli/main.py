@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "") -> int:
     except ModuleNotFoundError as error:
         if not (sentence := missing_extra(error)):
             raise
-        return _answer(prog or f"axforge {words[0]}", sentence)
+        hint = "\n  What is compiled runs without it: axforge run FOLDER SOURCE" if words[0] == "infer" else ""
+        return _answer(prog or f"axforge {words[0]}", sentence + hint)
     except AxforgeError as error:
         return _answer(prog or f"axforge {words[0]}", str(error))
     except SystemExit as ended:  # argparse, or a task creator that has said why

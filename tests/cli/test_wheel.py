@@ -74,6 +74,7 @@ def test_without_extras_a_compiled_folder_runs_and_all_else_names_the_extra(inst
         assert refused.returncode == 1
         assert "python -m pip install 'axforge[compile]'" in refused.stderr
         assert "Traceback" not in refused.stderr
+        assert ("axforge run FOLDER SOURCE" in refused.stderr) == (words[0] == "infer")
 
 
 def test_nothing_is_written_into_the_installation(installed: Path, project: Project, tmp_path: Path) -> None:
