@@ -10,6 +10,7 @@ import onnx
 from axforge.axcompiler import container, islands
 from axforge.axcompiler.check.clean import clean
 from axforge.axcompiler.check.load import load_model
+from axforge.axcompiler.check.tensor_data import refuse_infinite_weights
 from axforge.axcompiler.errors import AxforgeError, CompileError
 from axforge.axcompiler.onnx_graph.net import Net, to_model
 from axforge.axcompiler.onnx_graph.qdq import is_quantized, read
@@ -43,6 +44,7 @@ def checked_model(net: Net, config: CheckConfig, where: str) -> tuple[onnx.Model
     model = to_model(net)
     _refuse_unknown_operators(model, where)
     seen = view(model)
+    refuse_infinite_weights(net, where)
     placements = _keep_quantized(model, seen) if is_quantized(net.nodes) else place.place(seen, config, where)
     decision.record(model, place.decision(placements))
     nodes = [{"node": p.node, "op_type": p.op_type, "place": p.place, "reason": p.reason} for p in placements]

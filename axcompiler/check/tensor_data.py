@@ -1,12 +1,15 @@
-"""Whether the data of a tensor are as long as its shape says, which ONNX's own checker does not look at in every case."""
+"""Whether the data of a tensor are as long as its shape says, and numbers: ONNX's own checker does not look at it in every case."""
 
 import math
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
 from axforge.axcompiler.errors import CompileError
+from axforge.axcompiler.onnx_graph.net import Net
 from axforge.axcompiler.onnx_graph.tensors import tensors
+from axforge.axcompiler.operators import find
 
 #: bits of an element that is not whole bytes of its NumPy type
 _BITS = {
@@ -40,3 +43,18 @@ def _fits(tensor: TensorProto) -> bool:
         count *= 2
     stored = max(len(getattr(tensor, field)) for field in _FIELDS)
     return stored in (count, -(-count * bits // 8)) if bits else stored == count
+
+
+def refuse_infinite_weights(net: Net, where: str) -> None:
+    """Raises CompileError for weights that are NaN or infinite. (Other constants may be: a mask is minus infinity.)"""
+    for node in net.nodes:
+        operator = find(node.op_type, node.domain)
+        for name in node.input if operator and operator.multiplies else ():
+            value = net.constant(name)
+            if value is not None and value.dtype.kind == "f" and not (finite := np.isfinite(value)).all():
+                count = np.count_nonzero(~finite)
+                raise CompileError(
+                    f"tensor '{name}', weights of {node.op_type} '{node.name}', has {count:,} values that are NaN or infinite",
+                    where=where,
+                    fix="The training has diverged, or a number is too large for float32: export a model whose weights are numbers.",
+                )
