@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from axforge.axruntime.streaming.flow import Flight, Intake
 
 #: Steps of pre-processing that only a picture can go through.
-_PICTURE_STEPS = frozenset({"resize", "centercrop", "convert_color"})
+_PICTURE_STEPS = frozenset({"resize", "centercrop", "convert_color", "text_line"})
 _MAX_THREADS = 1024
 
 

@@ -18,6 +18,7 @@ _EXTRAS = {
     "matplotlib": "compile",
     "onnx": "compile",
     "pandas": "results",
+    "rapidocr-onnxruntime": "zoo",
     "prometheus-client": "serve",
     "rich": "compile",
     "scikit-image": "compile",

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axforge import ax_models
-from axforge.ax_models.builders import efficientnet_lite0, shape
+from axforge.ax_models.builders import efficientnet_lite0, rapidocr, shape
 from axforge.ax_models.builders.torch_checkpoint import read_tensors
 from axforge.axcompiler.errors import AxforgeError, FormatError
 from axforge.axruntime.pipeline.descriptor import load_descriptor
@@ -67,6 +67,17 @@ def test_the_default_model_is_built_alike_each_time(tmp_path: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node].count("Conv") == 1 + 16 * 3 - 1 + 1
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("build", [rapidocr.detection, rapidocr.recognition])
+def test_the_models_for_text_are_built_from_their_package(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rapidocr, "PACKAGE", "no_such_package_anywhere")
+        with pytest.raises(AxforgeError, match=r"axforge\[zoo\]"):
+            build(None, tmp_path / "text.onnx")
+    pytest.importorskip("rapidocr_onnxruntime", reason="it has the weights")
+    build(None, tmp_path / "text.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "text.onnx"), full_check=True)
 
 
 def test_shape_graphs_are_filled_as_their_own_script_fills_them(shared: Path, tmp_path: Path) -> None:

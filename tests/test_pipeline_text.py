@@ -1,6 +1,7 @@
 """Text detection and recognition, against the package rapidocr-onnxruntime where installed, and against answers known by construction."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.axcompiler.numerics import quantize
 from axforge.axruntime.pipeline import labels, steps
+from axforge.axruntime.pipeline.calibration import calibration_samples, feeds, load_sample
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
+from axforge.axruntime.pipeline.descriptor import parse_descriptor
+from axforge.axruntime.pipeline.feeding import CodeFeeder
 from axforge.axruntime.pipeline.postprocessing.ctc import DecodeCtc
 from axforge.axruntime.pipeline.postprocessing.db_text import DecodeDbText
 from axforge.axruntime.pipeline.postprocessing.topk import TopK
+from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
+from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
+from axforge.axruntime.pipeline.preprocessing.text_line import TextLine
 from axforge.axruntime.results.detections import Detections
 from axforge.axruntime.results.result import PipelineResult, annotate
 from axforge.axruntime.results.text import Text
@@ -163,6 +171,37 @@ def test_what_does_not_fit_is_refused_with_what_would(
 
 def test_a_file_of_labels_may_name_an_ideographic_space() -> None:
     assert labels.parse("a\n\u3000\n\n b\r\n".encode(), "x") == ("a", "\u3000", "b")
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 20), (1000, 20), (1, 1), (3, 900)])
+def test_a_line_keeps_its_proportions_until_it_is_too_long(width: int, height: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    prepared = prepare((TextLine(width=320, height=48, pad_value=127),), image)
+    wide = min(320, max(1, -(-48 * width // height)))
+    assert prepared.tensor.shape == (1, 3, 48, 320)
+    np.testing.assert_array_equal(prepared.tensor[0, :, :, :wide].transpose(1, 2, 0), cv2.resize(image, (wide, 48)))
+    assert (prepared.tensor[0, :, :, wide:] == 127).all()
+    grey = prepare((TextLine(width=320, height=48), ConvertColor(to="GRAY")), image)
+    assert grey.tensor.shape == (1, 1, 48, 320)
+    codes = CodeFeeder((TextLine(width=320, height=48), Normalize(mean=0.5, std=0.5)), 1 / 127, 0)(image)
+    floats = prepare((TextLine(width=320, height=48), Normalize(mean=0.5, std=0.5)), image)
+    np.testing.assert_array_equal(codes.tensor, quantize(floats.tensor, 1 / 127, 0))
+
+
+def test_lines_to_calibrate_on_are_drawn_alike_each_time() -> None:
+    document = {"name": "r", "preprocessing": [{"type": "text_line", "width": 320, "height": 48}]}
+    document["calibration"] = {"path": "none", "count": 5, "samples": "text"}
+    descriptor = parse_descriptor(json.dumps(document).encode(), "model.json")
+    items = calibration_samples(descriptor, None)
+    assert items == calibration_samples(descriptor, None)
+    assert len({item.variant for item in items}) == 5
+    for item in items:
+        line = load_sample(item)
+        np.testing.assert_array_equal(line, load_sample(item))
+        assert line.shape[1] > line.shape[0]
+        assert line.std() > 10
+    fed = list(feeds(descriptor, items, {"x": ((1, 3, 48, 320), "float32")}))
+    assert [feed["x"].shape for feed in fed] == [(1, 3, 48, 320)] * 5
 
 
 def rapid_model(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Every block of docs/python.md and docs/serving.md, with a tiny detector in the place of YOLOX; the service runs for real."""
+"""Every block of docs/python.md, pipelines.md and serving.md, tiny networks in the place of theirs; the service runs for real."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployed_models import DETECTOR, detector, photo, publish
+from deployed_models import CLASSIFIER, DETECTOR, classifier, detector, photo, publish
 from PIL import Image
 
 from axforge.axruntime.deployed.bundle import write_bundle
@@ -33,6 +33,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pages")
     write_bundle(publish(detector(), {**DETECTOR, "name": "yolox_nano"}, root / "yolox_nano" / "1"), root / "yolox_nano.zip")
     Image.fromarray(photo()).save(root / "street.jpg")
+    Image.fromarray(photo()).save(root / "page.png")
+    steps = [*DETECTOR["postprocessing"], {"type": "run_model", "model": "ppocr_rec"}]
+    outer = publish(detector(), {**DETECTOR, "name": "ppocr", "postprocessing": steps}, root / "ppocr" / "1")
+    reader = {
+        **CLASSIFIER,
+        "name": "ppocr_rec",
+        "task": "text-recognition",
+        "postprocessing": [{"type": "decode_ctc"}],
+        "labels": list("abcd"),
+    }
+    write_bundle(publish(classifier(), reader, root / "ppocr_rec"), outer / "ppocr_rec.zip")
+    write_bundle(outer, root / "ppocr.zip")
     writer = VideoWriter(root / "traffic.mp4", 25.0)
     for i in range(30):
         writer.write(fake_picture(64, 48, i))
@@ -52,7 +64,7 @@ def runs(place: Path, text: str) -> None:
         assert (place / name).exists()
 
 
-@pytest.mark.parametrize("text", blocks("python.md"), ids=range(len(blocks("python.md"))))
+@pytest.mark.parametrize("text", [*blocks("python.md"), *blocks("pipelines.md")])
 def test_a_block_about_python_works(place: Path, text: str) -> None:
     runs(place, text)
 

@@ -5,13 +5,14 @@ A sample is decided by the bytes of its file and by its `variant`, so whoever ke
 
 import json
 import random
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from axforge.axcompiler.errors import AxforgeError
-from axforge.axruntime.lazy import Array, np
+from axforge.axruntime.lazy import Array, Image, ImageDraw, ImageFont, cv2, np
 from axforge.axruntime.media.files import images_in
 from axforge.axruntime.media.samples import sample_names, sample_path
 from axforge.axruntime.pipeline.descriptor import Calibration, Descriptor
@@ -23,11 +24,14 @@ _PHOTO = "sample:"
 _NAMED = 20
 #: More crops than this, of a handful of photos, add nothing.
 _ENOUGH_CROPS = 96
+#: What made-up words consist of: small letters more often than others, as in most texts.
+_LETTERS = string.ascii_lowercase * 4 + string.ascii_uppercase + string.digits + ".,:-/()'%"
 
 
 @dataclass(frozen=True)
 class CalibrationItem:
-    """One sample. variant: '' for a whole picture, else JSON: {"row": [i, of]} of an .npz, or how a photo is cropped and lit."""
+    """One sample. variant: '' for a whole picture, else JSON: {"row": [i, of]} of an .npz, how a photo is cropped and lit, or what is
+    written on it."""
 
     name: str
     path: Path
@@ -57,6 +61,8 @@ def calibration_samples(descriptor: Descriptor, data_root: Path | None, count: i
         return [CalibrationItem(f"{path.name}[{i}/{count}]", path, json.dumps({"row": [i, count]})) for i in range(count)]
     if path.is_dir():
         return _of_folder(path, count, descriptor.name)
+    if wanted.samples == "text":
+        return _of_text(crops, descriptor.name)
     if wanted.samples:
         return _of_photos(crops, descriptor.name)
     fix = "Put pictures there." if data_root is not None else "Name the folder above it with --data-root or AXFORGE_DATA_ROOT."
@@ -95,6 +101,21 @@ def _of_photos(count: int, model: str) -> list[CalibrationItem]:
     return items
 
 
+def _of_text(count: int, model: str) -> list[CalibrationItem]:
+    """Lines of one to seven made-up words, dark on light or light on dark, on pale photos that packages ship."""
+    names = sample_names()
+    if not names:
+        raise AxforgeError("no installed package ships a photo to calibrate with", where=model, fix="Name a folder of pictures.")
+    rng = random.Random(_SEED)
+    items = []
+    for i in range(count):
+        words = ["".join(rng.choices(_LETTERS, k=rng.randint(1, 9))) for _ in range(rng.randint(1, 7))]
+        colours = [[rng.randint(150, 255) for _ in range(3)], [rng.randint(0, 90) for _ in range(3)]]
+        variant = {"text": " ".join(words), "size": rng.randint(16, 40), "ground": colours[i % 5 == 0], "ink": colours[i % 5 != 0]}
+        items.append(CalibrationItem(f"text#{i}", sample_path(names[i % len(names)]), json.dumps(variant)))
+    return items
+
+
 def load_sample(item: CalibrationItem, opened: dict[Path, Array] | None = None) -> Array:
     """The sample as the pipeline takes it: uint8 RGB [H, W, 3], or the row of an .npz. Raises AxforgeError.
 
@@ -116,7 +137,20 @@ def load_sample(item: CalibrationItem, opened: dict[Path, Array] | None = None) 
     return _varied(whole, variant)
 
 
+def _lettered(photo: Array, variant: Mapping[str, Any]) -> Array:
+    """A line of text on a plain ground through which a photo shines faintly."""
+    font = ImageFont.load_default(variant["size"])
+    left, top, right, bottom = font.getbbox(variant["text"])
+    width, height = round(right - left) + 8, round(bottom - top) + 8
+    ground = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA) * 0.15 + np.asarray(variant["ground"]) * 0.85
+    canvas = Image.fromarray(np.rint(ground).astype(np.uint8))
+    ImageDraw.Draw(canvas).text((4 - left, 4 - top), variant["text"], font=font, fill=tuple(variant["ink"]))
+    return np.asarray(canvas)
+
+
 def _varied(image: Array, variant: Mapping[str, Any]) -> Array:
+    if "text" in variant:
+        return _lettered(image, variant)
     height, width = image.shape[:2]
     left, top, right, bottom = variant["crop"]
     crop = image[int(top * height) : max(int(bottom * height), 1), int(left * width) : max(int(right * width), 1)]

@@ -53,12 +53,13 @@ class Source(DescriptorPart, frozen=True):
 class Calibration(DescriptorPart, frozen=True):
     """Samples to find value ranges with: a folder of images or an .npz below the data root.
 
-    samples: without that folder, take photos that installed packages ship. count: how many samples, unless an option says otherwise.
+    samples: without that folder, take photos that installed packages ship, or, with "text", lines of text drawn on them.
+    count: how many samples, unless an option says otherwise.
     """
 
     path: str
     count: Annotated[int, Meta(ge=1)] = 100
-    samples: bool = False
+    samples: bool | Literal["text"] = False
 
 
 class DatasetSpec(DescriptorPart, frozen=True):
