@@ -22,7 +22,9 @@ from axforge.axruntime.pipeline.postprocessing.ultraface import DecodeUltraFace
 from axforge.axruntime.pipeline.postprocessing.yolo_obb import DecodeYoloObb
 from axforge.axruntime.pipeline.postprocessing.yolo_pose import DecodeYoloPose
 from axforge.axruntime.pipeline.postprocessing.yolo_segmentation import DecodeYoloSegmentation
+from axforge.axruntime.pipeline.postprocessing.yolov5 import DecodeYolov5
 from axforge.axruntime.pipeline.postprocessing.yolov8 import DecodeYolov8
+from axforge.axruntime.pipeline.postprocessing.yolox import DecodeYolox
 from axforge.axruntime.pipeline.postprocessing.yunet import DecodeYuNet
 from axforge.axruntime.pipeline.step import BoxDecoder, registered
 
@@ -39,6 +41,8 @@ ANCHORS = 2 * 64 + 16
 HEADS: dict[str, tuple[BoxDecoder, Mapping[str, tuple[int, ...]]]] = {
     "yolov8": (DecodeYolov8(classes=5), {"o": (1, 9, sum(CELLS))}),
     "yolov8 end to end": (DecodeYolov8(classes=255), {"o": (1, 300, 6)}),
+    "yolov5": (DecodeYolov5(classes=5), {"o": (1, 3 * sum(CELLS), 10)}),
+    "yolox": (DecodeYolox(classes=5), {"o": (1, sum(CELLS), 10)}),
     "pose": (DecodeYoloPose(keypoints=3), {"o": (1, 14, sum(CELLS))}),
     "pose of two dimensions": (DecodeYoloPose(keypoints=3, dimensions=2), {"o": (1, 11, sum(CELLS))}),
     "obb": (DecodeYoloObb(classes=4), {"o": (1, 9, sum(CELLS))}),
@@ -73,7 +77,7 @@ def outputs(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Codes
 
 def test_all_decoders_that_read_codes_are_here() -> None:
     reading = {step for step in registered(BoxDecoder).values() if step.reads_codes}
-    assert {type(step) for step, _ in HEADS.values()} | {step for step in reading if step.tag() == "decode_yolov5"} == reading
+    assert {type(step) for step, _ in HEADS.values()} == reading
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -97,7 +101,7 @@ def test_boxes_are_the_same_to_the_last_bit(name: str, threshold: float, multi_l
     assert threshold != 0.3 or len(long.scores), "no box reaches the threshold, so nothing was compared"
 
 
-@pytest.mark.parametrize("name", ["ssd of anchors, softmax", "retinaface of logits", "yunet", "nanodet", "pose"])
+@pytest.mark.parametrize("name", ["ssd of anchors, softmax", "retinaface of logits", "yunet", "nanodet", "pose", "yolov5", "yolox"])
 def test_nothing_that_the_whole_head_would_give_is_left_out(name: str) -> None:
     """Against the boxes of a threshold of 0, which leaves nothing out, chosen afterwards."""
     step, codes = HEADS[name][0], outputs(HEADS[name][1], seed=3)

@@ -15,7 +15,7 @@ from msgspec import Meta
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.codes import Output, RawOutputs, best, reaching, real
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, best, reaching, real, view
 from axforge.axruntime.pipeline.geometry import Draft
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.results.detections import Detections
@@ -169,6 +169,18 @@ class BoxDecoder(Decoder, frozen=True, kw_only=True):
         Only these have to be decoded, and of int8 codes dequantized: `chosen` would leave the others out.
         """
         return np.flatnonzero(reaching(best(scores, axis), np.asarray, self.confidence_threshold))
+
+    def candidates_of_products(self, presence: Output, scores: Output) -> Array:
+        """Indices of the boxes of which the product of `presence` [n] and a score [n, classes] may reach the threshold, never too few.
+
+        A product with the largest score of all is not below that with a box's own, unless a presence is negative.
+        """
+        if not presence.shape[0]:
+            return np.arange(0)
+        most = real(view(scores, lambda values: np.fmax.reduce(values, axis=None).reshape(1)))[0]
+        if not most > 0:
+            return np.arange(presence.shape[0])
+        return np.flatnonzero(reaching(presence, lambda share: share * most, self.confidence_threshold) | (real(presence) < 0))
 
     def chosen(self, boxes: Array, scores: Array, **columns: Array) -> Candidates:
         """Boxes [n, 4] with class scores [n, classes] that reach the threshold: once each, or once for each such class.

@@ -67,7 +67,9 @@ class DecodeYoloSegmentation(BoxDecoder, frozen=True, tag="decode_yolo_segmentat
         if boxes.shape[0] != 1 or width != last + self.masks:
             raise self.misfit(boxes.shape, f"{self._expected()} with prototypes [1, {self.masks}, H, W]")
         if self.objectness:
-            rows = real(boxes)[0]
+            head = view(boxes, lambda values: values[0])
+            chosen = self.candidates_of_products(view(head, lambda values: values[:, 4]), view(head, lambda values: values[:, first:last]))
+            rows = real_part(head, lambda values: values[chosen])
             scores = rows[:, first:last] * rows[:, 4:5]
         else:
             columns = self.candidates(view(boxes, lambda values: values[0, first:last]), axis=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from axforge.axruntime.lazy import Array, np
 from axforge.axruntime.pipeline.boxes import corners, grid, sigmoid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
-from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, view
+from axforge.axruntime.pipeline.codes import Output, RawOutputs, reaching, real, real_part, view
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
@@ -73,7 +73,9 @@ class DecodeYolov5(BoxDecoder, frozen=True, tag="decode_yolov5"):
         if len(values) == 1 and values[0].ndim == 3:
             if values[0].shape[2] != width:
                 raise self.misfit(values[0].shape, f"[1, N, {width}]")
-            rows = real(values[0])[0]
+            head = view(values[0], lambda exported: exported[0])
+            chosen = self.candidates_of_products(view(head, lambda part: part[:, 4]), view(head, lambda part: part[:, 5:]))
+            rows = real_part(head, lambda part: part[chosen])
         else:
             height = context.prepared.picture.shape[0]
             rows = np.concatenate([self._decoded(m, a, height) for m, a in zip(self._maps(values), self.anchors, strict=True)])

@@ -3,12 +3,13 @@
 from axforge.axruntime.lazy import np
 from axforge.axruntime.pipeline.boxes import corners, grid
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
+from axforge.axruntime.pipeline.codes import RawOutputs, real_part, view
 from axforge.axruntime.pipeline.heads import Network
 from axforge.axruntime.pipeline.postprocessing.nms import Nms
 from axforge.axruntime.pipeline.preprocessing.convert_color import ConvertColor
 from axforge.axruntime.pipeline.preprocessing.normalize import Normalize
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, Outputs, register
+from axforge.axruntime.pipeline.step import BoxDecoder, Certainty, Count, Fit, register
 
 
 @register
@@ -18,6 +19,7 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
     Objectness and classes are probabilities already.
     """
 
+    reads_codes = True
     takes = "`[1, N, 5 + classes]`"
 
     classes: Count
@@ -49,7 +51,7 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
         sure: Certainty = "certain" if head.tail and network.believable(classes) else "guess" if classes > 4 * 8 else "likely"
         return Fit(steps, sure, why, classes=classes, feeding=feeding)
 
-    def __call__(self, outputs: Outputs, context: DecoderContext) -> Candidates:
+    def __call__(self, outputs: RawOutputs, context: DecoderContext) -> Candidates:
         output = self.only(outputs)
         height, width = context.prepared.picture.shape[:2]
         shapes = [(height // s, width // s) for s in self.strides]
@@ -57,7 +59,9 @@ class DecodeYolox(BoxDecoder, frozen=True, tag="decode_yolox"):
         if output.ndim != 3 or output.shape[1:] != (len(cells), 5 + self.classes):
             raise self.misfit(output.shape, f"[1, {len(cells)}, {5 + self.classes}]")
         strides = np.concatenate([np.full((h * w, 1), s, np.float32) for (h, w), s in zip(shapes, self.strides, strict=True)])
-        rows = output[0]
+        head = view(output, lambda values: values[0])
+        chosen = self.candidates_of_products(view(head, lambda values: values[:, 4]), view(head, lambda values: values[:, 5:]))
+        rows, cells, strides = real_part(head, lambda values: values[chosen]), cells[chosen], strides[chosen]
         centers = (rows[:, :2] + cells) * strides
         with np.errstate(over="ignore"):  # a box of infinite size is clipped to the picture
             sizes = np.exp(rows[:, 2:4]) * strides
