@@ -42,12 +42,14 @@ class CheckConfig:
 
     cut_head, cut_tail: leave the pre- and post-processing of the graph to the host.
     end_nodes: names of tensors to cut at, instead of finding them.
+    float_state: a network that carries a recurrent state from call to call stays in float32.
     """
 
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     cut_head: bool = True
     cut_tail: bool = True
     end_nodes: tuple[str, ...] = ()
+    float_state: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.views import ModelView
 from axforge.axcompiler.operators.base import Part, find_elementwise, nothing_constant
 from axforge.axcompiler.placement.decision import Decision
+from axforge.axcompiler.placement.recurrent import carries_state
 from axforge.axcompiler.placement.units import Unit, copies, is_layer, region_bounds, units
 from axforge.axcompiler.stages import CheckConfig
 
@@ -28,6 +29,9 @@ class Placement:
 
 def place(view: ModelView, config: CheckConfig, where: str) -> list[Placement]:
     """A placement for every node, in order. Raises CompileError if `config.end_nodes` names nothing in the model."""
+    if config.float_state and (holder := carries_state(view)):
+        reason = f"'{holder}' carries a state from call to call, in which int8 errors add up (compile.check.float_state: false allows int8)"
+        return [Placement(node.name, node.op_type, "cpu", reason) for node in view.nodes]
     parts = units(view)
     ends = _ends(view, config, where)
     after, before = _after_layers(view, parts), _before_layers(view, parts)
