@@ -12,9 +12,10 @@ from axforge.axcompiler.operators.base import (
     multiply_adds,
     refusal,
     registered,
+    state_inputs,
 )
 from axforge.axcompiler.registry import load_modules
 
-__all__ = ["Operator", "channel_groups", "find", "find_elementwise", "is_random", "multiply_adds", "refusal", "registered"]
+__all__ = ["Operator", "channel_groups", "find", "find_elementwise", "is_random", "multiply_adds", "refusal", "registered", "state_inputs"]
 
 load_modules(__name__)

@@ -157,6 +157,7 @@ class Elementwise:
 _REGISTRY: dict[str, Operator] = {}
 _ELEMENTWISE: dict[str, Elementwise] = {}
 _RANDOM: set[str] = set()
+_STATES: dict[str, tuple[int, ...]] = {}
 _WORK: dict[str, Work] = {}
 
 
@@ -230,6 +231,16 @@ def multiply_adds(view: NodeView) -> int:
     work = _WORK.get(view.op_type) if view.domain in ("", "ai.onnx") else None
     known = all(name in view.shapes for name in (*filter(None, view.inputs), *filter(None, view.outputs)))
     return work(view) if work is not None and known else 0
+
+
+def recurrent(onnx: str, *states: int) -> None:
+    """Say that an operator is recurrent, and which of its inputs hold the state that it begins with."""
+    _STATES[onnx] = states
+
+
+def state_inputs(op_type: str) -> tuple[int, ...]:
+    """Which inputs of an ONNX operator hold the state that it begins with; () for one that is not recurrent."""
+    return _STATES.get(op_type, ())
 
 
 def random(*onnx: str) -> None:

@@ -4,7 +4,11 @@ import math
 
 from axforge.axcompiler.onnx_graph.views import NodeView
 from axforge.axcompiler.operators import common as c
-from axforge.axcompiler.operators.base import counts
+from axforge.axcompiler.operators.base import counts, recurrent
+
+recurrent("GRU", 5)
+recurrent("LSTM", 5, 6)
+recurrent("RNN", 5)
 
 
 @counts("GRU", "LSTM", "RNN")

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 import onnx
 
 from axforge.axcompiler.onnx_graph.views import ModelView, subgraphs
+from axforge.axcompiler.operators import state_inputs
 
-#: recurrent operators, and which of their inputs hold the state that they begin with
-_STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 #: what reads the shape of a tensor only
 _SHAPES = ("Shape", "Size")
 
@@ -28,7 +27,7 @@ def carries_state(view: ModelView) -> str:
 
 def _carries(proto: onnx.NodeProto, fed: Mapping[str, bool]) -> bool:
     """fed: the values in sight that depend on an input of the model."""
-    if any(fed.get(proto.input[i], False) for i in _STATES.get(proto.op_type, ()) if i < len(proto.input)):
+    if any(fed.get(proto.input[i], False) for i in state_inputs(proto.op_type) if i < len(proto.input)):
         return True
     return any(_inside(graph, fed) for graph in subgraphs(proto))
 
