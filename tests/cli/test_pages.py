@@ -51,25 +51,18 @@ def blocks() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with my.onnx, compiled, and picture.jpg; `axforge` and `axmodel` are commands.
-
-    Compiled, because blocks go on where another has stopped, and the workers that run them share no folder.
-    """
-    root = tmp_path_factory.mktemp("reader")
-    project = make_project(root / "other", root / "cache")
-    folder = root / "home"
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with my.onnx, not yet compiled, and picture.jpg; `axforge`, `axmodel` and `doit` are commands."""
+    project = make_project(tmp_path / "other", tmp_path / "cache")
+    folder = tmp_path / "home"
     folder.mkdir()
     (folder / "my.onnx").write_bytes(project.onnx.read_bytes())
     (folder / "picture.jpg").write_bytes((project.pictures / "img_0.png").read_bytes())
-    (root / "bin").mkdir()
+    (tmp_path / "bin").mkdir()
     for name, module in (("axforge", "axforge.cli.main"), ("axmodel", "axforge.axruntime"), ("doit", "doit")):
-        (root / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
-        (root / "bin" / name).chmod(0o755)
-    subprocess.run(
-        ["bash", "-e", "-c", "axforge init my.onnx && axforge compile my"], cwd=folder, env=environment(folder), check=True, timeout=300
-    )
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
     return folder
 
 
@@ -79,17 +72,31 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {"PATH": f"{home.parent / 'bin'}{os.pathsep}{kept['PATH']}", "AXFORGE_CACHE_DIR": str(home.parent / "cache")}
 
 
-RUN = [(page, text) for page, text in blocks() if (page, text.splitlines()[0]) not in ELSEWHERE]
+#: Page -> its shell blocks that run here, in the order of the page: a block goes on where the one before it has stopped.
+RUN: dict[str, list[str]] = {}
+for _page, _text in blocks():
+    if (_page, _text.splitlines()[0]) not in ELSEWHERE:
+        RUN.setdefault(_page, []).append(_text)
+#: Pages for a reader who has done nothing yet; before the others one has compiled a model.
+FROM_NOTHING = {"README.md", "first-inference.md", "your-own-model.md"}
+BEFORE = "test -e models/my || axforge init my.onnx; axforge compile my"
 
 
-@pytest.mark.parametrize("page, text", RUN, ids=[f"{page}-{text.split()[1]}" for page, text in RUN])
-def test_a_block_works_as_written(home: Path, page: str, text: str) -> None:
-    text = re.sub(r"^axforge init my.onnx$", "axforge init my.onnx --force", text, flags=re.MULTILINE)  # another block may have done it
+@pytest.mark.parametrize("page", list(RUN))
+def test_the_blocks_of_a_page_work_one_after_the_other(home: Path, page: str) -> None:
+    if page not in FROM_NOTHING:
+        typed(home, BEFORE)
+    for text in RUN[page]:
+        typed(home, re.sub(r"^axforge init my.onnx$", "axforge init my.onnx --force", text, flags=re.MULTILINE))  # done before, or above
+
+
+def typed(home: Path, text: str) -> None:
+    """Run a block as a reader types it; it must succeed and say something."""
     done = subprocess.run(
         ["bash", "-e", "-c", text], cwd=home, env=environment(home), capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout
+    assert done.returncode == 0, text + done.stdout + done.stderr
+    assert done.stdout, text
 
 
 def test_the_table_of_blocks_that_run_elsewhere_is_not_out_of_date() -> None:
