@@ -19,6 +19,7 @@ from axforge.axcompiler.quantize import schemes
 from axforge.axcompiler.quantize.algorithms.clipping import EFFORTS
 from axforge.axcompiler.stages import CalibrateConfig, CheckConfig, PackConfig, QuantizeConfig, TileConfig
 from axforge.axcompiler.support import Share
+from axforge.usage import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m axforge.axcompiler", description="Compile an ONNX model to an int8 .axmodel.")
+    parser = Parser(prog="python -m axforge.axcompiler", description="Compile an ONNX model to an int8 .axmodel.")
     parser.add_argument("model", type=Path, help="ONNX file")
     parser.add_argument("-o", "--output", type=Path, help=".axmodel to write (default: beside the model, with its name)")
     parser.add_argument(

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
 from axforge.axruntime.packages import missing_named
+from axforge.usage import Parser, positive
 
 if TYPE_CHECKING:
     from axforge.signatures import PublicKey
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Run a compiled model, make one file of it, or look into it.")
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog, description="Run a compiled model, make one file of it, or look into it.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a compiled folder, a bundle or an .axmodel on pictures and videos")
     run.add_argument("model", type=Path, help="a compiled folder, a zip that `axmodel bundle` made, or an .axmodel")
     run.add_argument("source", help="a picture, a folder or a video, sample:NAME, fakevideo:WIDTHxHEIGHT, usb:N, or an address")
-    run.add_argument("--frames", type=_positive, default=None, metavar="N", help="stop after so many frames")
+    run.add_argument("--frames", type=positive, default=None, metavar="N", help="stop after so many frames")
     run.add_argument("--save-output", type=Path, default=None, metavar="PATH", help="annotated picture or video, a .json, or a folder")
     run.add_argument("--json", action="store_true", help="print a line of JSON for each frame")
     run.add_argument("--strict", action="store_true", help="stop at a picture that cannot be used, instead of skipping it")
@@ -56,12 +57,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     verify.set_defaults(act=_verify)
     commands.add_parser("profile", help="run it on this CPU: time, GMAC/s and share of peak of every step", add_help=False)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:

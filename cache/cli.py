@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from axforge.cache.config import open_store, parse_size
 from axforge.cache.errors import CacheError
 from axforge.cache.record import printable
+from axforge.usage import Parser
 
 if TYPE_CHECKING:
     from axforge.cache.store import Store
@@ -30,13 +31,12 @@ def parse_age(text: str) -> float:
 
 def parser(prog: str, also: Mapping[str, str]) -> argparse.ArgumentParser:
     """The parser of the command line. also: further commands of the program `prog`, with what they do."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog=prog,
         description="The cache of build results: what is in it, why, and how to clean it.",
         epilog="\n".join(["also:", *(f"  {name}\n      {what}" for name, what in also.items())]) if also else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="machine-readable output")
     commands = top.add_subparsers(dest="command", required=True)
 

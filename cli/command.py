@@ -1,32 +1,11 @@
-"""What the sub-commands share: their parsers, and options that several of them take."""
+"""Options that several of the sub-commands take."""
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+
+from axforge.usage import positive
 
 MODEL_HELP = "name of a model (`axforge list` shows them), or an .onnx file"
 SOURCE_HELP = "a picture, folder or video, sample:NAME, fakevideo:WIDTHxHEIGHT, dataset, usb:N, or an address"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that shows examples after the options, and answers a mistake with one sentence and status 2."""
-
-    def __init__(self, prog: str, description: str, examples: Sequence[str] = ()) -> None:
-        epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None
-        super().__init__(
-            prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Print a usage mistake as a sentence and end with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n  `{self.prog} --help` shows how it is used.\n")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def add_roots(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ help = "axforge.tasks.doit_commands:Help"
 zoo = "axforge.tasks.doit_commands:Zoo"
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from axforge.tasks import describing, listing
 from axforge.tasks.project import task_help, zoo
 from axforge.tasks.project.failures import stop_at_mistakes
 from axforge.tasks.project.settings import PROJECT
+from axforge.usage import Parser
 
 
 class List(DoitList):  # type: ignore[misc]
@@ -93,10 +93,10 @@ class Zoo(DoitCommand):  # type: ignore[misc]
         """Do what the words say; gives the exit status."""
         from axforge.tasks.published_commands import ACTIONS  # other commands need no table
 
-        parser = argparse.ArgumentParser(prog="doit zoo", description="Published networks.", allow_abbrev=False)
+        parser = Parser(prog="doit zoo", description="Published networks.")
         actions = parser.add_subparsers(dest="action", metavar="list|show|fetch|check", required=True)
         for name, action in ACTIONS.items():
-            action.add(actions.add_parser(name, help=action.help, description=action.help, allow_abbrev=False))
+            action.add(actions.add_parser(name, help=action.help, description=action.help))
         options = parser.parse_args(in_args)
         PROJECT.start([], Path(get_initial_workdir() or Path.cwd()))
         with stop_at_mistakes():

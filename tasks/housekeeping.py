@@ -12,6 +12,7 @@ from axforge.tasks.project.doit_state import TaskDict
 from axforge.tasks.project.failures import say
 from axforge.tasks.project.plan import BuildPlan
 from axforge.tasks.project.settings import PROJECT, Settings
+from axforge.usage import Parser
 
 #: Commands that only the tasks have, for the help of the cache's own.
 ALSO = {
@@ -89,12 +90,11 @@ def _explains_a_build(rest: list[str]) -> bool:
 
 def _export(rest: list[str], prog: str) -> list[str]:
     """The words of `export`, with the keys of all stages in place of each model of the zoo. AxforgeError if one is not compiled."""
-    import argparse  # only some commands need it
 
     from axforge.tasks.stages.explaining import cached_keys  # only some commands need it
 
     description = "Write models with all that made them into one file, for a machine without network."
-    parser = argparse.ArgumentParser(prog=f"{prog} export", description=description)
+    parser = Parser(prog=f"{prog} export", description=description)
     parser.add_argument("names", nargs="+", metavar="MODEL", help="a model as it would be built now, or the key of a record")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the bundle to write")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
@@ -109,12 +109,11 @@ def _export(rest: list[str], prog: str) -> list[str]:
 
 def _attest(rest: list[str], prog: str) -> int:
     """`attest MODEL`: the statement of a compiled model."""
-    import argparse  # only some commands need it
 
     from axforge.cache.config import load
     from axforge.tasks import attesting  # only this command needs it
 
-    parser = argparse.ArgumentParser(prog=f"{prog} attest", description=f"{ALSO['attest MODEL'].capitalize()}.")
+    parser = Parser(prog=f"{prog} attest", description=f"{ALSO['attest MODEL'].capitalize()}.")
     parser.add_argument("model", help="a model that is compiled")
     parser.add_argument("--key", default="", metavar="FILE", help="the private key that signs (default: signing_key of the cache)")
     parser.add_argument("--builder", default="", metavar="URI", help="who vouches for the build (default: urn:axforge:host:NAME)")
@@ -128,12 +127,11 @@ def _attest(rest: list[str], prog: str) -> int:
 
 def _rebuild(rest: list[str], prog: str) -> int:
     """`verify --rebuild MODEL…`: 1 if a stage gives other bytes than its record says."""
-    import argparse  # only some commands need it
     import random
 
     from axforge.tasks.rebuilding import rebuild  # only this command needs it
 
-    parser = argparse.ArgumentParser(prog=f"{prog} verify --rebuild", description=f"{ALSO['verify --rebuild MODEL…'].capitalize()}.")
+    parser = Parser(prog=f"{prog} verify --rebuild", description=f"{ALSO['verify --rebuild MODEL…'].capitalize()}.")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models that are compiled")
     parser.add_argument("--sample", type=int, default=3, metavar="N", help="how many of all their stages (default: 3)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="which ones (default: others each time)")
@@ -154,11 +152,10 @@ def _plan(name: str, cores: int, here: Settings) -> BuildPlan:
 
 
 def _explain(rest: list[str], prog: str) -> int:
-    import argparse  # only `explain` of this command needs it
 
     from axforge.tasks.stages.explaining import explain  # only `explain` needs it
 
-    parser = argparse.ArgumentParser(prog=f"{prog} explain", description="What a build of a model would do, stage by stage, and why.")
+    parser = Parser(prog=f"{prog} explain", description="What a build of a model would do, stage by stage, and why.")
     parser.add_argument("model")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--aipu-cores", type=int, default=0, help="for so many cores")

@@ -219,6 +219,16 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     refused(zipped(tmp_path / "n.zip", ("model.json", bytes(33 << 20)), compression=zipfile.ZIP_DEFLATED), "more than the 33554432")
 
 
+def _refused_as_overlapping(path: Path) -> bool:
+    """Whether this version of Python compares the length of the first entry's data with where the next one begins."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.read(archive.infolist()[0])
+    except zipfile.BadZipFile:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("part", range(12))
 def test_a_damaged_zip_is_a_sentence_or_does_no_harm(folder: Path, tmp_path: Path, part: int) -> None:
     data = bytearray(write_bundle(folder, tmp_path / "m.zip").read_bytes())
@@ -235,7 +245,7 @@ def test_a_damaged_zip_is_a_sentence_or_does_no_harm(folder: Path, tmp_path: Pat
         data[at : at + 4] = b"\xff\xff\xff\x7f"
     path = tmp_path / "damaged.zip"
     path.write_bytes(data)
-    if part in (3, 10):  # fields that nobody reads
+    if part == 3 or (part == 10 and not _refused_as_overlapping(path)):  # fields that nobody reads
         assert Model(path)(photo()).to_json() == Model(folder)(photo()).to_json()
         return
     with pytest.raises(AxforgeError) as caught:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.usage import Parser
 
 T = TypeVar("T", int, float)
 
@@ -38,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="bench", description="How fast a compiled model runs here, and onnxruntime on its ONNX.")
+    parser = Parser(prog="bench", description="How fast a compiled model runs here, and onnxruntime on its ONNX.")
     parser.add_argument("file", type=Path, metavar="FILE", help="an .axmodel, a bundle (.zip), the folder of a compiled model, or an .onnx")
     add_options(parser)
     return run(parser.parse_args(argv), "bench")

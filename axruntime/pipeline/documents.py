@@ -23,7 +23,14 @@ _SHOWN = 40
 def schema_text() -> str:
     """The schema (JSON Schema 2020-12) as indented JSON with a final newline."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "axforge model.json", **msgspec.json.schema(Descriptor)}
-    return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(_without_indentation(schema), order="sorted"), indent=2).decode() + "\n"
+
+
+def _without_indentation(schema: object) -> object:
+    """A schema whose descriptions, which are docstrings, are the same whether this version of Python keeps their indentation or not."""
+    if isinstance(schema, dict):
+        return {k: inspect.cleandoc(v) if k == "description" and isinstance(v, str) else _without_indentation(v) for k, v in schema.items()}
+    return [_without_indentation(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def page_text(page: str) -> str:

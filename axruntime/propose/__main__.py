@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.axcompiler.errors import AxforgeError
+from axforge.usage import Parser
 
 if TYPE_CHECKING:
     from axforge.axruntime.propose.proposal import Proposal
@@ -34,7 +35,7 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="propose", description="Propose a model.json for an ONNX model by looking at its graph.")
+    parser = Parser(prog="propose", description="Propose a model.json for an ONNX model by looking at its graph.")
     add_options(parser)
     arguments = parser.parse_args(argv)
     if arguments.data_root is None and os.environ.get("AXFORGE_DATA_ROOT"):

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, Parser, add_compilation, add_engine
+from axforge.cli.command import MODEL_HELP, add_compilation, add_engine
+from axforge.usage import Parser
 
 EXAMPLES = (
     "axforge accuracy                            all models whose data sets are there",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from axforge.axruntime.bench import __main__ as bench
-from axforge.cli.command import Parser, add_cores, add_roots
+from axforge.cli.command import add_cores, add_roots
+from axforge.usage import Parser
 
 EXAMPLES = (
     "axforge bench efficientnet_lite0-imagenet --threads 1",

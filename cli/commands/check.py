@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots
+from axforge.cli.command import MODEL_HELP, add_cores, add_roots
+from axforge.usage import Parser
 
 if TYPE_CHECKING:
     from axforge.cli.tasks_runner import UserProject

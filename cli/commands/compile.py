@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, Parser, add_compilation, positive
+from axforge.cli.command import MODEL_HELP, add_compilation
+from axforge.usage import Parser, positive
 
 EXAMPLES = (
     "axforge compile efficientnet_lite0-imagenet",

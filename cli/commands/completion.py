@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
-from axforge.cli.command import Parser
 from axforge.cli.commands import COMMANDS
+from axforge.usage import Parser
 
 EXAMPLES = (
     'eval "$(axforge completion bash)"          in ~/.bashrc',

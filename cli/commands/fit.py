@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots, positive
+from axforge.cli.command import MODEL_HELP, add_cores, add_roots
+from axforge.usage import Parser, positive
 
 EXAMPLES = ("axforge fit my.onnx", "axforge fit my-detector --fps 30")
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, SOURCE_HELP, Parser, add_compilation, add_engine
+from axforge.cli.command import MODEL_HELP, SOURCE_HELP, add_compilation, add_engine
+from axforge.usage import Parser
 
 EXAMPLES = (
     "axforge infer efficientnet_lite0-imagenet sample:grace_hopper",

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, Parser, add_cores, add_roots
+from axforge.cli.command import MODEL_HELP, add_cores, add_roots
+from axforge.usage import Parser
 
 EXAMPLES = ("axforge info efficientnet_lite0-imagenet", "axforge info my.onnx")
 

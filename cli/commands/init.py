@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.axruntime.propose import __main__ as propose
-from axforge.cli.command import Parser
+from axforge.usage import Parser
 
 if TYPE_CHECKING:
     from axforge.axruntime.propose.proposal import Proposal

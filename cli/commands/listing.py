@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import Parser, add_roots
+from axforge.cli.command import add_roots
+from axforge.usage import Parser
 
 EXAMPLES = ("axforge list", "axforge list --json", "axforge list --all      with every task and stage, as doit knows them")
 

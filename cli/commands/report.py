@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from axforge.cli.command import MODEL_HELP, Parser, add_compilation
+from axforge.cli.command import MODEL_HELP, add_compilation
+from axforge.usage import Parser
 
 EXAMPLES = ("axforge report yolox_nano", "axforge report my.onnx --aipu-cores 4")
 

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from axforge.cli.command import MODEL_HELP, Parser, add_compilation, positive
+from axforge.cli.command import MODEL_HELP, add_compilation
+from axforge.usage import Parser, positive
 
 EXAMPLES = (
     "axforge serve efficientnet_lite0-imagenet",

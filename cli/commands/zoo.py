@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axforge.axruntime.propose import __main__ as propose
-from axforge.cli.command import Parser, add_roots
+from axforge.cli.command import add_roots
 from axforge.cli.commands.init import written
+from axforge.usage import Parser
 
 if TYPE_CHECKING:
     from axforge.axruntime.propose.proposal import Proposal

@@ -266,6 +266,6 @@ def _flags(common: ModelOptions, task: str, following: Sequence[str], command: s
 def _converted(option: Option, value: str) -> Any:
     if option.kind is bool:
         return value.lower() in ("1", "yes", "true", "on", "")
-    if option.kind is int and not (value.isdecimal() and int(value)):
+    if option.kind is int and not (value.isascii() and value.isdecimal() and len(value) < 10 and int(value)):
         raise AxforgeError(f"--{option.flag} takes a whole number of at least 1, not {value!r}.")
     return option.kind(value)

@@ -4,7 +4,6 @@ FILE is a `.axmodel` or a `graph.axgraph`. Each step is timed by itself (the bes
 left them), so that the sum is the time of a frame without threads. Peak is what the path's product instruction reaches on registers.
 """
 
-import argparse
 import ctypes
 import sys
 import time
@@ -25,6 +24,7 @@ from axforge.axruntime.engines.host.emission.tile_products import tile_config
 from axforge.axruntime.engines.host.engine import Context, HostEngine
 from axforge.axruntime.engines.host.native import cache
 from axforge.axruntime.engines.host.native.objcode import Mapped
+from axforge.usage import Parser
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ def load(path: Path) -> Graph:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the profile of one file."""
-    parser = argparse.ArgumentParser(prog="axmodel profile", description="Time of every step on one thread.")
+    parser = Parser(prog="axmodel profile", description="Time of every step on one thread.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--cpu", default="", help="code path: amx, avx512vnni, avxvnni, avx2, generic")
     parser.add_argument("--top", type=int, default=30, help="steps to list")
