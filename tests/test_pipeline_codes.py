@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from deployed_models import publish
@@ -20,6 +21,7 @@ from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.chain import finish, prepare
 from axforge.axruntime.pipeline.codes import Codes, reaching
 from axforge.axruntime.pipeline.pipeline import Pipeline
+from axforge.axruntime.pipeline.postprocessing.transform_dequantize import TransformDequantize
 from axforge.axruntime.pipeline.postprocessing.yolov5 import DecodeYolov5
 from axforge.axruntime.pipeline.postprocessing.yolov8 import DecodeYolov8
 from axforge.axruntime.pipeline.step import BoxDecoder
@@ -40,8 +42,6 @@ def test_the_threshold_among_integers_is_that_among_reals(scale: float, zero_poi
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.6, 1.0])
 @pytest.mark.parametrize("step", [DecodeYolov8(classes=5), DecodeYolov5(classes=5)], ids=["v8", "v5"])
 def test_boxes_are_the_same_either_way(step: BoxDecoder, threshold: float, multi_label: bool) -> None:
-    import msgspec
-
     step = msgspec.structs.replace(step, confidence_threshold=threshold, multi_label=multi_label)
     rng = np.random.default_rng(8)
     channels = 64 + 5 if isinstance(step, DecodeYolov8) else 3 * 10
@@ -76,12 +76,55 @@ def raw_head() -> ModelProto:
     return model([helper.make_node("Conv", ["x", "w"], ["y"], "conv", strides=[4, 4])], {"x": [1, 3, 16, 16]}, ["y"], weights)
 
 
+@pytest.mark.parametrize(
+    "step, found",
+    [
+        (TransformDequantize(), [[[1.0, 2.0, 3.0]]]),
+        (TransformDequantize(scale=0.5, zero_point=1), [[[1.0, 2.0, 3.0]]]),
+        (TransformDequantize(outputs=("o",), transpose=(0, 2, 1)), [[[1.0], [2.0], [3.0]]]),
+        (TransformDequantize(outputs=("o",)), [[[1.0, 2.0, 3.0]]]),
+    ],
+)
+@pytest.mark.parametrize("coded", [True, False])
+def test_outputs_are_dequantized_before_a_step_reads_them(step: TransformDequantize, found: list[Any], coded: bool) -> None:
+    codes = np.array([[[3, 5, 7]]], np.int8)
+    if not coded:  # of a graph that ends in 8-bit integers
+        step = msgspec.structs.replace(step, scale=0.5, zero_point=1)
+    result = finish((step,), {"o": Codes(codes, 0.5, 1) if coded else codes, "p": np.ones(2, np.float32)}, CONTEXT)
+    assert isinstance(result, Tensors)
+    assert result.values["o"].dtype == np.float32
+    assert result.values["o"].tolist() == found
+
+
+@pytest.mark.parametrize(
+    "step, message",
+    [
+        (TransformDequantize(scale=0.25), r"`scale` is 0.25, and manifest.json says 0.5 for output 'o'"),
+        (TransformDequantize(zero_point=2), r"`zero_point` is 2, and manifest.json says 1 for output 'o'"),
+        (TransformDequantize(outputs=("x",)), r"the network has no output 'x'.*\n.*Its outputs are: o, q\."),
+        (TransformDequantize(transpose=(0, 1)), r"\[0, 1\], which is not an order of the 3 axes of output 'o'"),
+        (TransformDequantize(transpose=(0, 1, 1)), r"\[0, 1, 1\], which is not an order of the 3 axes"),
+        (TransformDequantize(outputs=("q",)), r"output 'q' has type uint8, and no scale is known for it"),
+    ],
+)
+def test_what_cannot_be_dequantized_is_a_sentence(step: TransformDequantize, message: str) -> None:
+    outputs = {"o": Codes(np.array([[[3, 5, 7]]], np.int8), 0.5, 1), "q": np.zeros(3, np.uint8)}
+    with pytest.raises(AxforgeError, match=message):
+        finish((step,), outputs, CONTEXT)
+
+
+def test_dequantizing_after_a_decoder_is_a_sentence() -> None:
+    with pytest.raises(AxforgeError, match=r"which have been read before it(.|\n)*Put it first"):
+        finish((DecodeYolov8(classes=1), TransformDequantize()), {"o": np.zeros((1, 5, 84), np.float32)}, CONTEXT)
+
+
+@pytest.mark.parametrize("before", [[], [{"type": "transform_dequantize"}]])
 @pytest.mark.parametrize("name", ["aipu-host", "sim", "reference"])
-def test_an_engines_codes_reach_the_decoder(name: str, tmp_path: Path) -> None:
+def test_an_engines_codes_reach_the_decoder(name: str, before: list[Any], tmp_path: Path) -> None:
     document = {
         "name": "raw",
         "preprocessing": [{"type": "resize", "width": 16, "height": 16}, {"type": "normalize", "mean": 0.5, "std": 0.25}],
-        "postprocessing": [{"type": "decode_yolov8", "classes": 2, "bins": 2, "confidence_threshold": 0.6}, {"type": "nms"}],
+        "postprocessing": [*before, {"type": "decode_yolov8", "classes": 2, "bins": 2, "confidence_threshold": 0.6}, {"type": "nms"}],
         "labels": ["left", "right"],
     }
     deployed = open_deployed(publish(raw_head(), document, tmp_path / "raw"))

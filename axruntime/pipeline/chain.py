@@ -8,7 +8,7 @@ from axforge.axruntime.lazy import Array
 from axforge.axruntime.pipeline.candidates import Candidates, DecoderContext
 from axforge.axruntime.pipeline.codes import RawOutputs, real
 from axforge.axruntime.pipeline.geometry import Draft, Geometry, Prepared
-from axforge.axruntime.pipeline.step import PostStep, PreStep
+from axforge.axruntime.pipeline.step import OutputStep, PostStep, PreStep
 from axforge.axruntime.results.result import PipelineResult
 from axforge.axruntime.results.tensors import Tensors
 
@@ -46,7 +46,10 @@ def finish(chain: Sequence[PostStep], outputs: RawOutputs, context: DecoderConte
     """What the steps of `chain` make of the network's outputs; the outputs themselves when the chain is empty."""
     found: Candidates | PipelineResult | None = None
     for step in chain:
-        found = step.follow(outputs, found, context)
+        if found is None and isinstance(step, OutputStep):
+            outputs = step.changed(outputs)
+        else:
+            found = step.follow(outputs, found, context)
     if isinstance(found, Candidates):
         return context.detections(found)
     return Tensors({name: real(value) for name, value in outputs.items()}) if found is None else found

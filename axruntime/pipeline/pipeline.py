@@ -14,7 +14,7 @@ from axforge.axruntime.pipeline.codes import Codes, Output, RawOutputs
 from axforge.axruntime.pipeline.descriptor import Descriptor
 from axforge.axruntime.pipeline.feeding import CodeFeeder
 from axforge.axruntime.pipeline.geometry import Prepared
-from axforge.axruntime.pipeline.step import Decoder
+from axforge.axruntime.pipeline.step import Decoder, OutputStep
 from axforge.axruntime.results.result import PipelineResult
 
 #: Shape (-1 where free) and NumPy type of each input, by name.
@@ -44,7 +44,7 @@ class Pipeline:
         self._input = only_input(engine.inputs, descriptor.name)
         quant = engine.quantization.get(self._input)
         first = next(iter(descriptor.postprocessing), None)
-        self.raw = isinstance(first, Decoder) and first.reads_codes
+        self.raw = isinstance(first, OutputStep) or (isinstance(first, Decoder) and first.reads_codes)
         self._feeder = CodeFeeder(descriptor.preprocessing, *quant) if quant else None
 
     def run(self, image: Array) -> PipelineResult:

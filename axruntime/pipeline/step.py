@@ -73,6 +73,21 @@ class PostStep(PipelineStep, frozen=True):
         return self
 
 
+class OutputStep(PostStep, frozen=True):
+    """A step that changes the network's outputs before a decoder reads them. It takes codes as they are."""
+
+    def changed(self, outputs: RawOutputs) -> RawOutputs:
+        """The outputs after this step, by name. Raises AxforgeError for outputs that it cannot take."""
+        raise NotImplementedError
+
+    def follow(
+        self, outputs: RawOutputs, found: Candidates | PipelineResult | None, context: DecoderContext
+    ) -> Candidates | PipelineResult:
+        raise AxforgeError(
+            "the step changes outputs, which have been read before it", where=f"postprocessing: {self.tag()}", fix="Put it first."
+        )
+
+
 @dataclass(frozen=True)
 class Fit:
     """Steps that can read a network's outputs (none if no step can, and only the kind is known), and how sure that is.

@@ -1,5 +1,6 @@
 """A proposal for an ONNX that is fed and read as a known model is: that model's steps, with what the graph itself says."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from axforge.axruntime.pipeline.descriptor import Descriptor, Source
 from axforge.axruntime.pipeline.heads import Head, Network
 from axforge.axruntime.pipeline.preprocessing.centercrop import CenterCrop
 from axforge.axruntime.pipeline.preprocessing.resize import Resize
-from axforge.axruntime.pipeline.step import Decoder, Fit, PostStep, PreStep
+from axforge.axruntime.pipeline.step import Decoder, Fit, OutputStep, PostStep, PreStep
 from axforge.axruntime.propose.graph import Input, read_graph
 from axforge.axruntime.propose.labels import known_counts, read_label_files
 from axforge.axruntime.propose.metadata import MakerNotes, notes
@@ -98,7 +99,8 @@ def _sized(step: PreStep, chosen: PictureInput, crop: CenterCrop | None) -> PreS
 
 def _reading(like: Descriptor, network: Network, path: Path) -> tuple[tuple[PostStep, ...], list[Choice], int]:
     """The steps of `like` for the graph's outputs, the choices, and how many classes there are (0: not known)."""
-    first = next(iter(like.postprocessing), None)
+    before = tuple(itertools.takewhile(lambda step: isinstance(step, OutputStep), like.postprocessing))
+    first = next(iter(like.postprocessing[len(before) :]), None)
     if not isinstance(first, Decoder):
         return like.postprocessing, [Choice("decoder", "none: raw outputs", "likely", f"{like.name} has none.")], 0
     fits = fitting(network)
@@ -107,7 +109,7 @@ def _reading(like: Descriptor, network: Network, path: Path) -> tuple[tuple[Post
         step = _of_this_graph(first, fit)
         choice = Choice("decoder", step.tag(), fit.sure, f"That of {like.name}, and {fit.why}.", fit.check)
         classes = [Choice("classes", str(fit.classes), fit.sure, "From the shape of the output.")] if fit.classes else []
-        return (step, *like.postprocessing[1:]), [choice, *classes], fit.classes
+        return (*before, step, *like.postprocessing[len(before) + 1 :]), [choice, *classes], fit.classes
     shapes = ", ".join(f"{head.name} {list(head.shape)}" for head in network.heads[:6])
     if fits:
         others = " or ".join(dict.fromkeys(fit.steps[0].tag() for fit in fits))
