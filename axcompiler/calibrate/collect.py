@@ -1,18 +1,20 @@
 """The calibrate stage: one pass over the samples collects all statistics."""
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from axforge.axcompiler.ahead import ahead
 from axforge.axcompiler.algorithm import switched_on
-from axforge.axcompiler.calibrate.batches import finite, observation, probe_batches
+from axforge.axcompiler.calibrate.batches import F32, ProbeBatch, finite, observation, probe_batches
 from axforge.axcompiler.calibrate.collectors import Collectors
 from axforge.axcompiler.calibrate.feeds import Feeds, Sample, checked_feeds, input_extremes
 from axforge.axcompiler.calibrate.rewriting import rewritten
 from axforge.axcompiler.errors import CompileError
 from axforge.axcompiler.onnx_graph.qdq import is_quantized
+from axforge.axcompiler.onnx_graph.views import ModelView
 from axforge.axcompiler.placement.masks import MASK, scores
 from axforge.axcompiler.placement.plan import make_plan
 from axforge.axcompiler.rewrites import REWRITES
@@ -56,12 +58,9 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     collectors = Collectors(plan, points, batches, config.bins)
     result, examples = Statistics(decisions=decisions), Examples()
     floors = dict.fromkeys(scores(plan), MASK)
-    for i, sample in enumerate(samples):
-        feeds = checked_feeds(plan.view, sample, i)
-        examples.add(i, feeds)
-        collectors.widen(_finite_extremes(feeds, i, floors))
-        batch = batches[i % len(batches)]
-        seen = batch.run(feeds, i)
+    # all that reads a sample is done before the next one is asked for, which may be made in the same memory
+    for i, extremes, batch, seen in ahead(_computed(plan.view, batches, samples, examples, floors), most=1):
+        collectors.widen(extremes)
         for probe in batch.probes:
             found = observation(probe, seen)
             observed = finite(found, probe.tensor, i, floors.get(probe.tensor, -np.inf))
@@ -77,6 +76,17 @@ def collect(model: onnx.ModelProto, config: CalibrateConfig, samples: Iterable[S
     collectors.store(result)
     result.examples = examples.result()
     return result
+
+
+def _computed(
+    view: ModelView, batches: Sequence[ProbeBatch], samples: Iterable[Sample], examples: Examples, floors: Mapping[str, float]
+) -> Iterator[tuple[int, dict[str, tuple[float, float]], ProbeBatch, Mapping[str, F32]]]:
+    """Number of each sample and extremes of its inputs, the batch whose turn it is, and what its probes gave; fills `examples`."""
+    for i, sample in enumerate(samples):
+        feeds = checked_feeds(view, sample, i)
+        examples.add(i, feeds)
+        batch = batches[i % len(batches)]
+        yield i, _finite_extremes(feeds, i, floors), batch, batch.run(feeds, i)
 
 
 def _finite_extremes(feeds: Feeds, i: int, floors: Mapping[str, float]) -> dict[str, tuple[float, float]]:

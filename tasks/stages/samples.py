@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axforge.axcompiler.ahead import ahead
 from axforge.axruntime.pipeline.calibration import CalibrationItem, calibration_samples, feeds, onnx_inputs
 from axforge.axruntime.pipeline.descriptor import FEEDING_LIBRARIES, Descriptor, preprocessing_fingerprint
 from axforge.cache.key import Tree
@@ -67,7 +68,7 @@ class Feeds:
         return len(self.items)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(feeds(self.descriptor, self.items, onnx_inputs(self.checked)))
+        return ahead(feeds(self.descriptor, self.items, onnx_inputs(self.checked)))
 
 
 def choose(descriptor: Descriptor, data_root: Path | None, count: int) -> Chosen:

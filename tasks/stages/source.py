@@ -12,6 +12,7 @@ import inspect
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,16 @@ def from_file(path: Path) -> Origin:
 
 def external_files(path: Path) -> dict[str, Path]:
     """Files that hold tensors of the model at `path`, by location. Refuses locations outside its folder, and files that are not ONNX."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise AxforgeError(f"The file cannot be read: {error.strerror}.", where=str(path)) from error
+    return dict(_external_files(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
+
+
+@cache
+def _external_files(path: Path, status: tuple[int, ...]) -> dict[str, Path]:
+    """The same of a file with that status; several stages ask, and reading a large model takes long."""
     import onnx  # slow to load; a checksum or a builder is looked at without it
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # with onnx
     from onnx.external_data_helper import uses_external_data  # with onnx
